@@ -1,0 +1,67 @@
+# The words people and CI use. `make serve` and `make test` set everything up by themselves.
+
+PYTHON ?= python3
+PORT ?= 8000
+# PyTorch's own index of CPU builds; on a machine with a GPU, `make setup TORCH_INDEX=` takes the default build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-slow check format openapi clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: .venv/.service .venv/.dev ## installs everything into .venv
+
+serve: .venv/.service ## serves on 127.0.0.1:$(PORT) until Ctrl-C
+	@AFTERFRAME_PORT=$(PORT) exec $(BIN)/python -m app
+
+test: .venv/.dev ## the tests, in minutes
+	$(BIN)/pytest
+
+test-slow: .venv/.dev ## the tests that take longer
+	$(BIN)/pytest -m slow
+
+check: .venv/.dev ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: .venv/.dev ## formats and mends what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+openapi: .venv/.service ## writes docs/openapi.json
+	$(BIN)/python -c "$$PRINT_OPENAPI" > docs/openapi.json
+
+define PRINT_OPENAPI
+import json
+from app.config import Settings
+from app.main import create_app
+print(json.dumps(create_app(Settings()).openapi(), indent=2))
+endef
+export PRINT_OPENAPI
+
+clean: ## removes the environment and what runs left
+	rm -rf .venv runs cache build *.egg-info
+
+# torch first and alone, so that nothing else pulls the build with CUDA. The index is tried once, briefly:
+# behind a firewall the ordinary package index (or a local wheel) serves as well.
+.venv/.torch: constraints.txt
+	$(PYTHON) -m venv .venv
+	@torch=$$(sed -n 's/^\(torch==.*\)/\1/p' constraints.txt); \
+	{ [ -n "$(TORCH_INDEX)" ] && $(PIP) --retries 0 --timeout 8 --index-url $(TORCH_INDEX) "$$torch" 2>/dev/null; } \
+	  || $(PIP) "$$torch"
+	@touch $@
+
+.venv/.service: .venv/.torch pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.dev: .venv/.service
+	$(PIP) --editable '.[trainer,dev]'
+	@touch $@

@@ -1,0 +1,84 @@
+"""Outermost: gives each request its id and trace, times it, writes its one log line. Pure ASGI."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.telemetry import Telemetry, access_logger
+
+# https://www.w3.org/TR/trace-context/#traceparent-header
+TRACEPARENT = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+UNMATCHED = "unmatched"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What the log line and the histograms say of one request; handlers add to it as they learn it."""
+
+    trace_id: str
+    status: int = 500
+    body_bytes: int = 0
+    media_seconds: float = 0.0
+    models: tuple[str, ...] = ()
+    stages: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
+
+
+class Observe:
+    """Puts `request_id` and `record` into `scope["state"]` and reports both when the answer has gone."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self.app = app
+        self.telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        asked = _header(scope, b"x-request-id")
+        request_id = asked if REQUEST_ID.match(asked) else secrets.token_hex(8)
+        trace = TRACEPARENT.match(_header(scope, b"traceparent"))
+        record = RequestRecord(trace_id=trace[1] if trace else secrets.token_hex(16))
+        scope.setdefault("state", {}).update(request_id=request_id, record=record)
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            self._report(scope, request_id, record, time.perf_counter() - started)
+
+    def _report(self, scope: Scope, request_id: str, record: RequestRecord, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        telemetry = self.telemetry
+        telemetry.request_seconds.labels(scope["method"], route, str(record.status)).observe(seconds)
+        for stage, stage_seconds in record.stages.items():
+            telemetry.stage_seconds.labels(route, stage).observe(stage_seconds)
+        if record.media_seconds:
+            telemetry.media_seconds.labels(route).inc(record.media_seconds)
+            telemetry.realtime_factor.labels(route).observe(record.media_seconds / seconds)
+        fields = {
+            "request_id": request_id,
+            "trace_id": record.trace_id,
+            "method": scope["method"],
+            "route": route,
+            "status": record.status,
+            "seconds": round(seconds, 4),
+            "body_bytes": record.body_bytes,
+            "stages": {stage: round(value, 4) for stage, value in record.stages.items()},
+            "models": record.models,
+        }
+        access_logger.info("request", extra={"fields": fields})

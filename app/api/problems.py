@@ -1,0 +1,83 @@
+"""Every error as problem+json (RFC 9457), in the one place that knows how."""
+
+import json
+import logging
+import re
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from app.errors import Overloaded, ServiceError
+
+MEDIA_TYPE = "application/problem+json"
+
+logger = logging.getLogger("afterframe.problems")
+
+
+def problem_body(
+    status: int, title: str, detail: str, request_id: str, *, errors: list[dict[str, str]] | None = None
+) -> bytes:
+    """The JSON of one problem; its `type` is stable and derived from the title."""
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    body: dict[str, Any] = {
+        "type": f"urn:afterframe:problem:{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    if errors:
+        body["errors"] = errors
+    return json.dumps(body).encode()
+
+
+def service_error_headers(error: ServiceError) -> dict[str, str]:
+    """Headers that belong to an error: Retry-After, when there is a time to come back."""
+    return {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Overloaded) else {}
+
+
+def _respond(request: Request, status: int, title: str, detail: str, **more: Any) -> Response:
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    headers = more.pop("headers", None)
+    return Response(problem_body(status, title, detail, request_id, **more), status, headers, MEDIA_TYPE)
+
+
+async def _service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return _respond(request, error.status, error.title, str(error), headers=service_error_headers(error))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette raises itself: no such route, wrong method, a multipart body it cannot read."""
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    return _respond(request, error.status_code, title, str(error.detail), headers=error.headers)
+
+
+async def _invalid_query(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"parameter": ".".join(str(part) for part in entry["loc"][1:]), "message": entry["msg"]}
+        for entry in error.errors()
+    ]
+    detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in errors)
+    return _respond(request, 400, "Malformed request", detail, errors=errors)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    """Says nothing of what is inside; the log line with the request id does."""
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    logger.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
+    return _respond(request, 500, "Internal error", "The service failed; the request id finds it in the log.")
+
+
+def install(app: FastAPI) -> None:
+    """Registers the handlers on `app`."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(Exception, _internal_error)

@@ -1,0 +1,79 @@
+"""Every knob of the service. Read by `app.main` alone; everything else gets plain values as arguments."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _num_cores() -> int:
+    """Cores this process may run on, which a container can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """Environment variables `AFTERFRAME_…`; `.env.example` shows them all."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AFTERFRAME_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a container."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    model_store: Path = Path("model_store")
+    """Folder of <name>/<version>/model.pt; read once at the start."""
+    models: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names to load, separated by commas; empty: all."""
+    default_model_classify: str = ""
+    """The model that answers /classify when none is asked for; empty: the first by name."""
+    device: str = Field(default="cpu", pattern="^(cpu|cuda(:[0-9]+)?)$")
+    """Where models run."""
+
+    deadline_seconds: float = Field(default=30.0, gt=0)
+    """From the last byte of the upload to the answer; past it the request ends with 504 and its worker is freed."""
+    shutdown_seconds: int = Field(default=45, ge=0)
+    """After SIGTERM, accepted requests have this long to finish. Above the deadline, below the container's grace."""
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
+    """Larger bodies are refused with 413; they lie in $TMPDIR, which needs this times `max_requests`."""
+    max_requests: int = Field(default=32, ge=1)
+    """Uploads worked on or waiting at once; the next one gets 429. Many: longer waits and more spool space."""
+
+    max_duration_seconds: float = Field(default=4 * 3600.0, gt=0)
+    """Longer videos are refused with 422."""
+    max_pixels: int = Field(default=4096 * 2304, ge=1)
+    """Width times height of a picture; larger ones are refused with 422 before they are decoded."""
+    max_streams: int = Field(default=16, ge=1)
+    """Tracks in one file."""
+    decoder_workers: int = Field(default_factory=_num_cores, ge=1)
+    """Sandboxed decoder processes; by default one per core."""
+    decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20)
+    """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
+    decoder_jobs_per_worker: int = Field(default=300, ge=1)
+    """A worker is replaced after this many files, so that nothing a library leaks adds up."""
+
+    inference_threads: int = Field(default_factory=_num_cores, ge=1)
+    """Model calls at once, one torch thread each; by default one per core."""
+    max_batch_size: int = Field(default=16, ge=1)
+    """Clips or chunks that share one model call at most."""
+
+    segment_smoothing_seconds: float = Field(default=1.0, ge=0)
+    """Timelines: scores are averaged over this long, centred; 0: raw."""
+    segment_margin: float = Field(default=0.1, ge=0, le=1)
+    """Timelines: a new label must lead by this much once (hysteresis); 0: any lead, 1: never."""
+    segment_shortest_seconds: float = Field(default=1.0, ge=0)
+    """Timelines: a new label must lead for this long; shorter stretches stay with the label before."""
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            tuple(name for name in (part.strip() for part in value.split(",")) if name)
+            if isinstance(value, str)
+            else value
+        )

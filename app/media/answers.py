@@ -1,0 +1,149 @@
+"""Reads what a decoder worker wrote and believes none of it.
+
+A hostile file may have taken the decoder over. It can then answer wrongly, but it cannot run code here (nothing is
+unpickled), nor make the service allocate more than the request is worth.
+"""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from app.errors import ServiceError
+from app.media.request import (
+    FrameChunk,
+    FrameSpec,
+    MediaEvent,
+    MediaInfo,
+    MediaLimits,
+    MediaRequest,
+    MediaSummary,
+    Sampling,
+    WaveformChunk,
+)
+from app.media.wire import ERRORS
+
+MAX_HEADER_BYTES = 1 << 14
+MAX_CHUNK_BYTES = 16 << 20
+"""Of the frames of one chunk, unless a single frame is larger."""
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+_Codec = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+
+
+class AnswerError(Exception):
+    """A message that an honest worker does not send."""
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Ready(_Header):
+    type: Literal["ready"]
+
+
+class _Frames(_Header):
+    type: Literal["frames"]
+    spec: _Count
+    shape: tuple[_Count, _Count, _Count, Literal[3]]
+
+
+class _Waveform(_Header):
+    type: Literal["waveform"]
+    spec: _Count
+    start_seconds: float
+
+
+class _Info(_Header):
+    type: Literal["info"]
+    duration_seconds: _Seconds | None
+    width: _Count | None
+    height: _Count | None
+    frame_rate: _Seconds | None
+    video_codec: _Codec | None
+    audio_codec: _Codec | None
+    has_audio: bool
+
+
+class _Summary(_Header):
+    type: Literal["summary"]
+    duration_seconds: _Seconds
+    frames_decoded: _Count
+    frames_skipped: _Count
+    sampling: Sampling
+    queue_seconds: _Seconds
+    decode_seconds: _Seconds
+
+
+class _Error(_Header):
+    type: Literal["error"]
+    error: Literal["InvalidMedia", "MediaTooLarge", "UnsupportedMedia"]
+    message: Annotated[str, Field(max_length=500, pattern=r"^[ -~]*$")]
+
+
+_AnyHeader = Annotated[_Ready | _Frames | _Waveform | _Info | _Summary | _Error, Field(discriminator="type")]
+_HEADER: TypeAdapter[_Ready | _Frames | _Waveform | _Info | _Summary | _Error] = TypeAdapter(_AnyHeader)
+
+
+class Answer:
+    """One message, once its header is read and found to be one that `request` may be answered with."""
+
+    def __init__(self, text: bytes, body_bytes: int, request: MediaRequest, limits: MediaLimits) -> None:
+        """Raises AnswerError for any other."""
+        try:
+            self._header = _HEADER.validate_json(text)
+        except ValidationError as error:
+            raise AnswerError("a header that is none") from error
+        self._request = request
+        if body_bytes != self._expected_bytes(body_bytes, limits):
+            raise AnswerError("a body of another size")
+
+    @property
+    def is_ready(self) -> bool:
+        return isinstance(self._header, _Ready)
+
+    def event(self, body: NDArray[np.uint8]) -> MediaEvent | ServiceError:
+        """The event, or the error that stands for the end of it; the arrays are views of `body`."""
+        header = self._header
+        if isinstance(header, _Frames):
+            split = header.shape[0] * 8
+            return FrameChunk(header.spec, body[split:].reshape(header.shape), body[:split].view("<f8"))
+        if isinstance(header, _Waveform):
+            waveform = body.view("<f4")
+            if not np.isfinite(waveform).all():
+                raise AnswerError("a sample that is not a number")
+            return WaveformChunk(header.spec, waveform, header.start_seconds)
+        if isinstance(header, _Error):
+            return ERRORS[header.error](header.message)
+        if isinstance(header, _Ready):
+            raise AnswerError("ready within a job")
+        fields = header.model_dump(exclude={"type"})
+        return MediaInfo(**fields) if isinstance(header, _Info) else MediaSummary(**fields)
+
+    def _expected_bytes(self, body_bytes: int, limits: MediaLimits) -> int:
+        header = self._header
+        if isinstance(header, _Frames) and header.spec < len(self._request.frames):
+            length, height, width, channels = header.shape
+            frame_bytes = height * width * channels
+            if _fits(self._request.frames[header.spec], height, width, limits):
+                spec = self._request.frames[header.spec]
+                most = min(spec.chunk_length, max(1, MAX_CHUNK_BYTES // max(1, frame_bytes)))
+                return length * (8 + frame_bytes) if 0 < length <= most else -1
+            return -1
+        if isinstance(header, _Waveform) and header.spec < len(self._request.waveforms):
+            most = self._request.waveforms[header.spec].chunk_samples * 4
+            return body_bytes if 0 < body_bytes <= most and body_bytes % 4 == 0 else -1
+        return -1 if isinstance(header, _Frames | _Waveform) else 0
+
+
+def _fits(spec: FrameSpec, height: int, width: int, limits: MediaLimits) -> bool:
+    """Whether a frame of this size can answer `spec`."""
+    if spec.width and spec.fit != "keep":
+        return (width, height) == (spec.width, spec.height)
+    longest = spec.longest_side or max(spec.width, spec.height)
+    return (
+        width > 0 and height > 0 and (max(width, height) <= longest if longest else width * height <= limits.max_pixels)
+    )

@@ -1,0 +1,196 @@
+"""Sound as mono float32 at the rates that a request asks for, all from one decode."""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Discard
+from numpy.typing import NDArray
+
+from app.errors import InvalidMedia, UnsupportedMedia
+from app.media.packets import demux
+from app.media.probe import Readable, best_audio, codec_name, decoder_options, open_media
+from app.media.request import MediaLimits, MediaRequest, WaveformChunk, WaveformSpec
+from app.media.timeline import check_duration, no_part
+
+_JITTER_SECONDS = 0.1
+"""Time stamps that are off by less do not make a gap."""
+_MAX_GAP_SECONDS = 10.0
+"""A longer gap is taken for a clock that was set anew, not for silence."""
+
+
+class AudioReader:
+    """Reads the sound of one request. `asked_seconds` is complete when `read` has ended."""
+
+    def __init__(
+        self, file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits, origin_seconds: float
+    ) -> None:
+        self._file = file
+        self._request = request
+        self._limits = limits
+        self._origin_seconds = origin_seconds  # the file's time at which the request's seconds begin
+        self.asked_seconds = 0.0
+
+    def read(self) -> Iterator[WaveformChunk]:
+        """The chunks of all specs. Raises InvalidMedia where there is no sound, or one with NaN or Inf in it."""
+        with open_media(self._file, self._limits) as container:
+            stream = _open_sound(container, self._limits)
+            yield from self._read(_without_gaps(_decode_all(container, stream)))
+
+    def _read(self, frames: Iterator[tuple[float, AudioFrame]]) -> Iterator[WaveformChunk]:
+        collectors: list[_WaveformCollector] = []
+        seconds = 0.0  # where the frame ends, from the origin
+        for file_seconds, frame in frames:
+            start = file_seconds - self._origin_seconds
+            if not collectors:
+                collectors = [
+                    _WaveformCollector(number, spec, start, self._request)
+                    for number, spec in enumerate(self._request.waveforms)
+                ]
+            for collector in collectors:
+                yield from collector.add(frame)
+            seconds = start + frame.samples / frame.sample_rate
+            check_duration(seconds, self._limits)
+            if all(collector.complete for collector in collectors):
+                break
+        for collector in collectors:
+            yield from collector.finish()
+            self.asked_seconds = max(self.asked_seconds, collector.num_samples / collector.sample_rate)
+        if not self.asked_seconds:
+            raise InvalidMedia(no_part(self._request, seconds))
+
+
+def _open_sound(container: InputContainer, limits: MediaLimits) -> AudioStream:
+    stream = best_audio(container)
+    if stream is None:
+        if container.streams.audio:
+            name = codec_name(container.streams.audio[0]) or "of the file"
+            raise UnsupportedMedia(f"The sound codec {name} is not taken.")
+        raise InvalidMedia("The file has no sound.")
+    for other in container.streams:
+        other.discard = Discard.default if other.index == stream.index else Discard.all
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = decoder_options(limits)
+    return stream
+
+
+def _decode_all(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+    """All frames that decode; raises InvalidMedia where none does."""
+    found = False
+    for packet in demux(container, stream):
+        try:
+            frames = stream.decode(packet)
+        except (av.FFmpegError, ValueError):
+            continue
+        for frame in frames:
+            if frame.samples and frame.sample_rate:
+                found = True
+                yield frame
+    yield from stream.decode(None)
+    if not found:
+        raise InvalidMedia("No sound of the file could be decoded.")
+
+
+def _without_gaps(frames: Iterator[AudioFrame]) -> Iterator[tuple[float, AudioFrame]]:
+    """The frames with the file's seconds at which they start; silence where time stamps leave a gap."""
+    due: float | None = None  # when the next frame should start by the samples so far
+    shift = 0.0  # seconds that the file's clock is ahead of ours
+    for frame in frames:
+        stamp = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        if due is None:
+            due = stamp or 0.0
+        ahead = 0.0 if stamp is None else stamp - shift - due
+        if _JITTER_SECONDS < ahead < _MAX_GAP_SECONDS:
+            for silence in _silence(frame, ahead):
+                yield due, silence
+                due += silence.samples / silence.sample_rate
+        elif abs(ahead) > _JITTER_SECONDS:
+            shift += ahead
+        yield due, frame
+        due += frame.samples / frame.sample_rate
+
+
+def _silence(like: AudioFrame, seconds: float) -> Iterator[AudioFrame]:
+    left = round(seconds * like.sample_rate)
+    while left > 0:
+        silence = AudioFrame(like.format, like.layout, min(left, like.sample_rate))
+        for plane in silence.planes:
+            plane.update(bytes(plane.buffer_size))
+        silence.sample_rate = like.sample_rate
+        left -= silence.samples
+        yield silence
+
+
+class _WaveformCollector:
+    """Resamples frames and cuts them into the chunks of one WaveformSpec."""
+
+    def __init__(self, number: int, spec: WaveformSpec, start_seconds: float, request: MediaRequest) -> None:
+        self._number = number
+        self.sample_rate = spec.sample_rate
+        begin = start_seconds if request.start_seconds is None else max(start_seconds, request.start_seconds)
+        self._to_drop = round((begin - start_seconds) * spec.sample_rate)
+        self._to_take: int | None = None
+        if request.end_seconds is not None:
+            self._to_take = max(0, round((request.end_seconds - begin) * spec.sample_rate))
+        self._start_seconds = start_seconds + self._to_drop / spec.sample_rate
+        self._chunk = np.empty(spec.chunk_samples, np.float32)
+        self._filled = 0
+        self._resampler: AudioResampler | None = None
+        self._source: tuple[str, str, int] | None = None
+        self.num_samples = 0
+
+    @property
+    def complete(self) -> bool:
+        return self._to_take == 0
+
+    def add(self, frame: AudioFrame) -> Iterator[WaveformChunk]:
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if source != self._source:
+            yield from self._drain()
+            self._source = source
+            self._resampler = AudioResampler("flt", "mono", self.sample_rate, options={"rematrix_maxval": "1.0"})
+        assert self._resampler is not None
+        frame.pts = None  # gaps are filled already; the resampler must not do so again
+        for resampled in self._resampler.resample(frame):
+            yield from self._take(resampled.to_ndarray()[0])
+
+    def finish(self) -> Iterator[WaveformChunk]:
+        """What is left, as the last and shorter chunk."""
+        yield from self._drain()
+        if self._filled:
+            yield self._give_back()
+
+    def _drain(self) -> Iterator[WaveformChunk]:
+        if self._resampler is not None:
+            for resampled in self._resampler.resample(None):
+                if resampled is not None:  # given where there is nothing to resample
+                    yield from self._take(resampled.to_ndarray()[0])
+
+    def _take(self, samples: NDArray[np.float32]) -> Iterator[WaveformChunk]:
+        if not np.isfinite(samples).all():
+            raise InvalidMedia("The sound holds values that are not finite numbers.")
+        dropped = min(self._to_drop, len(samples))
+        self._to_drop -= dropped
+        samples = samples[dropped:]
+        if self._to_take is not None:
+            samples = samples[: self._to_take]
+            self._to_take -= len(samples)
+        while len(samples):
+            count = min(len(samples), len(self._chunk) - self._filled)
+            np.clip(samples[:count], -1.0, 1.0, out=self._chunk[self._filled : self._filled + count])
+            self._filled += count
+            samples = samples[count:]
+            if self._filled == len(self._chunk):
+                yield self._give_back()
+
+    def _give_back(self) -> WaveformChunk:
+        start = self._start_seconds + self.num_samples / self.sample_rate
+        chunk = WaveformChunk(self._number, self._chunk[: self._filled].copy(), start)
+        self.num_samples += self._filled
+        self._filled = 0
+        return chunk

@@ -1,0 +1,83 @@
+"""Decoded frames of a video stream: all of them, or those of a plan."""
+
+from array import array
+from collections.abc import Iterator
+from itertools import chain
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from app.errors import InvalidMedia
+from app.media.packets import Plan, demux
+from app.media.timeline import Timeline, last_duration
+
+
+class SurpriseError(Exception):
+    """What came out of the decoder is not what the packets announced."""
+
+
+def decode_all(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Every displayed frame, in display order. What does not decode is passed over.
+
+    Raises InvalidMedia where nothing does.
+    """
+    num_frames = 0
+    for packet in chain(demux(container, stream), [None]):
+        try:
+            frames = stream.decode(packet)
+        except (av.FFmpegError, ValueError):
+            continue
+        num_frames += len(frames)
+        yield from frames
+    if not num_frames:
+        raise InvalidMedia("No frame of the video could be decoded.")
+
+
+def decode_times(container: InputContainer, stream: VideoStream) -> Timeline:
+    """When each frame is displayed, from decoding all of them.
+
+    A frame without a time follows the one before it; one that is late is displayed when it comes.
+    """
+    assert stream.time_base is not None
+    step = last_duration(np.empty(0, np.int64), None, stream.average_rate, stream.time_base)
+    times, duration = array("q"), None
+    for frame in decode_all(container, stream):
+        follows = times[-1] + (duration or step) if times else 0
+        time = follows if frame.pts is None else frame.pts
+        times.append(max(times[-1], time) if times else time)
+        duration = frame.duration
+    ticks = np.array(times, np.int64)
+    end = times[-1] + last_duration(ticks, duration, stream.average_rate, stream.time_base)
+    return Timeline(ticks, end, stream.time_base)
+
+
+def decode_planned(
+    container: InputContainer, stream: VideoStream, plan: Plan, timeline: Timeline
+) -> Iterator[tuple[int, VideoFrame]]:
+    """The frames of `plan.produced` with their timeline indices; raises SurpriseError at anything else."""
+    produced = iter(plan.produced.tolist())
+    for frame in _feed(container, stream, plan):
+        index = next(produced, None)
+        if index is None or frame.pts != timeline.times[index] or frame.is_corrupt:
+            raise SurpriseError
+        yield index, frame
+    if next(produced, None) is not None:
+        raise SurpriseError
+
+
+def _feed(container: InputContainer, stream: VideoStream, plan: Plan) -> Iterator[VideoFrame]:
+    try:
+        for number, packet in enumerate(demux(container, stream)):
+            if number in plan.restarts:
+                yield from stream.decode(None)
+                stream.codec_context.flush_buffers()
+            if plan.feed[number]:
+                yield from stream.decode(packet)
+            if number == plan.last:
+                break
+        yield from stream.decode(None)
+    except (av.FFmpegError, ValueError) as error:
+        raise SurpriseError from error

@@ -1,0 +1,66 @@
+"""Turns decoded frames into the FrameChunks that a request asks for, each frame scaled once for each consumer."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from app.media.request import FrameChunk, FrameSpec
+from app.media.scaling import FrameScaler
+from app.media.timeline import Pick
+
+_MAX_CHUNK_BYTES = 16 << 20
+"""A chunk of large frames is shorter than `chunk_length`, so that memory does not depend on the request."""
+
+
+class FrameCollector:
+    """Collects the frames of one pick into chunks."""
+
+    def __init__(self, number: int, spec: FrameSpec, pick: Pick, skip: int = 0) -> None:
+        self._number = number
+        self._spec = spec
+        self._pick = pick
+        self._next = skip  # position in the pick of the frame that is awaited
+        self._chunk_start = skip
+        self._scaler: FrameScaler | None = None
+        self._frames: NDArray[np.uint8] | None = None
+
+    @property
+    def num_collected(self) -> int:
+        """Frames given back so far, those skipped at the start included."""
+        return self._chunk_start
+
+    @property
+    def complete(self) -> bool:
+        return self._next == len(self._pick.indices)
+
+    def add(self, index: int, frame: VideoFrame, aspect: Fraction | None) -> Iterator[FrameChunk]:
+        """Take frame `index` of the timeline as often as it is wanted; give back each chunk that it fills."""
+        while not self.complete and self._pick.indices[self._next] == index:
+            if self._scaler is None:
+                self._scaler = FrameScaler(self._spec, frame, aspect)
+            if self._frames is None:
+                self._frames = self._empty_chunk(self._scaler.size)
+            at = self._next - self._chunk_start
+            if at and self._pick.indices[self._next - 1] == index:
+                self._frames[at] = self._frames[at - 1]
+            else:
+                self._scaler.scale(frame, self._frames[at])
+            self._next += 1
+            if at + 1 == len(self._frames):
+                yield self._give_back()
+
+    def _empty_chunk(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        width, height = size
+        length = min(self._spec.chunk_length, max(1, _MAX_CHUNK_BYTES // (width * height * 3)))
+        return np.empty((min(length, len(self._pick.indices) - self._next), height, width, 3), np.uint8)
+
+    def _give_back(self) -> FrameChunk:
+        assert self._frames is not None
+        moments = self._pick.moments[self._chunk_start : self._next]
+        chunk = FrameChunk(self._number, self._frames, moments)
+        self._frames = None
+        self._chunk_start = self._next
+        return chunk

@@ -1,0 +1,113 @@
+"""The kinds of file, codec and nothing else that are ever opened: FFmpeg carries some 550 decoders, and each is attack
+surface (CVE-2026-8461 was in one that no one here needs).
+"""
+
+DEMUXERS = (
+    "mov",  # MP4, MOV, 3GP, M4A
+    "matroska",  # and WebM
+    "avi",
+    "mpegts",
+    "mpeg",  # MPEG-PS
+    "mxf",
+    "flv",
+    "asf",
+    "ogg",
+    "gif",
+    "h264",
+    "hevc",
+    "mpegvideo",  # raw MPEG-1 and MPEG-2
+    "wav",
+    "mp3",
+    "flac",
+)
+
+VIDEO_DECODERS = frozenset(
+    {
+        "h264",
+        "hevc",
+        "vp8",
+        "vp9",
+        "libdav1d",
+        "mpeg1video",
+        "mpeg2video",
+        "mpeg4",
+        "h263",
+        "h263p",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "msmpeg4",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+        "vc1",  # the advanced profile of WMV 9
+        "flv",
+        "mjpeg",
+        "prores",
+        "theora",
+        "gif",
+    }
+)
+
+AUDIO_DECODERS = frozenset(
+    {
+        "aac",
+        "aac_latm",
+        "mp2",  # what MPEG-PS and -TS files of all ages carry; the code is that of mp3
+        "mp3",
+        "mp3float",
+        "opus",
+        "vorbis",
+        "flac",
+        "alac",
+        "ac3",
+        "amrnb",
+        "amrwb",
+        "wmav1",
+        "wmav2",
+        "wmapro",
+        "wmalossless",
+        "wmavoice",
+        "pcm_alaw",
+        "pcm_mulaw",
+        "pcm_bluray",
+        "pcm_dvd",
+        "pcm_f32be",
+        "pcm_f32le",
+        "pcm_f64be",
+        "pcm_f64le",
+        "pcm_s16be",
+        "pcm_s16le",
+        "pcm_s24be",
+        "pcm_s24le",
+        "pcm_s32be",
+        "pcm_s32le",
+        "pcm_s8",
+        "pcm_u8",
+    }
+)
+
+_SIGNATURES = (
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (4, b"mdat"),
+    (4, b"wide"),
+    (0, b"\x1aE\xdf\xa3"),  # EBML: Matroska, WebM
+    (0, b"RIFF"),
+    (0, b"RF64"),
+    (0, b"\x00\x00\x01\xba"),  # MPEG-PS
+    (0, b"\x06\x0e\x2b\x34"),  # MXF
+    (0, b"FLV"),
+    (0, b"\x30\x26\xb2\x75"),  # ASF
+    (0, b"OggS"),
+    (0, b"GIF8"),
+    (0, b"fLaC"),
+    (0, b"ID3"),
+)
+
+
+def is_known_kind(head: bytes) -> bool:
+    """Whether a file that starts with `head` (12 bytes or more) says that it is of a kind we take.
+
+    Tells a damaged file (422) from one of another kind (415) where FFmpeg could open neither.
+    """
+    return any(head[offset : offset + len(mark)] == mark for offset, mark in _SIGNATURES)

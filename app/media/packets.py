@@ -1,0 +1,141 @@
+"""Which packets of a video stream the decoder needs for some of its frames, told without decoding."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from app.media.bitstream import CLEAN, DISPOSABLE, HEADERS, HIDDEN, LAYER_SHIFT, ODD, classifier, classify_packet
+from app.media.timeline import Timeline, last_duration
+
+Indices = NDArray[np.int64]
+
+_Stream = TypeVar("_Stream", VideoStream, AudioStream)
+
+
+def demux(container: InputContainer, stream: _Stream) -> "Iterator[Packet[_Stream]]":
+    """The stream's packets as far as the file can be read."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.FFmpegError, OSError):
+            return
+        if packet.size:
+            yield packet
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTable:
+    """Every packet of a stream, in the file's order, where all of them can be accounted for."""
+
+    timeline: Timeline
+    """What is displayed if everything decodes."""
+    shown: Indices
+    """(P,) index into the timeline; -1: nothing is displayed."""
+    ranks: Indices
+    """(P,) position by presentation time among all packets."""
+    flags: NDArray[np.uint16]
+    """(P,) of `app.media.bitstream`."""
+
+    @property
+    def key_frames(self) -> Indices:
+        """Timeline indices of the frames that decode alone, in display order."""
+        return np.sort(self.shown[(self.flags & CLEAN > 0) & (self.shown >= 0)])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The packets to decode for some frames."""
+
+    feed: NDArray[np.bool_]
+    """(P,) whether a packet goes to the decoder."""
+    restarts: frozenset[int]
+    """Packets before which the decoder is emptied and begins anew."""
+    last: int
+    """The last packet to read."""
+    produced: Indices
+    """Timeline indices of the frames that must come out, in this order."""
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable | None:
+    """The stream's packets; None where the time or the place of any of them is in doubt."""
+    pts, flags, classify = array("q"), array("H"), classifier(stream)
+    final_pts, final_duration = None, None
+    for packet in demux(container, stream):
+        found = classify_packet(packet, classify)
+        moved = pts and packet.has_sidedata("new_extradata")
+        if found & ODD or moved or packet.pts is None or packet.is_corrupt:
+            return None
+        if packet.is_discard:  # before the start of an edit list: decoded, never displayed
+            found |= HIDDEN
+        elif not found & HIDDEN and (final_pts is None or packet.pts > final_pts):
+            final_pts, final_duration = packet.pts, packet.duration
+        pts.append(packet.pts)
+        flags.append(found)
+    if final_pts is None or stream.time_base is None:
+        return None
+    all_pts, all_flags = np.array(pts, np.int64), np.array(flags, np.uint16)
+    is_shown = all_flags & HIDDEN == 0
+    times = np.sort(all_pts[is_shown])
+    if np.any(times[1:] == times[:-1]):
+        return None
+    shown = np.where(is_shown, np.searchsorted(times, all_pts), -1)
+    end = final_pts + last_duration(times, final_duration, stream.average_rate, stream.time_base)
+    ranks = np.searchsorted(np.sort(all_pts), all_pts)
+    return PacketTable(Timeline(times, end, stream.time_base), shown, ranks, _trusted(all_flags))
+
+
+def _trusted(flags: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """The flags, less those that hold for a packet but not for the file.
+
+    A frame that is no reference within its temporal layer may be one for the layers above. Where parameters come in
+    between, a packet without its own may need those of one that would be left out.
+    """
+    layers = flags >> LAYER_SHIFT
+    flags = np.where(layers < layers.max(), flags & ~np.uint16(DISPOSABLE), flags)
+    carries = flags & HEADERS > 0
+    if np.any(carries[1:] & (flags[1:] & CLEAN == 0)):
+        return flags & ~np.uint16(CLEAN)
+    if carries[1:].any():
+        return np.where(carries, flags, flags & ~np.uint16(CLEAN))
+    return flags
+
+
+def plan_decoding(table: PacketTable, wanted: Indices) -> Plan:
+    """The fewest packets that surely give the frames `wanted` (sorted timeline indices) just as they are.
+
+    The file is taken in segments that begin at CLEAN packets. A segment is read as far as its last wanted frame,
+    without what is DISPOSABLE; it is left out where nothing of it is wanted. Frames that follow the first packet of a
+    segment and are displayed before it (an open group of pictures) also need the whole segment before.
+    """
+    num_packets = len(table.flags)
+    is_wanted = np.isin(table.shown, wanted)
+    needed = (table.flags & DISPOSABLE == 0) | is_wanted
+    feed = np.zeros(num_packets, np.bool_)
+    starts = np.unique(np.append(np.flatnonzero(table.flags & CLEAN), 0))
+    restarts: set[int] = set()
+    builds_on_it = False  # the segment after this one
+    for start, end in zip(starts[::-1], np.append(starts[1:], num_packets)[::-1], strict=True):
+        found = np.flatnonzero(is_wanted[start:end])
+        stop = end if builds_on_it else start + int(found[-1]) + 1 if len(found) else start
+        feed[start:stop] = needed[start:stop]
+        complete = bool(np.array_equal(feed[start:end], needed[start:end]))
+        if not complete:
+            restarts.add(int(end))  # what follows, if anything, does not continue from here
+        leading = table.ranks[start:stop] < table.ranks[start]
+        builds_on_it = bool(start and (leading & is_wanted[start:stop]).any())
+        if start and stop > start and not builds_on_it:
+            feed[start:stop] &= ~leading
+            feed[start] = True
+    fed = np.flatnonzero(feed)
+    produced = np.sort(table.shown[fed][table.shown[fed] >= 0])
+    return Plan(feed, frozenset(restarts), int(fed[-1]), produced)

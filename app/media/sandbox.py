@@ -1,0 +1,250 @@
+"""Decodes files of unknown origin in worker processes, so that none of them can harm the service.
+
+Workers are forked from a fork server that has av and numpy but no torch. A worker that crashes, hangs or answers
+nonsense costs its own request only: the request is tried once more on another worker, and the worker is replaced.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import socket
+from collections import Counter
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+
+from app.errors import DeadlineExceeded, InvalidMedia, MediaTooLarge, NotReady, ServiceError
+from app.media import worker as worker_process
+from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
+from app.media.wire import LENGTHS, encode_job
+
+_START_SECONDS = 30.0
+_RETRY_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class _WorkerLostError(Exception):
+    """The worker died or cannot be trusted any more."""
+
+
+class _Worker:
+    """One worker process and our end of its socket."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([worker_process.__name__])
+        self._connection, theirs = socket.socketpair()
+        self._connection.setblocking(False)
+        with theirs:
+            self._process = context.Process(target=worker_process.serve, args=(theirs, memory_bytes), daemon=True)
+            self._process.start()
+        self.num_jobs = 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    async def wait_until_ready(self) -> None:
+        async with asyncio.timeout(_START_SECONDS):
+            answer, _ = await self._receive(MediaRequest(), MediaLimits())
+        if not answer.is_ready:
+            raise _WorkerLostError
+
+    async def run(
+        self, fd: int, request: MediaRequest, limits: MediaLimits, deadline: float
+    ) -> AsyncGenerator[MediaEvent]:
+        """The worker's events. Raises what it answers, _WorkerLostError, or TimeoutError at `deadline`."""
+        self.num_jobs += 1
+        try:
+            socket.send_fds(self._connection, [encode_job(request, limits)], [fd])
+        except OSError as error:
+            raise _WorkerLostError from error
+        while True:
+            async with asyncio.timeout_at(deadline):
+                answer, body = await self._receive(request, limits)
+            try:
+                event = answer.event(body)
+            except AnswerError as error:
+                raise _WorkerLostError from error
+            if isinstance(event, ServiceError):
+                raise event
+            yield event
+            if isinstance(event, MediaSummary):
+                return
+
+    async def _receive(
+        self, request: MediaRequest, limits: MediaLimits
+    ) -> tuple[Answer, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
+        header_bytes, body_bytes = LENGTHS.unpack((await self._read(LENGTHS.size)).tobytes())
+        if header_bytes > MAX_HEADER_BYTES:
+            raise _WorkerLostError
+        try:
+            answer = Answer((await self._read(header_bytes)).tobytes(), body_bytes, request, limits)
+        except AnswerError as error:
+            raise _WorkerLostError from error
+        return answer, await self._read(body_bytes)
+
+    async def _read(self, num_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        data = np.empty(num_bytes, np.uint8)
+        view, at = data.data, 0
+        while at < num_bytes:
+            try:
+                count = await asyncio.get_running_loop().sock_recv_into(self._connection, view[at:])
+            except OSError as error:
+                raise _WorkerLostError from error
+            if not count:
+                raise _WorkerLostError
+            at += count
+        return data
+
+    def kill(self) -> None:
+        """End the process at once; `reap` must follow."""
+        self._connection.close()
+        self._process.kill()
+
+    def reap(self) -> None:
+        """Wait for the end of a killed process."""
+        self._process.join()
+        self._process.close()
+
+
+class DecoderPool:
+    """A fixed number of decoder workers, each with one job at a time."""
+
+    def __init__(
+        self,
+        num_workers: int = 2,
+        worker_memory_bytes: int = 1 << 30,
+        jobs_per_worker: int = 200,
+        limits: MediaLimits | None = None,
+    ) -> None:
+        self.num_workers = num_workers
+        """Processes, of which each decodes one file at a time on one core."""
+        self.waiting_requests = 0
+        """Requests that no worker has taken yet."""
+        self.restarts: Counter[str] = Counter()
+        """Workers replaced, by reason: recycled, crashed, deadline, cancelled, limit."""
+        self._worker_memory_bytes = worker_memory_bytes
+        self._jobs_per_worker = jobs_per_worker
+        self._limits = limits or MediaLimits()
+        self._is_closed = False
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._workers: set[_Worker] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
+        self._starter = ThreadPoolExecutor(1, "decoder-pool")  # forking blocks; one at a time is safe
+
+    @property
+    def idle_workers(self) -> int:
+        return self._idle.qsize()
+
+    async def start(self) -> None:
+        """Start all workers; they can be given jobs when this returns."""
+        await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers)))
+
+    async def close(self) -> None:
+        """End all workers, also those at work."""
+        self._is_closed = True
+        for task in self._replacements:
+            task.cancel()
+        await asyncio.gather(*self._replacements, return_exceptions=True)
+        while self._workers:
+            worker = self._workers.pop()
+            worker.kill()
+            await asyncio.get_running_loop().run_in_executor(self._starter, worker.reap)
+        self._starter.shutdown()
+
+    async def read(self, fd: int, request: MediaRequest, deadline: float) -> AsyncGenerator[MediaEvent]:
+        """MediaInfo, then chunks, then MediaSummary, for the file behind the open descriptor `fd`.
+
+        `deadline` is a time of the running loop's clock. Raises UnsupportedMedia, InvalidMedia, MediaTooLarge or
+        DeadlineExceeded. Closing the iterator ends the job.
+        """
+        began = asyncio.get_running_loop().time()
+        delivered = 0
+        for is_last_try in (False, True):
+            worker = await self._take_worker(deadline)
+            queue_seconds = asyncio.get_running_loop().time() - began
+            reason = "cancelled"
+            try:
+                async with aclosing(worker.run(fd, request, self._limits, deadline)) as events:
+                    number = 0
+                    async for event in events:
+                        number += 1
+                        if isinstance(event, MediaSummary):
+                            reason = ""
+                            event = replace(event, queue_seconds=queue_seconds)
+                        if number > delivered:  # what a crashed worker has delivered is not repeated
+                            delivered = number
+                            yield event
+                return
+            except MediaTooLarge:
+                reason = "limit"  # its memory may be in pieces
+                raise
+            except ServiceError:
+                reason = ""
+                raise
+            except TimeoutError as error:
+                reason = "deadline"
+                raise DeadlineExceeded("The file was not decoded by the deadline.") from error
+            except _WorkerLostError as error:
+                reason = "crashed"
+                if is_last_try:
+                    raise InvalidMedia("The file cannot be decoded: it ended the decoder twice.") from error
+            finally:
+                self._give_back(worker, reason)
+
+    async def _take_worker(self, deadline: float) -> _Worker:
+        if self._is_closed:
+            raise NotReady("The service is stopping.")
+        self.waiting_requests += 1
+        try:
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    worker = await self._idle.get()
+                if worker.is_alive:
+                    return worker
+                self._give_back(worker, "crashed")
+        except TimeoutError as error:
+            raise DeadlineExceeded("No decoder was free by the deadline.") from error
+        finally:
+            self.waiting_requests -= 1
+
+    def _give_back(self, worker: _Worker, reason: str) -> None:
+        """Make the worker free again, or replace it for `reason`."""
+        if not reason and worker.num_jobs >= self._jobs_per_worker:
+            reason = "recycled"
+        if not reason:
+            self._idle.put_nowait(worker)
+        elif worker in self._workers:  # else the pool is closed
+            self.restarts[reason] += 1
+            self._workers.remove(worker)
+            worker.kill()
+            task = asyncio.get_running_loop().create_task(self._replace(worker))
+            self._replacements.add(task)
+            task.add_done_callback(self._replacements.discard)
+
+    async def _replace(self, worker: _Worker) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._starter, worker.reap)
+        while True:
+            try:
+                return await self._start_worker()
+            except (OSError, TimeoutError, _WorkerLostError):
+                logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _start_worker(self) -> None:
+        worker = await asyncio.get_running_loop().run_in_executor(self._starter, _Worker, self._worker_memory_bytes)
+        self._workers.add(worker)
+        try:
+            await worker.wait_until_ready()
+        except BaseException:
+            self._workers.discard(worker)
+            worker.kill()
+            raise
+        self._idle.put_nowait(worker)

@@ -1,0 +1,72 @@
+"""Decoded frames to RGB at a consumer's size: one swscale pass, the same for the trainer and the service."""
+
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+from av.sidedata.sidedata import SideDataContainer, Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from app.media.geometry import Orientation, display_size, place, read_orientation
+from app.media.request import FrameSpec
+
+FLAGS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""Averages over what it shrinks. The last two give the same pixels on every CPU."""
+
+
+def frame_orientation(frame: VideoFrame) -> Orientation:
+    """How the file wants this frame turned."""
+    matrix = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
+    return read_orientation(None if matrix is None else bytes(matrix))
+
+
+def displayed_size(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) of the frame as displayed."""
+    return display_size(frame.width, frame.height, aspect, frame_orientation(frame))
+
+
+class FrameScaler:
+    """Brings frames to the size of one FrameSpec. `size` is set by the first frame and stays, whatever follows."""
+
+    def __init__(self, spec: FrameSpec, first: VideoFrame, aspect: Fraction | None) -> None:
+        self._spec = spec
+        self._aspect = aspect
+        self._reformatter = VideoReformatter()
+        self.size = place(displayed_size(first, aspect), spec).size
+        """(width, height) of every frame given back."""
+
+    def scale(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
+        """Fill `out` (H, W, 3) with the frame in RGB."""
+        orientation = frame_orientation(frame)
+        displayed = display_size(frame.width, frame.height, self._aspect, orientation)
+        width, height = self._scaled_size(displayed)
+        stored = (height, width) if orientation.transpose else (width, height)
+        rgb: NDArray[Any] = self._reformatter.reformat(
+            frame, *stored, format="rgb24", interpolation=FLAGS, threads=1
+        ).to_ndarray()  # (h, w, 3) as stored
+        if orientation.transpose:
+            rgb = rgb.transpose(1, 0, 2)
+        if orientation.mirror:
+            rgb = rgb[:, ::-1]
+        if orientation.flip:
+            rgb = rgb[::-1]
+        _centre(rgb, out)
+
+    def _scaled_size(self, displayed: tuple[int, int]) -> tuple[int, int]:
+        if self._spec.width == 0 or self._spec.fit == "keep":
+            return self.size
+        return place(displayed, self._spec).scaled
+
+
+def _centre(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Copy the middle of `picture` (h, w, 3) to the middle of `out` (H, W, 3); what it does not cover becomes black."""
+    if picture.shape[0] < out.shape[0] or picture.shape[1] < out.shape[1]:
+        out[...] = 0
+    rows, columns = (min(have, want) for have, want in zip(picture.shape[:2], out.shape[:2], strict=True))
+    from_top, from_left = (picture.shape[0] - rows) // 2, (picture.shape[1] - columns) // 2
+    to_top, to_left = (out.shape[0] - rows) // 2, (out.shape[1] - columns) // 2
+    out[to_top : to_top + rows, to_left : to_left + columns] = picture[
+        from_top : from_top + rows, from_left : from_left + columns
+    ]

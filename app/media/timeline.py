@@ -1,0 +1,87 @@
+"""When each frame of a video is displayed, and which of them a request wants."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import InvalidMedia, MediaTooLarge
+from app.media.request import FrameSpec, MediaLimits, MediaRequest
+from app.media.sampling import Part, Ticks, cut_part, frames_at, moments, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The displayed frames of a video, in display order."""
+
+    times: Ticks
+    """(N,) never falling, N >= 1."""
+    end_ticks: int
+    """When the last frame leaves the display."""
+    time_base: Fraction
+    """Seconds in a tick."""
+
+    @property
+    def duration_seconds(self) -> float:
+        return float((self.end_ticks - int(self.times[0])) * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The frames for one FrameSpec."""
+
+    indices: NDArray[np.int64]
+    """(T,) into the timeline, never falling."""
+    moments: NDArray[np.float64]
+    """(T,) seconds since the first displayed frame."""
+
+
+def last_duration(times: Ticks, declared: int | None, frame_rate: Fraction | None, time_base: Fraction) -> int:
+    """Ticks for which the last frame is displayed: as the file says, else as long as the one before it."""
+    if declared and declared > 0:
+        return declared
+    if len(times) > 1 and times[-1] > times[-2]:
+        return int(times[-1] - times[-2])
+    return max(1, round(1 / (frame_rate * time_base))) if frame_rate else 1
+
+
+def check_duration(duration_seconds: float, limits: MediaLimits) -> None:
+    """Raise MediaTooLarge over `max_duration_seconds`."""
+    if duration_seconds > limits.max_duration_seconds:
+        raise MediaTooLarge(
+            f"The file lasts {duration_seconds:.1f} s; the limit is {limits.max_duration_seconds:.0f} s."
+        )
+
+
+def part_of(timeline: Timeline, request: MediaRequest) -> Part:
+    """The part asked for; raises InvalidMedia where the video has no such part."""
+    part = cut_part(timeline.times, timeline.end_ticks, timeline.time_base, request.start_seconds, request.end_seconds)
+    if part is None:
+        raise InvalidMedia(no_part(request, timeline.duration_seconds))
+    return part
+
+
+def no_part(request: MediaRequest, duration_seconds: float) -> str:
+    """What to tell the sender where nothing lies between the start and the end."""
+    start, end = request.start_seconds or 0.0, request.end_seconds
+    until = "the end" if end is None else f"{end:g} s"
+    return f"There is nothing from {start:g} s to {until}: the file lasts {duration_seconds:.3f} s."
+
+
+def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDArray[np.int64] | None = None) -> Pick:
+    """The frames of `part` that answer `spec`, and the moments they answer.
+
+    With `key_frames` (sorted timeline indices) only those are taken for frames that are spread over the part.
+    """
+    times, origin = timeline.times, int(timeline.times[0])
+    if spec.clip_length:
+        first, last = int(times[part.first]), int(times[part.last])
+        first_seconds, last_seconds = (float((ticks - origin) * timeline.time_base) for ticks in (first, last))
+        choice = np.arange(part.first, part.last + 1) if key_frames is None else key_frames
+        indices = choice[spread(first, last, spec.clip_length, times[choice])]
+        return Pick(indices, np.linspace(first_seconds, last_seconds, spec.clip_length))
+    count = moments(part.start_seconds, part.end_seconds, spec.rate)
+    start, step = Fraction(part.start_seconds), 1 / Fraction(spec.rate)
+    indices = frames_at(times, timeline.time_base, start, step, count)
+    return Pick(np.minimum(indices, part.last), part.start_seconds + np.arange(count) / spec.rate)

@@ -1,0 +1,140 @@
+"""The frames that a request asks for, all of its sizes from one decode.
+
+The times of all frames are read from the packets first, so that only what the wanted frames need has to be decoded.
+Each frame that comes out is checked against that plan; at the first surprise (a packet that does not decode, a time
+that no packet announced) the file is decoded in full, once for the times and once for the frames.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from app.errors import InvalidMedia
+from app.media.decoding import SurpriseError, decode_all, decode_planned, decode_times
+from app.media.frames import FrameCollector
+from app.media.packets import PacketTable, plan_decoding, read_packets
+from app.media.probe import Readable, best_video, decoder_options, describe, open_media
+from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest, Sampling
+from app.media.scaling import displayed_size
+from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_frames
+
+_MAX_HELD_BYTES = 32 << 20
+"""Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
+
+
+@dataclass(slots=True)
+class VideoOutcome:
+    """What reading the video came to."""
+
+    first_seconds: float = 0.0
+    """When the first frame is displayed, in the file's own time."""
+    asked_seconds: float = 0.0
+    sampling: Sampling = "exact"
+    frames_decoded: int = 0
+    frames_skipped: int = 0
+
+
+class VideoReader:
+    """Reads the frames of one request. `outcome` is complete when `read` has ended."""
+
+    def __init__(self, file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits) -> None:
+        self._file = file
+        self._request = request
+        self._limits = limits
+        self._given = [0] * len(request.frames)
+        self._described = False
+        self.outcome = VideoOutcome()
+
+    def read(self) -> Iterator[MediaInfo | FrameChunk]:
+        """MediaInfo, then the chunks of all specs. Raises InvalidMedia where there is no picture."""
+        with self._open() as (container, stream):
+            table = read_packets(container, stream)
+        if table is not None:
+            try:
+                yield from self._read_planned(table)
+            except SurpriseError:
+                self.outcome.frames_skipped = 0
+            else:
+                return
+        yield from self._read_all()
+
+    def _read_planned(self, table: PacketTable) -> Iterator[MediaInfo | FrameChunk]:
+        picks = self._pick(table.timeline, table.key_frames)
+        plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+        held: list[FrameChunk] = []
+        held_bytes = 0
+        with self._open(err_detect="explode") as (container, stream):
+            frames = decode_planned(container, stream, plan, table.timeline)
+            for item in self._collect(container, stream, table.timeline, picks, frames):
+                if isinstance(item, FrameChunk) and self._request.frames[item.spec].clip_length:
+                    held.append(item)
+                    held_bytes += item.frames.nbytes
+                    if held_bytes > _MAX_HELD_BYTES:
+                        raise SurpriseError
+                else:
+                    yield item
+        self.outcome.frames_skipped = len(table.timeline.times) - len(plan.produced)
+        yield from held
+
+    def _read_all(self) -> Iterator[MediaInfo | FrameChunk]:
+        with self._open() as (container, stream):
+            timeline = decode_times(container, stream)
+        self.outcome.frames_decoded += len(timeline.times)
+        picks = self._pick(timeline, None)
+        with self._open() as (container, stream):
+            frames = enumerate(decode_all(container, stream))
+            yield from self._collect(container, stream, timeline, picks, frames)
+
+    def _pick(self, timeline: Timeline, key_frames: np.ndarray[tuple[int], np.dtype[np.int64]] | None) -> list[Pick]:
+        check_duration(timeline.duration_seconds, self._limits)
+        part = part_of(timeline, self._request)
+        longest = max(spec.clip_length for spec in self._request.frames)
+        fast = None
+        if self._request.sampling == "fast" and key_frames is not None and longest:
+            inside = key_frames[(key_frames >= part.first) & (key_frames <= part.last)]
+            fast = inside if 2 * len(inside) >= longest else None
+        self.outcome.sampling = "exact" if fast is None else "fast"
+        self.outcome.first_seconds = float(int(timeline.times[0]) * timeline.time_base)
+        self.outcome.asked_seconds = part.end_seconds - part.start_seconds
+        return [pick_frames(timeline, part, spec, fast) for spec in self._request.frames]
+
+    def _collect(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        timeline: Timeline,
+        picks: list[Pick],
+        frames: Iterator[tuple[int, VideoFrame]],
+    ) -> Iterator[MediaInfo | FrameChunk]:
+        """What the consumers get of `frames` (timeline index, frame)."""
+        aspect = stream.sample_aspect_ratio
+        asked = zip(self._request.frames, picks, self._given, strict=True)
+        collectors = [FrameCollector(number, spec, pick, given) for number, (spec, pick, given) in enumerate(asked)]
+        for index, frame in frames:
+            self.outcome.frames_decoded += 1
+            if not self._described:
+                self._described = True
+                yield describe(container, stream, displayed_size(frame, aspect), timeline.duration_seconds)
+            for number, collector in enumerate(collectors):
+                for chunk in collector.add(index, frame, aspect):
+                    if not self._request.frames[number].clip_length:
+                        self._given[number] += len(chunk.frames)
+                    yield chunk
+
+    @contextmanager
+    def _open(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+        with open_media(self._file, self._limits) as container:
+            stream = best_video(container, self._limits)
+            if stream is None:
+                raise InvalidMedia("The file has no moving picture.")
+            for other in container.streams:
+                other.discard = Discard.default if other.index == stream.index else Discard.all
+            stream.codec_context.options = {**decoder_options(self._limits), **options}
+            yield container, stream

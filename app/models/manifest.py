@@ -1,0 +1,133 @@
+"""`manifest.json`: what a model says of itself. A typo or a missing field fails at load."""
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
+VERSION_PATTERN = r"^[1-9][0-9]{0,8}$"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Version = Annotated[str, Field(pattern=VERSION_PATTERN)]
+"""An integer, compared as one."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingData(_Frozen):
+    """One data set a model was trained on."""
+
+    name: str
+    license: str
+    """An SPDX identifier, or the terms in words where none is stated."""
+    source: str
+
+
+class GoldenTolerance(_Frozen):
+    """Largest absolute difference from `golden.npz` at which a model is still the one that was published."""
+
+    float32: float = 1e-5
+    bfloat16: float = 0.02
+
+
+class Input(_Frozen):
+    """What the module is fed, so that serving repeats training to the pixel and the sample."""
+
+    media: Literal["video", "audio", "both"]
+    width: int | Literal["any"] | None = None
+    """Pixels."""
+    height: int | Literal["any"] | None = None
+    longest_side: int | None = None
+    """Pixels; with `any`: larger pictures are scaled down to it."""
+    fit: Literal["stretch", "crop", "pad", "keep"] | None = None
+    sampling: Literal["uniform", "rate"] | None = None
+    """uniform: `clip_length` frames spread over the video; rate: a frame every 1/rate seconds."""
+    clip_length: int | None = Field(default=None, ge=1, le=1024)
+    rate: float | None = Field(default=None, gt=0, le=120)
+    """Frames per second; also the rate of timelines of a uniform model."""
+    sample_rate: int | None = Field(default=None, ge=1000, le=192_000)
+    """Hz."""
+    step_samples: int | None = Field(default=None, ge=1)
+    """Sound is stepped in multiples of this many samples."""
+    trained_for_key_frames: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.media != "audio":
+            if None in (self.width, self.height, self.fit, self.sampling):
+                raise ValueError("video input needs width, height, fit and sampling")
+            if self.sampling == "uniform" and self.clip_length is None:
+                raise ValueError("uniform sampling needs clip_length")
+            if self.sampling == "rate" and self.rate is None:
+                raise ValueError("rate sampling needs rate")
+            if "any" in (self.width, self.height) and (self.width != self.height or self.longest_side is None):
+                raise ValueError("a size of any is for width and height together, with longest_side")
+        if self.media != "video" and self.sample_rate is None:
+            raise ValueError("sound input needs sample_rate")
+        return self
+
+
+class Output(_Frozen):
+    """What the module answers."""
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    """`labels[i]` names logit i."""
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ")
+        return self
+
+
+class Manifest(_Frozen):
+    schema_version: Literal[1]
+    name: Name
+    version: Version
+    task: Literal["classify"]
+    summary: str
+    """One sentence for the list of models."""
+    causal: bool
+    """Whether the module can `step`; a must for a classifier of video."""
+    cell: Literal["lstm", "gru"]
+    num_parameters: int = Field(ge=1)
+    state_size: int = Field(ge=0)
+    """S of the state (B, S) at the model's own input size; 0 when not causal."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Of `model.pt`."""
+    metrics: dict[str, dict[str, float]]
+    """By test set, then by metric."""
+    training_data: tuple[TrainingData, ...]
+    seed: int
+    command: str
+    """Makes the model again."""
+    date: datetime.date
+    torch_version: str
+    golden_tolerance: GoldenTolerance = GoldenTolerance()
+    input: Input
+    output: Output
+
+    @model_validator(mode="after")
+    def _steps_have_a_rate(self) -> Self:
+        if self.input.media == "video" and not self.causal:
+            raise ValueError("a classifier of video must be causal")
+        if self.causal and self.input.media == "video" and self.input.rate is None:
+            raise ValueError("a causal model of video needs a rate for its timelines")
+        return self
+
+    @property
+    def license(self) -> str:
+        """The terms of all training data, for answers that name the model."""
+        return "; ".join(dict.fromkeys(data.license for data in self.training_data))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest at `path`; raises pydantic.ValidationError for anything that is not one."""
+    return Manifest.model_validate_json(path.read_bytes())

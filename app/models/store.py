@@ -1,0 +1,206 @@
+"""`model_store/<name>/<version>/` -> callables: what is served, and that it is what was published.
+
+A model is looked up among those that were loaded at the start: no name from a request ever becomes a path.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from app.errors import ModelRejected, UnknownModel
+from app.models import torchscript
+from app.models.golden import Golden, check_golden, read_golden
+from app.models.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest, read_manifest
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedModel:
+    """One version of a model, checked and ready to run."""
+
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the bytes that were loaded, in hexadecimal."""
+    module: torch.jit.ScriptModule
+    """Frozen; has `forward`, and `initial_state` and `step` where the manifest says causal."""
+    card: str
+    """Markdown."""
+    device: torch.device
+    """Where the module is."""
+
+
+def list_names(store: Path) -> list[str]:
+    """The names in a model store, in order; a folder whose name begins with a dot is not one."""
+    return sorted(_folders(store, NAME_PATTERN, "the name of a model"))
+
+
+def list_versions(store: Path, name: str) -> list[str]:
+    """The versions of a model, oldest first, compared as numbers; none if there is no such model."""
+    folder = store / name
+    return sorted(_folders(folder, VERSION_PATTERN, "a version"), key=int) if folder.is_dir() else []
+
+
+def _folders(parent: Path, pattern: str, kind: str) -> list[str]:
+    names = [path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for name in names:
+        if not re.fullmatch(pattern, name):
+            raise ModelRejected(f"{parent / name}: a folder here must be {kind}, {pattern}")
+    return names
+
+
+class ModelStore:
+    """All versions of the models that are served."""
+
+    def __init__(self, models: Sequence[ServedModel], defaults: Mapping[str, str] | None = None) -> None:
+        """`defaults`: by task, the name that a request without one means; else it is the first in order."""
+        self._versions: dict[str, dict[str, ServedModel]] = {}
+        for model in sorted(models, key=lambda model: (model.manifest.name, int(model.manifest.version))):
+            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self._defaults = dict(defaults or {})
+        for task, name in self._defaults.items():
+            if name not in self.names(task):
+                raise ModelRejected(
+                    f"the default for {task}, {name}, is no such model; there are: {self._listed(task)}"
+                )
+
+    def names(self, task: str | None = None) -> list[str]:
+        """The names in order, of one task or of all."""
+        return [name for name in self._versions if task is None or self._newest(name).manifest.task == task]
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, oldest first. Raises UnknownModel."""
+        return list(self._versions_of(name))
+
+    def models(self) -> list[ServedModel]:
+        """Every version of every model."""
+        return [model for versions in self._versions.values() for model in versions.values()]
+
+    def get(self, name: str | None = None, version: str | None = None, task: str | None = None) -> ServedModel:
+        """The model a request means: the task's default without a name, the newest without a version.
+
+        Raises UnknownModel, with what there is.
+        """
+        if name is None:
+            names = self.names(task)
+            if not names:
+                raise UnknownModel(f"No model for {task} is served." if task else "No model is served.")
+            name = self._defaults.get(task, names[0]) if task else names[0]
+        versions = self._versions_of(name, task)
+        if version is None:
+            version = next(reversed(versions))
+        if version not in versions:
+            raise UnknownModel(f"Model {name} has no version {_quoted(version)}; there are: {', '.join(versions)}.")
+        if task is not None and versions[version].manifest.task != task:
+            other = versions[version].manifest.task
+            raise UnknownModel(f"Model {name} is for {other}, not for {task}; there are: {self._listed(task)}.")
+        return versions[version]
+
+    def _versions_of(self, name: str, task: str | None = None) -> dict[str, ServedModel]:
+        if name not in self._versions:
+            raise UnknownModel(f"There is no model {_quoted(name)}; there are: {self._listed(task)}.")
+        return self._versions[name]
+
+    def _newest(self, name: str) -> ServedModel:
+        versions = self._versions[name]
+        return versions[next(reversed(versions))]
+
+    def _listed(self, task: str | None) -> str:
+        return ", ".join(self.names(task)) or "none"
+
+
+def _quoted(text: str) -> str:
+    """A client's text in a message: not longer than a name can be, and on one line."""
+    return ascii(text if len(text) <= 64 else text[:61] + "...")
+
+
+def open_store(
+    path: Path,
+    names: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    defaults: Mapping[str, str] | None = None,
+) -> ModelStore:
+    """Loads and checks every version of `names`, or of all models in the store.
+
+    Raises ModelRejected for the first that may not be served: the service does not start with half of its models.
+    """
+    if not path.is_dir():
+        raise ModelRejected(f"{path}: there is no such model store")
+    found = list_names(path)
+    for name in names or ():
+        if name not in found:
+            raise ModelRejected(f"{path} has no model {name!r}; there are: {', '.join(found) or 'none'}")
+    models = [
+        load_version(path / name / version, device)
+        for name in found
+        if names is None or name in names
+        for version in list_versions(path, name)
+    ]
+    return ModelStore(models, defaults)
+
+
+def load_version(folder: Path, device: torch.device | str = "cpu") -> ServedModel:
+    """One version, loaded from the very bytes that were hashed and checked against its golden output.
+
+    Raises ModelRejected with the folder and the reason.
+    """
+    try:
+        model = _load_version(folder, torch.device(device))
+    except ModelRejected as error:
+        raise ModelRejected(f"{folder}: {error}") from error
+    except OSError as error:
+        raise ModelRejected(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
+    logger.info("loaded %s version %s, sha256 %s", model.manifest.name, model.manifest.version, model.digest)
+    return model
+
+
+def _load_version(folder: Path, device: torch.device) -> ServedModel:
+    try:
+        manifest = read_manifest(folder / "manifest.json")
+    except ValidationError as error:
+        raise ModelRejected(f"manifest.json is not valid: {error}") from error
+    if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
+        raise ModelRejected(f"manifest.json says that this is {manifest.name} version {manifest.version}")
+    card = (folder / "card.md").read_text(encoding="utf-8")
+
+    model_bytes = (folder / "model.pt").read_bytes()
+    digest = hashlib.sha256(model_bytes).hexdigest()
+    if digest != manifest.sha256:
+        raise ModelRejected(f"model.pt has the sha256 {digest}, its manifest says {manifest.sha256}")
+    try:
+        module = torchscript.load(model_bytes, device)
+    except torchscript.RUN_ERRORS as error:
+        raise ModelRejected(f"model.pt is not a TorchScript module: {error}") from error
+
+    _check_methods(module, manifest)
+    golden = read_golden(folder / "golden.npz")
+    check_golden(module, golden, manifest.golden_tolerance.float32, device)
+    _check_sizes(golden, manifest)
+    return ServedModel(manifest, digest, module, card, device)
+
+
+def _check_methods(module: torch.jit.ScriptModule, manifest: Manifest) -> None:
+    methods = ("forward", *torchscript.METHODS) if manifest.causal else ("forward",)
+    missing = [method for method in methods if not hasattr(module, method)]
+    if missing:
+        raise ModelRejected(f"model.pt has no method {' and no method '.join(missing)}")
+
+
+def _check_sizes(golden: Golden, manifest: Manifest) -> None:
+    """The golden output, which the module has reproduced by now, against the manifest."""
+    height, width = golden.frames.shape[2:4]
+    if manifest.input.width != "any" and (width, height) != (manifest.input.width, manifest.input.height):
+        expected = f"{manifest.input.width}x{manifest.input.height}"
+        raise ModelRejected(f"golden.npz has frames of {width}x{height}, the manifest says {expected}")
+    if golden.logits.shape[1] != len(manifest.output.labels):
+        raise ModelRejected(
+            f"it answers {golden.logits.shape[1]} logits, the manifest has {len(manifest.output.labels)} labels"
+        )
+    if golden.state.shape[1] != manifest.state_size:
+        raise ModelRejected(f"its state has {golden.state.shape[1]} values, the manifest says {manifest.state_size}")

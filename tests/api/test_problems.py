@@ -1,0 +1,128 @@
+"""Every error is problem+json with a request id, also those that Starlette and uvicorn make."""
+
+import json
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.server import RunningServer, running_server
+
+
+def assert_problem(response: httpx.Response, status: int) -> dict[str, object]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:afterframe:problem:")
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"top_k": 0},
+        {"top_k": "many"},
+        {"min_score": 2},
+        {"sampling": "lucky"},
+        {"timelime": "true"},
+        {"start_seconds": -1},
+        {"start_seconds": "nan"},
+        {"start_seconds": 2, "end_seconds": 1},
+        {"model": ["tiny", "tiny-rate"], "version": "1"},
+    ],
+)
+def test_bad_queries(client: httpx.Client, red_video: Path, query: dict[str, object]) -> None:
+    assert_problem(client.post("/classify", params=query, content=red_video.read_bytes()), 400)
+
+
+def test_unknown_model_version_and_route(client: httpx.Client, red_video: Path) -> None:
+    video = red_video.read_bytes()
+    assert "tiny" in assert_problem(client.post("/classify?model=nobody", content=video), 404)["detail"]
+    assert "1, 2" in assert_problem(client.post("/classify?model=tiny&version=9", content=video), 404)["detail"]
+    assert_problem(client.get("/models/nobody"), 404)
+    assert_problem(client.get("/models/nobody/card"), 404)
+    assert_problem(client.get("/nowhere"), 404)
+
+
+def test_wrong_method(client: httpx.Client) -> None:
+    response = client.get("/classify")
+    assert_problem(response, 405)
+    assert response.headers["allow"] == "POST"
+
+
+def test_no_body(server: RunningServer, client: httpx.Client) -> None:
+    assert_problem(client.post("/classify", content=b""), 400)
+    address = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:
+        connection.sendall(b"POST /classify HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 411 ")
+
+
+def test_form_without_the_file(client: httpx.Client, red_video: Path) -> None:
+    assert "file" in assert_problem(client.post("/classify", files={"video": red_video.read_bytes()}), 400)["detail"]
+    form = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\ntext\r\n--x--\r\n'
+    multipart = {"content-type": "multipart/form-data; boundary=x"}
+    assert "text" in assert_problem(client.post("/classify", content=form, headers=multipart), 400)["detail"]
+    no_boundary = {"content-type": "multipart/form-data"}
+    assert_problem(client.post("/classify", content=form, headers=no_boundary), 400)
+    assert_problem(client.post("/classify", content=b"--y\r\nbroken", headers=multipart), 400)
+
+
+@pytest.mark.parametrize("content", [b"not a video at all", b"\x00" * 5000, b"<html></html>", bytes(range(256)) * 40])
+def test_what_is_no_video_is_415(client: httpx.Client, content: bytes) -> None:
+    assert_problem(client.post("/classify", content=content), 415)
+
+
+def test_a_video_without_its_pictures_is_422(client: httpx.Client, red_video: Path) -> None:
+    video = bytearray(red_video.read_bytes())
+    start = video.index(b"mdat") + 4
+    end = start - 8 + int.from_bytes(video[start - 8 : start - 4])  # the box's size stands before its name
+    video[start:end] = bytes(end - start)
+    assert_problem(client.post("/classify", content=bytes(video)), 422)
+
+
+def test_what_is_not_http_is_a_problem_too(server: RunningServer) -> None:
+    address = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:
+        connection.sendall(b"HELLO?\r\n\r\n")
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+
+
+def test_limits_of_size_and_places(store: Path, red_video: Path) -> None:
+    video = red_video.read_bytes()
+    with running_server(store, max_upload_bytes=len(video), max_requests=1) as server, server.client() as client:
+        assert client.post("/classify", content=video).status_code == 200
+        problem = assert_problem(client.post("/classify", content=video + b"\x00"), 413)
+        assert str(len(video)) in str(problem["detail"])
+        longer = iter([video, b"\x00" * 70000])
+        assert_problem(client.post("/classify", content=longer), 413)
+
+        address = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1])), timeout=10) as holder:
+            holder.sendall(b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\nsome")
+            while client.get("/metrics").text.find("afterframe_requests_in_flight 1.0") < 0:
+                pass
+            response = client.post("/classify", content=video)
+            assert_problem(response, 429)
+            assert int(response.headers["retry-after"]) >= 1
+            assert client.get("/health/ready").status_code == 200
+        while client.get("/metrics").text.find("afterframe_requests_in_flight 0.0") < 0:
+            pass
+        assert client.post("/classify", content=video).status_code == 200
+        assert 'afterframe_requests_rejected_total{reason="Overloaded"} 1.0' in client.get("/metrics").text
+
+
+def test_deadline(store: Path, three_colour_video: Path) -> None:
+    with running_server(store, deadline_seconds=0.000001) as server, server.client() as client:
+        assert_problem(client.post("/classify", content=three_colour_video.read_bytes()), 504)

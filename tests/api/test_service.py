@@ -1,0 +1,121 @@
+"""Models, health, metrics, log lines, OpenAPI and stopping."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from app.config import Settings
+from app.main import create_app
+from tests.server import RunningServer, running_server
+
+SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:
+    models = client.get("/models").json()["models"]
+    assert [model["name"] for model in models] == ["tiny", "tiny-rate"]
+    assert [model["default"] for model in models] == [True, False]
+    assert [version["version"] for version in models[0]["versions"]] == ["2", "1"]
+    assert models[0]["versions"][0]["labels"] == ["red", "green", "blue"]
+    assert client.get("/models/tiny").json() == models[0]
+
+
+def test_card_is_markdown(client: httpx.Client) -> None:
+    response = client.get("/models/tiny/card")
+    assert response.headers["content-type"].startswith("text/markdown")
+    assert response.text.startswith("# tiny")
+
+
+def test_health(client: httpx.Client) -> None:
+    assert client.get("/health/live").json() == {"status": "live"}
+    assert client.get("/health/ready").json() == {"status": "ready"}
+
+
+def test_metrics_count_what_was_done(client: httpx.Client, red_video: Path) -> None:
+    client.post("/classify", content=red_video.read_bytes())
+    text = client.get("/metrics").text
+    for expected in (
+        'afterframe_http_request_duration_seconds_count{method="POST",route="/classify",status="200"}',
+        'afterframe_stage_duration_seconds_count{route="/classify",stage="decode"}',
+        'afterframe_batch_size_bucket{le="1.0",method="forward",model="tiny",version="2"}',
+        'afterframe_frames_total{outcome="decoded"}',
+        "afterframe_realtime_factor_count",
+        'afterframe_model_info{digest="',
+        "afterframe_decoder_workers ",
+        "afterframe_inference_queue_depth 0.0",
+        "process_resident_memory_bytes",
+    ):
+        assert expected in text
+
+
+def test_one_log_line_per_request_with_its_id_and_trace(
+    server: RunningServer, client: httpx.Client, red_video: Path
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"x-request-id": "mine-1", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    response = client.post("/classify", content=red_video.read_bytes(), headers=headers)
+    assert response.headers["x-request-id"] == "mine-1"
+    client.get("/health/live")  # its line comes after ours
+    lines = [line for line in server.lines if line.get("request_id") == "mine-1"]
+    assert len(lines) == 1
+    assert lines[0]["trace_id"] == trace
+    assert lines[0]["route"] == "/classify"
+    assert lines[0]["status"] == 200
+    assert lines[0]["body_bytes"] == red_video.stat().st_size
+    assert lines[0]["models"] == ["tiny@2"]
+    assert set(lines[0]["stages"]) == {"upload", "queue", "decode", "infer"}
+
+
+def test_a_request_id_that_is_no_id_is_replaced(client: httpx.Client) -> None:
+    assert client.get("/health/live", headers={"x-request-id": 'a b"c'}).headers["x-request-id"] != 'a b"c'
+
+
+def test_openapi_is_valid_and_as_committed() -> None:
+    document = create_app(Settings()).openapi()
+    validate(document)
+    assert document == json.loads(SNAPSHOT.read_text()), "run `make openapi` and look at the difference"
+
+
+def test_docs_and_root(client: httpx.Client) -> None:
+    assert client.get("/docs").status_code == 200
+    root = client.get("/")
+    assert (root.status_code, root.headers["location"]) == (307, "/docs")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_stops_when_told_and_leaves_no_process(store: Path, red_video: Path, sent: signal.Signals) -> None:
+    with running_server(store) as server:
+        with server.client() as client:
+            assert client.post("/classify", content=red_video.read_bytes()).status_code == 200
+        children = descendants(server.process.pid)
+        assert children
+        server.stop(sent)
+        end = time.monotonic() + 10  # the fork server leaves when it notices that its parent has
+        while (left := [pid for pid in children if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert left == []
+
+
+def test_a_damaged_model_stops_the_start(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny" / "1"
+    folder.mkdir(parents=True)
+    for file in (store / "tiny" / "1").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    model = bytearray((folder / "model.pt").read_bytes())
+    model[len(model) // 2] ^= 1
+    (folder / "model.pt").write_bytes(model)
+    with running_server(tmp_path) as server:
+        assert server.process.wait(30) != 0
+    assert any("sha256" in str(line) for line in server.lines)
+
+
+def descendants(pid: int) -> list[int]:
+    children = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return children + [grandchild for child in children for grandchild in descendants(child)]

@@ -1,0 +1,81 @@
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
+
+RATE = 4.0  # steps per second
+RULES = SegmentRules(smoothing_seconds=1.0, margin=0.1, shortest_seconds=1.0)
+RAW = SegmentRules(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
+A, B, C = np.eye(3)
+
+
+def segments(scores: Sequence[np.ndarray], rules: SegmentRules = RULES) -> list[Segment]:
+    segmenter = Segmenter(("a", "b", "c"), RATE, rules)
+    closed = [segment for step, row in enumerate(scores) for segment in segmenter.push(step / RATE, row)]
+    return [*closed, *segmenter.finish(len(scores) / RATE)]
+
+
+def spans(found: list[Segment]) -> list[tuple[float, float, str]]:
+    return [(segment.start_seconds, segment.end_seconds, segment.label) for segment in found]
+
+
+def test_one_label_is_one_segment() -> None:
+    assert spans(segments([A] * 12)) == [(0.0, 3.0, "a")]
+
+
+def test_clear_changes_are_found_where_they_are() -> None:
+    assert spans(segments([A] * 12 + [B] * 12 + [C] * 12)) == [(0.0, 3.0, "a"), (3.0, 6.0, "b"), (6.0, 9.0, "c")]
+
+
+def test_without_rules_every_step_counts() -> None:
+    assert spans(segments([A, B, B, A], RAW)) == [(0.0, 0.25, "a"), (0.25, 0.75, "b"), (0.75, 1.0, "a")]
+
+
+def test_a_stretch_shorter_than_the_shortest_stays_with_the_label_before() -> None:
+    assert spans(segments([A] * 12 + [B] * 2 + [A] * 12)) == [(0.0, 6.5, "a")]
+    assert spans(segments([A] * 12 + [B] * 2)) == [(0.0, 3.5, "a")]
+
+
+def test_a_lead_below_the_margin_changes_nothing() -> None:
+    barely = np.array([0.48, 0.52, 0.0])
+    assert spans(segments([A] * 12 + [barely] * 12)) == [(0.0, 6.0, "a")]
+
+
+def test_flicker_between_two_newcomers_is_no_change() -> None:
+    flicker = [B, B, C, C] * 3
+    rules = SegmentRules(smoothing_seconds=0.0, margin=0.1, shortest_seconds=1.0)
+    assert spans(segments([A] * 8 + flicker, rules)) == [(0.0, 5.0, "a")]
+
+
+def test_score_is_the_mean_of_the_raw_scores() -> None:
+    rows = [np.array([0.9, 0.1, 0.0]), np.array([0.7, 0.3, 0.0])] * 4
+    (segment,) = segments(rows)
+    assert segment.score == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_segments_tile_the_time_without_gaps_or_overlaps(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = np.repeat(random.dirichlet([0.3] * 3, size=40), random.integers(1, 9, size=40), axis=0)
+    found = segments(list(rows))
+    assert found[0].start_seconds == 0
+    assert found[-1].end_seconds == len(rows) / RATE
+    for before, after in itertools.pairwise(found):
+        assert before.end_seconds == after.start_seconds
+        assert before.label != after.label
+    assert all(segment.end_seconds - segment.start_seconds >= RULES.shortest_seconds for segment in found[:-1])
+
+
+def test_no_steps_give_no_segments() -> None:
+    assert segments([]) == []
+
+
+def test_labels_that_do_not_compete_may_overlap() -> None:
+    segmenter = OverlappingSegmenter(("pan", "zoom"), RATE, RULES)
+    rows = [[0.9, 0.1]] * 8 + [[0.9, 0.9]] * 8 + [[0.1, 0.9]] * 8
+    closed = [found for step, row in enumerate(rows) for found in segmenter.push(step / RATE, np.array(row))]
+    found = [*closed, *segmenter.finish(6.0)]
+    assert sorted(spans(found)) == [(0.0, 4.0, "pan"), (2.0, 6.0, "zoom")]

@@ -77,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _open_store(settings: Settings) -> ModelStore:
+    torch.set_num_threads(1)  # of this thread: the golden checks would else fight for the cores with everything else
     defaults = {"classify": settings.default_model_classify} if settings.default_model_classify else {}
     return open_store(settings.model_store, settings.models or None, settings.device, defaults)
 

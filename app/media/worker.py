@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def serve(connection: socket.socket, memory_bytes: int) -> None:
     """Answer jobs until the other end of `connection` is closed. `memory_bytes`: address space a job may take."""
-    _shut_in(memory_bytes)
+    _shut_in(connection.fileno(), memory_bytes)
     with connection:
         _send(connection, encode_ready())
         while (job := _receive_job(connection)) is not None:
@@ -37,8 +37,11 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
                 os.close(descriptor)
 
 
-def _shut_in(memory_bytes: int) -> None:
+def _shut_in(connection: int, memory_bytes: int) -> None:
     assert "torch" not in sys.modules, "a decoder worker has no room for torch"
+    # Among what the fork server passes on is the pipe by which it learns that the service is gone.
+    os.closerange(3, connection)
+    os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a decoder that hangs dies with the service
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which lets running requests end
     nowhere = tempfile.mkdtemp()

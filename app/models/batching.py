@@ -6,7 +6,6 @@ waits for the same method of the same model at the same padded size. Nothing wai
 at once, and batches grow exactly as fast as work comes in quicker than it is done.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -96,15 +95,15 @@ class Scheduler:
 
     def __init__(
         self,
-        num_threads: int | None = None,
+        num_threads: int,
         max_batch_size: int = 16,
         max_batch_frames: int = 64,
         on_batch: OnBatch | None = None,
     ) -> None:
-        """`num_threads`: None for as many as cores. `max_batch_frames` counts padding; a longer chunk runs alone.
+        """`num_threads`: as many as cores. `max_batch_frames` counts padding; a longer chunk runs alone.
 
-        On one core, by four convolutions and a GRU at 96x72, a frame takes 1.1 ms alone and 0.7 ms in batches of 8 to
-        64, but 1.1 ms in one of 256, which no longer fits the caches. A GPU wants more.
+        On one core, by four convolutions and an LSTM at 96x72, a frame takes 1.3 ms alone, 0.7 ms in batches of 8 to 64
+        frames, and 1.1 ms in one of 256. A GPU wants more.
         """
         self._max_batch_size = max_batch_size
         self._max_batch_frames = max_batch_frames
@@ -114,7 +113,7 @@ class Scheduler:
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run_until_closed, name=f"inference-{index}", daemon=True)
-            for index in range(num_threads or _num_cores())
+            for index in range(num_threads)
         ]
 
     @property
@@ -155,9 +154,9 @@ class Scheduler:
                 thread.join()
 
     def _run_until_closed(self) -> None:
-        # In each thread: set in another one, oneDNN still spread this one's first layers over all cores (60 runs of an
-        # LSTM: 1.4 s of CPU instead of 0.4 s; 9 s unset). Runs of an LSTM a second, on two cores: 305 by one thread on
-        # one core, 556 by two such threads, 90 to 230 by one on two cores.
+        # Runs of an LSTM a second, on two cores: 305 by one thread on one core, 556 by two such threads, 90 to 230 by
+        # one on two cores. Set in each thread: after a call in another one, OpenMP still took all cores for some of
+        # this one's layers (112 s instead of 14 s for tests/models/varied_lengths.py on a busy machine).
         torch.set_num_threads(1)
         while batch := self._take():
             self._run(batch)
@@ -221,16 +220,11 @@ class Scheduler:
             width = wanted.width if isinstance(wanted.width, int) else WARM_UP_SIDE
             clip = torch.zeros(wanted.clip_length or step_length, height, width, 3, dtype=torch.uint8)
             chunk = torch.zeros(step_length, height, width, 3, dtype=torch.uint8)
-            state = torch.zeros(model.manifest.state_size)
-            for _ in range(WARM_UP_RUNS):
-                self.submit(Work(model, clip)).result()
-                if model.manifest.causal:
-                    self.submit(Work(model, chunk, state)).result()
-
-
-def _num_cores() -> int:
-    """Cores this process may use; a container's share of them, where the platform tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            works = [Work(model, clip)]
+            if model.manifest.causal:
+                works.append(Work(model, chunk, model.module.initial_state(1, height, width)[0]))
+            for work in works * WARM_UP_RUNS:
+                self.submit(work).result()
 
 
 @torch.inference_mode()

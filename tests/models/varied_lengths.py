@@ -1,6 +1,7 @@
 """What the scheduler costs a process of its own that runs clips of every length.
 
-Prints by how many MB it grew from the 100th to the 500th group of clips, and how many threads that are not Python's it started.
+Prints by how many MB it grew from the 100th to the 500th group of clips, and how many threads other than Python's
+it started.
 """
 
 import random

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from trainer.data.listing import InvalidListing, labels_of, read_listing, write_listing
+
+
+def make_files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+
+
+def test_folder_per_class(tmp_path: Path) -> None:
+    make_files(tmp_path, "run/b.mp4", "run/deep/a.mp4", "jump/c.avi", "jump/.DS_Store")
+
+    videos = read_listing(tmp_path)
+
+    assert [(video.path.name, video.label, video.group) for video in videos] == [
+        ("c.avi", "jump", "jump/c.avi"),
+        ("b.mp4", "run", "run/b.mp4"),
+        ("a.mp4", "run", "run/deep/a.mp4"),
+    ]
+    assert labels_of(videos) == ("jump", "run")
+    assert {video.split for video in videos} == {None}
+
+
+def test_folders_of_splits(tmp_path: Path) -> None:
+    make_files(tmp_path, "train/run/a.mp4", "validation/run/b.mp4", "test/run/c.mp4")
+
+    splits = {video.path.name: video.split for video in read_listing(tmp_path)}
+
+    assert splits == {"a.mp4": "train", "b.mp4": "val", "c.mp4": "test"}
+
+
+def test_train_may_be_a_class(tmp_path: Path) -> None:
+    make_files(tmp_path, "train/a.mp4", "bus/b.mp4")
+
+    assert labels_of(read_listing(tmp_path)) == ("bus", "train")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [
+        (r"_g\d+_", ["_g01_", "_g02_"]),
+        (r"_(g\d+)_", ["g01", "g02"]),
+        (r"v_(\w+)_(g\d+)_c", ["Archery/g01", "Archery/g02"]),
+    ],
+)
+def test_group_pattern(tmp_path: Path, pattern: str, groups: list[str]) -> None:
+    make_files(tmp_path, "Archery/v_Archery_g01_c01.mp4", "Archery/v_Archery_g02_c01.mp4")
+
+    assert [video.group for video in read_listing(tmp_path, pattern)] == groups
+
+
+def test_group_pattern_must_match(tmp_path: Path) -> None:
+    make_files(tmp_path, "Archery/other.mp4")
+
+    with pytest.raises(InvalidListing, match=r"not found in 'Archery/other\.mp4'"):
+        read_listing(tmp_path, r"_g\d+_")
+
+
+def test_csv_is_read_back(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(
+        "path,label,split,group,start,end\nclips/a.mp4,run,train,g1,,\n/else/b.mp4,jump,Validation,,1.5,4\n"
+    )
+
+    videos = read_listing(tmp_path / "data.csv")
+    write_listing(videos, tmp_path / "again.csv")
+
+    assert [video.path for video in videos] == [tmp_path / "clips/a.mp4", Path("/else/b.mp4")]
+    assert [video.split for video in videos] == ["train", "val"]
+    assert [video.group for video in videos] == ["g1", "/else/b.mp4"]
+    assert (videos[1].start_seconds, videos[1].end_seconds) == (1.5, 4.0)
+    assert (tmp_path / "again.csv").read_text().splitlines()[1].startswith("clips/a.mp4,")
+    assert read_listing(tmp_path / "again.csv") == videos
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na.mp4\n", "no column label"),
+        ("path,label,splt\na.mp4,run,test\n", "unknown columns splt"),
+        ("path,label\na.mp4,\n", "line 2: no label"),
+        ("path,label,split\na.mp4,run,dev\n", "'dev' is not one of"),
+        ("path,label,start,end\na.mp4,run,3,2\n", "end 2.0 is not after start 3.0"),
+        ("path,label,start\na.mp4,run,soon\n", "'soon' is not a number"),
+        ("path,label,start\na.mp4,run,nan\n", "nan seconds is out of range"),
+        ("path,label\n", "no labelled rows"),
+    ],
+)
+def test_csv_errors_say_what_to_change(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "data.csv").write_text(text)
+
+    with pytest.raises(InvalidListing, match=message):
+        read_listing(tmp_path / "data.csv")
+
+
+def test_rows_of_a_larger_table(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text("path,bytes,label\nclips/a.mp4,1,run\nclips/b.mp4,1,\nother/c.mp4,1,jump\n")
+
+    videos = read_listing(tmp_path / "all.csv", under="clips/", extra_columns=True)
+
+    assert [(video.path.name, video.label) for video in videos] == [("a.mp4", "run")]
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(InvalidListing, match="no videos"):
+        read_listing(tmp_path)
+    with pytest.raises(InvalidListing, match="no such folder or CSV"):
+        read_listing(tmp_path / "missing")

@@ -1,0 +1,179 @@
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app.errors import ModelRejected
+from app.models.golden import read_golden
+from app.models.manifest import Input, TrainingData
+from app.models.store import list_versions, load_version
+from tests.tiny_models import COLOURS, TinyClassifier, make_tiny
+from trainer.card import comparison, model_card
+from trainer.metrics import Evaluation
+from trainer.publish import compile_network, publish, save_compiled
+from trainer.run import RECIPE, Epoch, Run, write_run
+
+WIDTH, HEIGHT = 32, 24
+
+
+def make_evaluation(accuracy: float) -> Evaluation:
+    return Evaluation(
+        num_videos=10,
+        accuracy=accuracy,
+        macro_recall=accuracy,
+        calibration_error=0.05,
+        majority_share=0.4,
+        accuracy_one_frame=0.3,
+        accuracy_shuffled=0.35,
+        confusion=((3, 0, 1), (0, 3, 0), (1, 0, 2)),
+    )
+
+
+def make_run(seed: int = 0, accuracy: float = 0.8, settings: tuple[str, ...] = ()) -> Run:
+    return Run(
+        name="colours",
+        task="classify",
+        summary="Tells red from green from blue.",
+        cell="gru",
+        settings=settings,
+        seed=seed,
+        command="python -m trainer train classify --name colours",
+        date=datetime.date(2026, 1, 2),
+        labels=COLOURS,
+        input=Input(
+            media="video", width=WIDTH, height=HEIGHT, fit="stretch", sampling="uniform", clip_length=8, rate=4.0
+        ),
+        training_data=(TrainingData(name="lamps", license="CC0-1.0", source="made up"),),
+        num_videos={"train": 20, "val": 10},
+        num_parameters=1234,
+        minutes=1.5,
+        num_threads=1,
+        precision="32-true",
+        epochs=tuple(Epoch(epoch=n, train_loss=1 / n, val_loss=2 / n, val_accuracy=0.5) for n in range(1, 40)),
+        evaluations={"val": make_evaluation(accuracy)},
+    )
+
+
+def make_run_folder(folder: Path, run: Run | None = None, network: nn.Module | None = None) -> Path:
+    folder.mkdir()
+    network = network or make_tiny()
+    save_compiled(network, compile_network(network, WIDTH, HEIGHT), WIDTH, HEIGHT, folder)
+    write_run(run or make_run(), folder)
+    (folder / RECIPE).write_text("input: {width: 32}\n")
+    return folder
+
+
+def test_a_version_is_complete_and_loads(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+
+    version = publish(run, tmp_path / "store")
+
+    assert version == tmp_path / "store/colours/1"
+    assert sorted(path.name for path in version.iterdir()) == ["card.md", "golden.npz", "manifest.json", "model.pt"]
+    assert (version / "model.pt").read_bytes() == (run / "model.pt").read_bytes()
+    served = load_version(version)
+    assert served.manifest.metrics["val"]["accuracy"] == 0.8
+    assert served.manifest.output.labels == COLOURS
+    assert "| red | 3 | 0 | 1 |" in served.card
+
+
+def test_the_next_version_leaves_the_others_alone(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run = make_run_folder(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in publish(run, store).iterdir()}
+    (store / "colours/1").rename(store / "colours/9")
+    manifest = json.loads(before["manifest.json"]) | {"version": "9"}
+    (store / "colours/9/manifest.json").write_text(json.dumps(manifest))
+
+    publish(run, store)
+
+    assert list_versions(store, "colours") == ["9", "10"]
+    assert (store / "colours/9/model.pt").read_bytes() == before["model.pt"]
+    assert sorted(path.name for path in store.iterdir()) == ["colours"]
+
+
+def test_nothing_is_left_of_a_version_that_would_not_load(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+    content = bytearray((run / "model.pt").read_bytes())
+    golden = read_golden(run / "golden.npz")
+    np.savez(run / "golden.npz", **{name: getattr(golden, name) + (name == "logits") for name in golden.__slots__})
+
+    with pytest.raises(ModelRejected, match="forward differs from its golden output by 1"):
+        publish(run, tmp_path / "store")
+
+    assert list((tmp_path / "store").iterdir()) == []
+    assert (run / "model.pt").read_bytes() == bytes(content)
+
+
+def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    run = make_run_folder(tmp_path / "run")
+
+    def card_and_another_publisher(*arguments: object) -> str:
+        (store / "colours/1").mkdir(parents=True)
+        (store / "colours/1/model.pt").write_bytes(b"another's")
+        return "# card"
+
+    monkeypatch.setattr("trainer.publish.model_card", card_and_another_publisher)
+    with pytest.raises(OSError, match="not empty"):
+        publish(run, store)
+
+    assert [path.name for path in (store / "colours/1").iterdir()] == ["model.pt"]
+    assert sorted(path.name for path in store.iterdir()) == ["colours"]
+
+
+def test_trained_weights_go_into_what_was_compiled_before(tmp_path: Path) -> None:
+    scripted = compile_network(make_tiny(seed=0), WIDTH, HEIGHT)
+    trained = make_tiny(seed=1)
+
+    save_compiled(trained, scripted, WIDTH, HEIGHT, tmp_path)
+
+    golden = read_golden(tmp_path / "golden.npz")
+    with torch.inference_mode():
+        expected = trained(torch.from_numpy(golden.frames), torch.from_numpy(golden.lengths))
+    assert np.abs(golden.logits - expected.numpy()).max() == 0.0
+
+
+class MeanOverTime(TinyClassifier):
+    """Breaks the contract: looks at the whole chunk at once."""
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        pictures = chunk.float().mean(dim=(1, 2, 3)) / 255.0  # (B, 3)
+        now = self.colours(pictures).unsqueeze(1).expand(-1, chunk.size(1), -1)
+        return (now, now), state
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        (now, _), _ = self.step(frames, lengths, self.initial_state(frames.shape[0], 0, 0))
+        return now[:, -1]
+
+
+def test_a_network_that_answers_otherwise_in_chunks_is_refused_before_training() -> None:
+    with pytest.raises(ModelRejected, match="after a split"):
+        compile_network(MeanOverTime(), WIDTH, HEIGHT)
+
+
+def test_the_card_says_what_one_must_know() -> None:
+    card = model_card(make_run(), "input: {}", "3", 2_000_000, [make_run(), make_run(1, 0.9)])
+
+    assert card.startswith("# colours 3\n\nTells red from green from blue.")
+    for fact in ("CC0-1.0", "lamps (made up)", "seed 0", "1.5 minutes", "1,234 parameters, 2.0 MB", "20 train, 10 val"):
+        assert fact in card
+    assert "| val | 10 | 80.0 % | 80.0 % | 0.050 | 40.0 % | 30.0 % | 35.0 % |" in card
+    assert "| gru | 0, 1 | 85.0 % ± 7.1 | 1,234 | 1.5 |" in card
+    assert "| 39 | 0.026 | 0.051 | 50.0 % |" in card
+
+
+def test_comparison_has_a_row_per_variant_best_first() -> None:
+    runs = [make_run(0, 0.5), make_run(1, 0.7), make_run(0, 0.9, ("network.recurrence=none",))]
+
+    rows = comparison(runs).splitlines()[2:]
+
+    assert rows == [
+        "| gru, network.recurrence=none | 0 | 90.0 % | 1,234 | 1.5 |",
+        "| gru | 0, 1 | 60.0 % ± 14.1 | 1,234 | 1.5 |",
+    ]

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from trainer.data.listing import InvalidListing, Split, Video
+from trainer.data.splits import split_by_group
+
+
+def make_videos(num_groups: int, per_group: int = 3, split: Split | None = None) -> list[Video]:
+    return [
+        Video(Path(f"g{group}_{index}.mp4"), label=f"label{group % 2}", group=f"g{group}", split=split)
+        for group in range(num_groups)
+        for index in range(per_group)
+    ]
+
+
+def splits_of(videos: list[Video]) -> dict[str, set[str | None]]:
+    groups: dict[str, set[str | None]] = {}
+    for video in videos:
+        groups.setdefault(video.group, set()).add(video.split)
+    return groups
+
+
+def test_groups_are_never_divided() -> None:
+    videos = split_by_group(make_videos(200), val_fraction=0.2, test_fraction=0.3)
+
+    assert all(len(splits) == 1 for splits in splits_of(videos).values())
+    shares = {split: sum(video.split == split for video in videos) / len(videos) for split in ("train", "val", "test")}
+    # Three standard deviations of 200 draws are 0.08 and 0.10.
+    assert shares["val"] == pytest.approx(0.2, abs=0.09)
+    assert shares["test"] == pytest.approx(0.3, abs=0.1)
+
+
+def test_adding_videos_moves_no_other() -> None:
+    few, many = make_videos(50), make_videos(120, per_group=4)
+
+    before = splits_of(split_by_group(few, val_fraction=0.2))
+    after = splits_of(split_by_group(many[::-1], val_fraction=0.2))
+
+    assert all(after[group] == splits for group, splits in before.items())
+
+
+def test_a_larger_fraction_only_adds() -> None:
+    videos = make_videos(100)
+
+    small = {video.path for video in split_by_group(videos, val_fraction=0.1) if video.split == "val"}
+    large = {video.path for video in split_by_group(videos, val_fraction=0.3) if video.split == "val"}
+
+    assert small < large
+
+
+def test_given_splits_stay() -> None:
+    test = [Video(Path(f"t{index}.mp4"), "label0", f"t{index}", "test") for index in range(20)]
+
+    videos = split_by_group([*make_videos(50, split="train"), *test], val_fraction=0.2, test_fraction=0.5)
+
+    assert {video.path for video in videos if video.split == "test"} == {video.path for video in test}
+    assert {video.split for video in videos} == {"train", "val", "test"}
+
+
+def test_given_validation_is_enough() -> None:
+    val = [Video(Path("v.mp4"), "label0", "v", "val")]
+
+    videos = split_by_group([*make_videos(50), *val], val_fraction=0.2)
+
+    assert [video.group for video in videos if video.split == "val"] == ["v"]
+
+
+def test_a_group_follows_its_given_split() -> None:
+    videos = make_videos(30)
+    marked = [Video(Path("marked.mp4"), "label0", "g7", "test"), *videos]
+
+    assert splits_of(split_by_group(marked, val_fraction=0.2))["g7"] == {"test"}
+
+
+def test_a_group_in_two_splits_is_refused() -> None:
+    videos = [*make_videos(3, split="train"), Video(Path("x.mp4"), "label0", "g1", "test")]
+
+    with pytest.raises(InvalidListing, match="group g1"):
+        split_by_group(videos, val_fraction=0.5)
+
+
+def test_nothing_to_validate_with() -> None:
+    with pytest.raises(InvalidListing, match="0 to validate with"):
+        split_by_group(make_videos(2), val_fraction=0.0)

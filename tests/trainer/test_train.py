@@ -1,0 +1,220 @@
+"""The commands, run as a user runs them, on generated videos and a network of a few hundred parameters."""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.media.decode import read_media
+from app.media.request import FrameChunk, FrameSpec, MediaRequest
+from app.models.store import load_version
+from trainer.__main__ import main
+from trainer.data.generators import MOTION_LABELS
+from trainer.run import read_run
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = (
+    "input.width=32",
+    "input.height=24",
+    "input.clip_length=6",
+    "cache.width=32",
+    "cache.height=24",
+    "network.num_channels=[8, 8]",
+    "network.size=8",
+    "sampling.clip_length=4",
+    "budget.num_epochs=2",
+    "budget.precision=32-true",
+    "budget.validate_every=1",
+)
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def trainer(capsys: pytest.CaptureFixture[str]) -> Command:
+    """What `python -m trainer` says."""
+
+    def run(*arguments: str | Path) -> str:
+        main([str(argument) for argument in arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def mistake(capsys: pytest.CaptureFixture[str]) -> Command:
+    """What `python -m trainer` says of a mistake."""
+
+    def run(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit, match="2"):
+            main([str(argument) for argument in arguments])
+        return capsys.readouterr().err
+
+    return run
+
+
+def train_arguments(data: Path, name: str, *settings: str) -> list[str]:
+    recipe = REPOSITORY / "trainer/recipes/motion.yaml"
+    chosen = [part for setting in (*TINY, *settings) for part in ("--set", setting)]
+    basics = ["train", "classify", "--data", data, "--name", name, "--recipe", recipe, "--threads", "1"]
+    return [*map(str, basics), "--accelerator", "cpu", *chosen]
+
+
+def start(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(motion: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which a model was trained on a folder of videos, a fifth of them tested on."""
+    folder = tmp_path_factory.mktemp("work")
+    process = start(folder, [*train_arguments(motion, "tiny-motion"), "--test-fraction", "0.2"])
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    return folder
+
+
+def test_a_folder_of_videos_becomes_a_version(trained: Path) -> None:
+    manifest = load_version(trained / "model_store/tiny-motion/1").manifest
+
+    assert manifest.output.labels == MOTION_LABELS
+    assert (manifest.input.width, manifest.input.height, manifest.input.clip_length) == (32, 24, 6)
+    assert set(manifest.metrics) == {"val", "test"}
+    assert manifest.command.startswith("python -m trainer train classify --data")
+    run = read_run(trained / "runs/tiny-motion")
+    assert [epoch.epoch for epoch in run.epochs] == [1, 2]
+    assert sum(run.num_videos.values()) == 30
+    assert (trained / "runs/tiny-motion/learning_curve.png").stat().st_size > 1000
+
+
+def test_the_version_answers_as_the_trainer_said(trained: Path) -> None:
+    """Round trip: file -> app.media -> published model equals the trainer's own scores, video by video."""
+    model = load_version(trained / "model_store/tiny-motion/1")
+    spec = FrameSpec(32, 24, "stretch", clip_length=6)
+    with (trained / "runs/tiny-motion/predictions_test.csv").open() as file:
+        rows = list(csv.DictReader(file))
+
+    assert rows
+    for row in rows:
+        with Path(row["path"]).open("rb") as file:
+            events = list(read_media(file, MediaRequest(frames=(spec,))))
+        clip = np.concatenate([event.frames for event in events if isinstance(event, FrameChunk)])
+        with torch.inference_mode():
+            scores = model.module(torch.from_numpy(clip)[None], torch.tensor([6])).softmax(1)[0]
+        said = [float(row[label]) for label in MOTION_LABELS]
+        assert np.abs(scores.numpy() - said).max() <= 1e-5  # the contract's tolerance, six decimals written
+        assert MOTION_LABELS[int(scores.argmax())] == row["answer"]
+
+
+def test_evaluate_through_the_published_file(
+    trained: Path, motion: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+
+    told = trainer("evaluate", "--model", "tiny-motion@1", "--data", motion, "--output", "evaluation")
+
+    assert told.startswith("tiny-motion 1\n\n| set | videos |")
+    with Path("evaluation/predictions.csv").open() as file:
+        answers = {row["path"]: row for row in csv.DictReader(file)}
+    assert len(answers) == 30
+    with Path("runs/tiny-motion/predictions_test.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert answers[row["path"]]["answer"] == row["answer"]
+
+
+def test_publish_again_and_compare(trained: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    run = "runs/tiny-motion"
+
+    assert trainer("publish", "--run", run, "--compare", run) == "model_store/tiny-motion/2\n"
+    assert "| gru, " in trainer("card", "--runs", run)
+    assert "## Comparison" in Path("model_store/tiny-motion/2/card.md").read_text()
+
+
+def test_a_killed_run_is_resumed(
+    motion: Path, tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [*train_arguments(motion, "on", "budget.num_epochs=4"), "--no-publish", "--output", "run"]
+    process = start(tmp_path, [*arguments])
+    assert process.stderr is not None
+    assert any(line.startswith("epoch 2/4") for line in process.stderr)  # the first one's checkpoint is there
+    process.kill()
+    process.communicate()
+
+    assert "run is there already; --resume goes on with it" in mistake(*arguments)
+    assert "begun with another recipe" in mistake(*arguments, "--resume", "--set", "network.dropout=0.2")
+    trainer(*arguments, "--resume")
+
+    resumed = read_run(tmp_path / "run")
+    assert [epoch.epoch for epoch in resumed.epochs] == [1, 2, 3, 4]
+    assert not (tmp_path / "model_store").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(motion: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, [*train_arguments(motion, "shared"), "--devices", "2"])
+    said, _ = process.communicate()
+
+    assert process.returncode == 0
+    assert said.count("published: model_store/shared/1") == 1
+    assert len(read_run(tmp_path / "runs/shared").epochs) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "Not A Name"], "should match pattern"),
+        (["--set", "budget.epochs=3"], "budget.epochs"),
+        (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
+        (["--val-fraction", "0"], "0 to validate with"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_made(
+    motion: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    mistake: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert message in mistake(*train_arguments(motion, "mistaken"), *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_writes_a_csv_that_can_be_inspected(
+    motion: Path, tmp_path: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    patterns = ["--group-pattern", r"(\w+-\d+)", "--val-pattern", r"00001\.", "--test-pattern", r"0000[23]\."]
+
+    assert trainer("list", "--data", motion, *patterns, "--output", "data.csv") == "30 videos in data.csv\n"
+
+    report = trainer("inspect", "--data", "data.csv")
+    assert "| all | 15 | 5 | 10 | 30 |" in report
+    assert "Nothing suspicious found." in report
+    assert Path("runs/inspect-data/contact_sheet.png").stat().st_size > 10_000
+
+
+def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["generate", "motion", "--output", "m", "--count", "1"]
+
+    assert trainer(*arguments) == "5 videos in m\n"
+    assert sorted(path.name for path in Path("m").iterdir()) == sorted(MOTION_LABELS)
+    assert "File exists" in mistake(*arguments)

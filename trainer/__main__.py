@@ -1,0 +1,230 @@
+"""`python -m trainer`: look at labelled videos, train on them, publish what came out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from app.errors import ModelRejected
+from app.models.manifest import TrainingData
+from trainer.data.generators import MOTION_LABELS, write_motion
+from trainer.data.listing import InvalidListing, Split, read_listing, write_listing
+from trainer.progress import progress
+from trainer.recipe import RECIPES, RecipeError
+
+if TYPE_CHECKING:
+    from trainer.data.prepare import DataOptions
+
+# torch and Lightning take seconds to import: what needs them is imported where it is called.
+
+MISTAKES = (InvalidListing, RecipeError, ModelRejected, ValidationError, FileNotFoundError, FileExistsError, re.error)
+"""What the person who typed the command can put right: told in a line, without a traceback."""
+
+DEFAULT_RECIPE = RECIPES / "classify.yaml"
+DEFAULT_STORE = Path("model_store")
+
+
+def main(arguments: list[str]) -> None:
+    """Runs one command; a mistake in what was asked ends it with one line and status 2."""
+    parser = argparse.ArgumentParser("python -m trainer", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_inspect(commands.add_parser("inspect", help="what a data set holds, and what is wrong with it"))
+    _add_train(commands.add_parser("train", help="train, evaluate and publish"))
+    _add_evaluate(commands.add_parser("evaluate", help="a published model on labelled videos"))
+    _add_publish(commands.add_parser("publish", help="a finished run into the model store"))
+    _add_card(commands.add_parser("card", help="finished runs compared in a table"))
+    _add_list(commands.add_parser("list", help="write a CSV of labelled videos with their groups and splits"))
+    _add_generate(commands.add_parser("generate", help="draw labelled videos"))
+    options = parser.parse_args(arguments)
+    options.command = shlex.join(["python", "-m", "trainer", *arguments])
+    try:
+        if told := options.run(options):  # of several processes, only the first has something to say
+            print(told)
+    except MISTAKES as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
+    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded videos are kept")
+    parser.add_argument("--decoders", type=int, metavar="N", help="videos decoded at once (default: one per core)")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--recipe", type=Path, default=DEFAULT_RECIPE, help="YAML (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
+
+
+def _add_splits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--val-fraction", type=float, default=0.15, help="of groups, where no split is given")
+    parser.add_argument("--test-fraction", type=float, default=0.0, help="of groups, where no split is given")
+    parser.add_argument("--test-data", type=Path, help="a folder or CSV that is all test")
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    _add_splits(parser)
+    _add_recipe(parser)
+    parser.add_argument("--output", type=Path, help="folder of the report (default: runs/inspect-<data>)")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", choices=["classify"])
+    parser.add_argument("--name", required=True, help="of the model: lower case, digits, hyphens")
+    _add_data(parser)
+    _add_splits(parser)
+    _add_recipe(parser)
+    parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    parser.add_argument(
+        "--patience", type=int, default=0, metavar="EPOCHS", help="stop after these without a better one"
+    )
+    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on CPU")
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch, per process (default: as torch has it)")
+    parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
+    parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
+    parser.add_argument("--summary", help="one sentence for the list of models")
+    parser.add_argument("--data-name", help="for the card (default: the name of the folder or CSV)")
+    parser.add_argument("--data-license", default="not stated", help="for the card, SPDX or in words")
+    parser.add_argument("--data-source", default="not stated", help="for the card, such as a URL")
+    parser.set_defaults(run=_train)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="NAME[@VERSION]")
+    _add_data(parser)
+    parser.add_argument("--split", choices=["train", "val", "test"], help="of the data (default: all of it)")
+    parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
+    parser.add_argument("--output", type=Path, help="folder for evaluation.json and predictions.csv")
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
+    parser.add_argument("--compare", type=Path, nargs="*", default=[], help="runs to set beside it in the card")
+    parser.set_defaults(run=_publish)
+
+
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of finished runs")
+    parser.set_defaults(run=_card)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
+    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins with this")
+    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
+    parser.add_argument("--val-pattern", metavar="REGEX", help="paths it is found in are val")
+    parser.add_argument("--test-pattern", metavar="REGEX", help="paths it is found in are test")
+    parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
+    parser.set_defaults(run=_list)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=["motion"])
+    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--count", type=int, default=100, help="videos of each label")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(run=_generate)
+
+
+def _inspect(options: argparse.Namespace) -> str:
+    from trainer.inspection import inspect_data
+    from trainer.recipe import read_recipe
+
+    output = options.output or Path("runs") / f"inspect-{options.data.stem}"
+    return inspect_data(_data_options(options), read_recipe(options.recipe, options.set), output)
+
+
+def _train(options: argparse.Namespace) -> str:
+    from trainer.train import TrainOptions, train
+    from trainer.training import Machine
+
+    return train(
+        TrainOptions(
+            name=options.name,
+            data=_data_options(options),
+            recipe=options.recipe,
+            settings=tuple(options.set),
+            cell=options.cell,
+            seed=options.seed,
+            output=options.output,
+            resume=options.resume,
+            patience=options.patience,
+            machine=Machine(options.accelerator, options.devices, options.threads),
+            summary=options.summary,
+            training_data=TrainingData(
+                name=options.data_name or options.data.stem, license=options.data_license, source=options.data_source
+            ),
+            store=None if options.no_publish else options.store,
+            command=options.command,
+        )
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> str:
+    from trainer.evaluate import evaluate
+
+    name, _, version = options.model.partition("@")
+    return evaluate(options.store, name, version or None, _data_options(options), options.split, options.output)
+
+
+def _publish(options: argparse.Namespace) -> str:
+    from trainer.publish import publish
+
+    return str(publish(options.folder, options.store, options.compare))
+
+
+def _card(options: argparse.Namespace) -> str:
+    from trainer.card import comparison
+    from trainer.run import read_run
+
+    return comparison([read_run(folder) for folder in options.runs])
+
+
+def _list(options: argparse.Namespace) -> str:
+    videos = read_listing(options.data, options.group_pattern, options.under, extra_columns=True)
+    patterns: dict[Split, str | None] = {"val": options.val_pattern, "test": options.test_pattern}
+    for split, pattern in patterns.items():
+        if pattern:
+            found = re.compile(pattern)
+            videos = [replace(v, split=split) if found.search(v.path.as_posix()) else v for v in videos]
+    write_listing(videos, options.output)
+    return f"{len(videos)} videos in {options.output}"
+
+
+def _generate(options: argparse.Namespace) -> str:
+    total = options.count * len(MOTION_LABELS)
+    paths = list(progress(write_motion(options.output, options.count, options.seed), total, "drawing"))
+    return f"{len(paths)} videos in {options.output}"
+
+
+def _data_options(options: argparse.Namespace) -> DataOptions:
+    from trainer.data.prepare import DataOptions
+
+    return DataOptions(
+        data=options.data,
+        group_pattern=options.group_pattern,
+        val_fraction=getattr(options, "val_fraction", 0.0),
+        test_fraction=getattr(options, "test_fraction", 0.0),
+        test_data=getattr(options, "test_data", None),
+        cache=options.cache,
+        num_processes=options.decoders,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

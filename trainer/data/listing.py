@@ -1,0 +1,167 @@
+"""Which videos there are: a folder per class, or a CSV file."""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+COLUMNS = ("path", "label", "split", "group", "start", "end")
+
+
+class InvalidListing(ValueError):
+    """The data cannot be read as labelled videos; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One labelled video, or one labelled part of a video."""
+
+    path: Path
+    label: str
+    group: str
+    """Videos of one group come from the same source and never end up in different splits."""
+    split: Split | None = None
+    """None: still to be chosen by `splits.split_by_group`."""
+    start_seconds: float | None = None
+    """From the first displayed frame; None: the beginning."""
+    end_seconds: float | None = None
+    """Exclusive; None: the end."""
+
+
+def read_listing(
+    data: Path, group_pattern: str | None = None, under: str = "", extra_columns: bool = False, prefix: str = ""
+) -> list[Video]:
+    """All labelled videos of `data`, a folder or a CSV file, in a stable order.
+
+    A folder holds `<class>/**/<video>`, or that inside `train`, `val` and `test`. A CSV has the columns `path` and
+    `label`, and may have `split`, `group`, `start` and `end` (seconds); its paths are relative to the CSV itself.
+    The group is the CSV's, else what the groups of `group_pattern` capture in the path below `data`, else the path.
+    `under` keeps only the rows of a CSV whose path begins so; `prefix` tells groups that are paths from those of
+    another data set. Raises InvalidListing.
+    """
+    grouping = _Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
+    if data.is_dir():
+        return _read_folder(data, grouping)
+    if data.is_file():
+        return _read_csv(data, grouping, under, extra_columns)
+    raise InvalidListing(f"no such folder or CSV file: {data}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouping:
+    pattern: re.Pattern[str] | None
+    prefix: str
+
+    def group(self, path: str) -> str:
+        """Of the video at `path`, which is relative to the data."""
+        if self.pattern is None:
+            return self.prefix + path
+        match = self.pattern.search(path)
+        if match is None:
+            raise InvalidListing(f"the group pattern {self.pattern.pattern!r} is not found in {path!r}")
+        return "/".join(match.groups()) or match.group()
+
+
+def labels_of(videos: Iterable[Video]) -> tuple[str, ...]:
+    """The distinct labels in the order of the model's logits: sorted, as the folders are."""
+    return tuple(sorted({video.label for video in videos}))
+
+
+def write_listing(videos: Iterable[Video], output: Path) -> None:
+    """Writes a CSV that `read_listing` reads back; paths below the CSV's folder are relative, others absolute."""
+    folder = output.resolve().parent
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for video in videos:
+            path = video.path.absolute()
+            shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+            times = ("" if seconds is None else seconds for seconds in (video.start_seconds, video.end_seconds))
+            writer.writerow([shown.as_posix(), video.label, video.split or "", video.group, *times])
+
+
+def _read_folder(folder: Path, grouping: _Grouping) -> list[Video]:
+    roots = _split_folders(folder) or [(folder, None)]
+    videos = [
+        Video(path, label.name, grouping.group(path.relative_to(folder).as_posix()), split)
+        for root, split in roots
+        for label in _subfolders(root)
+        for path in sorted(label.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    ]
+    if not videos:
+        raise InvalidListing(f"no videos in {folder}: expected {folder}/<class>/<video>")
+    return videos
+
+
+def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
+    """The folders `train`, `val` and `test` of `folder`, if they are all it has and `train` is among them."""
+    names = [path.name.lower() for path in _subfolders(folder)]
+    if "train" not in names or not all(name in SPLIT_NAMES for name in names):
+        return []
+    return [(path, SPLIT_NAMES[path.name.lower()]) for path in _subfolders(folder)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _read_csv(file: Path, grouping: _Grouping, under: str, extra_columns: bool) -> list[Video]:
+    with file.open(newline="", encoding="utf-8-sig") as text:
+        reader = csv.DictReader(text)
+        columns = reader.fieldnames or []
+        if missing := {"path", "label"} - set(columns):
+            raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}")
+        if (unknown := set(columns) - set(COLUMNS)) and not extra_columns:
+            raise InvalidListing(f"{file}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
+        videos = [
+            _read_row(row, f"{file}, line {reader.line_num}", file.parent, grouping)
+            for row in reader
+            if row["path"].startswith(under) and (row["label"] or not extra_columns)
+        ]
+    if not videos:
+        raise InvalidListing(f"{file}: no labelled rows{f' under {under}' if under else ''}")
+    return videos
+
+
+def _read_row(row: dict[str, str], where: str, folder: Path, grouping: _Grouping) -> Video:
+    label, split = row["label"].strip(), (row.get("split") or "").strip().lower()
+    if not label:
+        raise InvalidListing(f"{where}: no label")
+    if split and split not in SPLIT_NAMES:
+        raise InvalidListing(f"{where}: split {split!r} is not one of {', '.join(SPLIT_NAMES)}")
+    start, end = _seconds(row.get("start"), where), _seconds(row.get("end"), where)
+    if start is not None and end is not None and end <= start:
+        raise InvalidListing(f"{where}: end {end} is not after start {start}")
+    return Video(
+        path=folder / row["path"],
+        label=label,
+        group=row.get("group") or grouping.group(row["path"]),
+        split=SPLIT_NAMES[split] if split else None,
+        start_seconds=start,
+        end_seconds=end,
+    )
+
+
+def _seconds(text: str | None, where: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise InvalidListing(f"{where}: {text!r} is not a number of seconds") from None
+    if not 0 <= seconds < float("inf"):
+        raise InvalidListing(f"{where}: {text} seconds is out of range")
+    return seconds

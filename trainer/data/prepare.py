@@ -1,0 +1,85 @@
+"""From a folder or CSV to decoded videos in splits: the way in that all commands share."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainer.data.cache import BrokenVideo, CachedVideo, DecodedVideo, decode_all, open_video
+from trainer.data.checks import find_problems
+from trainer.data.decode import CacheSpec
+from trainer.data.listing import InvalidListing, Split, Video, labels_of, read_listing
+from trainer.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class DataOptions:
+    """Where labelled videos are, and how they are divided."""
+
+    data: Path
+    """A folder or a CSV."""
+    group_pattern: str | None = None
+    val_fraction: float = 0.15
+    test_fraction: float = 0.0
+    test_data: Path | None = None
+    """Another folder or CSV: all of it is `test`."""
+    cache: Path = Path("cache")
+    num_processes: int | None = None
+    """Decoders at once; None: one per core."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Labelled videos, decoded."""
+
+    videos: list[Video]
+    labels: tuple[str, ...]
+    decoded: list[DecodedVideo]
+    broken: list[BrokenVideo]
+
+    def opened(self, split: Split) -> list[CachedVideo]:
+        """The videos of one split as training and evaluation take them."""
+        return [open_video(item, self.labels) for item in self.decoded if item.video.split == split]
+
+    def num_videos(self) -> dict[str, int]:
+        """By split, those that are decoded."""
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        counts = {split: sum(item.video.split == split for item in self.decoded) for split in splits}
+        return {split: count for split, count in counts.items() if count}
+
+
+def cache_spec(recipe: Recipe) -> CacheSpec:
+    """What a recipe wants kept of each video."""
+    return CacheSpec(
+        width=recipe.input.width,
+        height=recipe.input.height,
+        fit=recipe.input.fit,
+        clip_length=recipe.input.clip_length,
+        frames_width=recipe.cache.width,
+        frames_height=recipe.cache.height,
+        frames_rate=recipe.cache.rate,
+    )
+
+
+def list_videos(options: DataOptions) -> list[Video]:
+    """All videos that the options name, with the splits they were given so far. Raises InvalidListing."""
+    videos = read_listing(options.data, options.group_pattern)
+    if options.test_data:
+        test = read_listing(options.test_data, options.group_pattern, prefix=f"{options.test_data.name}/")
+        test = [replace(video, split="test") for video in test]
+        if unknown := set(labels_of(test)) - set(labels_of(videos)):
+            raise InvalidListing(f"{options.test_data} has labels that {options.data} has not: {', '.join(unknown)}")
+        videos = [*videos, *test]
+    return videos
+
+
+def decode_data(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) -> DataSet:
+    """The videos, decoded. Broken ones are named on standard error and left out, and so is what else is wrong."""
+    decoded, broken = decode_all(videos, spec, options.cache, options.num_processes)
+    for item in broken:
+        sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")
+    for problem in find_problems(videos, decoded, broken):
+        sys.stderr.write(f"warning: {problem}\n")
+    if not decoded:
+        raise InvalidListing(f"none of {len(videos)} videos can be decoded")
+    return DataSet(list(videos), labels_of(videos), decoded, broken)

@@ -1,0 +1,70 @@
+"""What one frame looks like: a convolutional network that sees no other frame."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+CHANNELS_PER_GROUP = 8
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, GroupNorm, ReLU: (N,C,H,W) -> (N,num_channels,ceil(H/stride),ceil(W/stride)).
+
+    GroupNorm sees one frame at a time, so that a frame's features do not depend on its batch, and one process
+    trains as several do.
+    """
+
+    def __init__(self, in_channels: int, num_channels: int, kernel_size: int, stride: int) -> None:
+        if num_channels % CHANNELS_PER_GROUP:
+            raise ValueError(f"{num_channels} channels are not a multiple of {CHANNELS_PER_GROUP}")
+        super().__init__(
+            nn.Conv2d(in_channels, num_channels, kernel_size, stride, kernel_size // 2, bias=False),
+            nn.GroupNorm(num_channels // CHANNELS_PER_GROUP, num_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class ResidualConv(nn.Module):
+    """`x` plus what one 3x3 convolution makes of it: (N,C,H,W) -> (N,C,H,W)."""
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNorm(num_channels, num_channels, kernel_size=3, stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.conv(x)
+        return x + change
+
+
+class FrameEncoder(nn.Module):
+    """One vector per frame: (N,in_channels,H,W) float -> (N,num_features).
+
+    Every stage halves the picture. Of the last one the mean tells what there is, and the maximum what is small.
+    """
+
+    def __init__(self, in_channels: int, num_channels: Sequence[int], blocks_per_stage: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = [ConvNorm(in_channels, num_channels[0], kernel_size=5, stride=2)]
+        for previous, width in itertools.pairwise(num_channels):
+            stages.append(ConvNorm(previous, width, kernel_size=3, stride=2))
+            stages.extend(ResidualConv(width) for _ in range(blocks_per_stage))
+        self.stages = nn.Sequential(*stages)
+        self.num_features = 2 * num_channels[-1]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        maps: Tensor = self.stages(pictures)  # (N,C,h,w)
+        return torch.cat((maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))), dim=1)
+
+
+class SequenceEmbedding(nn.Module):
+    """Vectors as the recurrence wants them, each on its own: (B,T,num_features) -> (B,T,size)."""
+
+    def __init__(self, num_features: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, size), nn.LayerNorm(size), nn.ReLU())
+
+    def forward(self, features: Tensor) -> Tensor:
+        embedded: Tensor = self.project(features)
+        return embedded

@@ -1,0 +1,167 @@
+"""Learning to classify video: what one step, one epoch and one validation are."""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import lightning
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from trainer.networks.classifier import VideoClassifier
+from trainer.networks.decoders import ForecastDecoder
+from trainer.networks.recurrent import Cell
+from trainer.recipe import Recipe
+from trainer.tasks.augment import augment
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""frames (B,T,H,W,3) uint8, labels by step (B,T) int64, lengths (B,) int64."""
+
+
+class ClassifyTask(lightning.LightningModule):
+    """A VideoClassifier, how it is trained, and the average of its weights, which is what counts and is published."""
+
+    class_weights: Tensor
+
+    def __init__(self, recipe: Recipe, cell: Cell, label_counts: Sequence[int]) -> None:
+        """`label_counts[i]`: how many training videos are of label i."""
+        super().__init__()
+        self.recipe = recipe
+        num_labels = len(label_counts)
+        shape = recipe.input
+        self.network = VideoClassifier(num_labels, shape.width, shape.height, cell, recipe.network)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+        size = recipe.network.size
+        self.forecaster = ForecastDecoder(cell, size, size) if recipe.optimisation.forecast_weight else None
+        self.register_buffer("class_weights", self._weigh(label_counts), persistent=False)
+        self.carried: Tensor | None = None
+        self.accuracy = MulticlassAccuracy(num_labels, average="micro")
+        self.confusion = MulticlassConfusionMatrix(num_labels)
+
+    def module(self) -> VideoClassifier:
+        """The classifier to publish: averaged weights, in eval mode, without what only training needs."""
+        return copy.deepcopy(self.averaged).cpu().eval()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """What one step learns from, unweighted, by name. The state it ends in may be where a later one begins."""
+        frames, labels, lengths = batch
+        pictures = augment(frames, self.recipe.input.height, self.recipe.input.width, self.recipe.augmentation)
+        pictures, targets = self._mix(pictures, F.one_hot(labels, len(self.class_weights)).float())
+        state, carried = self._begin(frames)
+        embedded = self.network.embed(pictures, state).float()
+        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
+            now, so_far, encoded, state = self.network.unroll(embedded, lengths, state)
+            self.carried = self.network.remember(pictures, lengths, state).detach()
+            losses = {"now": self._now_loss(now, targets, lengths)}
+            if not carried:  # what came before in the state is not in the targets
+                losses["so_far"] = self._so_far_loss(so_far, targets, lengths)
+            if self.forecaster:
+                losses["forecast"] = self._forecast_loss(self.forecaster, embedded, encoded)
+        return losses
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        settings = self.recipe.optimisation
+        weights = {"now": settings.now_weight, "so_far": 1.0, "forecast": settings.forecast_weight}
+        losses = self.losses(batch)
+        self.log_dict({f"train_{name}_loss": loss for name, loss in losses.items()})
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_index: int) -> None:
+        """Moves the average on, at first by much: a long average of the first steps would be of their noise."""
+        decay = min(self.recipe.optimisation.ema_decay, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                average.lerp_(current, 1 - decay)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        frames, labels, lengths = batch
+        last = (lengths - 1).unsqueeze(1)
+        truth = labels.gather(1, last).squeeze(1)
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.averaged(frames, lengths)
+        self.accuracy.update(logits, truth)
+        self.confusion.update(logits, truth)
+        self.log("val_loss", F.cross_entropy(logits, truth), batch_size=len(frames), sync_dist=True)
+        self.log("val_accuracy", self.accuracy, prog_bar=True)
+
+    def on_validation_epoch_start(self) -> None:
+        self.confusion.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.recipe.optimisation
+        trained = [*self.network.parameters(), *(self.forecaster.parameters() if self.forecaster else ())]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_warmup = max(1, round(settings.warmup * num_steps))
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / num_warmup)
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips to the recipe's norm, whatever the Trainer was given, and logs what the norm was."""
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.recipe.optimisation.max_gradient_norm)
+        self.log("gradient_norm", norm)
+
+    def _weigh(self, label_counts: Sequence[int]) -> Tensor:
+        """(K,): what a video of each label counts for, 1 on average over the training videos."""
+        counts = torch.tensor(label_counts, dtype=torch.float32)
+        if self.recipe.optimisation.class_weights == "none":
+            return torch.ones_like(counts)
+        return counts.sum() / (len(counts) * counts.clamp(min=1.0))
+
+    def _mix(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """pictures (B,T,3,H,W), targets (B,T,K) -> the same, mixed up with one another and smoothed."""
+        alpha = self.recipe.augmentation.mixup
+        if alpha:
+            share = float(torch.distributions.Beta(alpha, alpha).sample())
+            pictures = torch.lerp(pictures.flip(0), pictures, share)
+            targets = torch.lerp(targets.flip(0), targets, share)
+        smoothing = self.recipe.optimisation.label_smoothing
+        return pictures, targets * (1 - smoothing) + smoothing / targets.shape[2]
+
+    def _begin(self, frames: Tensor) -> tuple[Tensor, bool]:
+        """The state (B,S) to start from, and whether it was left by other clips."""
+        batch_size, height, width = frames.shape[0], frames.shape[2], frames.shape[3]
+        if self.carried is not None and torch.rand(()) < self.recipe.optimisation.carry_share:
+            return self.carried[torch.randint(len(self.carried), (batch_size,))], True
+        return self.network.initial_state(batch_size, height, width).to(frames.device), False
+
+    def _now_loss(self, now: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """now (B,T,K) against the targets (B,T,K) of each step, valid steps alike."""
+        valid = (torch.arange(now.shape[1], device=now.device) < lengths.unsqueeze(1)).float()
+        return (self._cross_entropy(now, targets) * valid).sum() / valid.sum()
+
+    def _so_far_loss(self, so_far: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+        """so_far (B,T,K) against the mean of the targets up to each step, later steps counting more."""
+        steps = torch.arange(1, so_far.shape[1] + 1, device=so_far.device, dtype=torch.float32)
+        means = targets.cumsum(1) / steps.reshape(1, -1, 1)
+        weights = torch.where(steps <= lengths.unsqueeze(1), steps, 0.0)
+        weights = weights / weights.sum(1, keepdim=True)
+        return (self._cross_entropy(so_far, means) * weights).sum(1).mean()
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """logits, targets (B,T,K) -> (B,T)."""
+        return -(self.class_weights * targets * logits.log_softmax(2)).sum(2)
+
+    def _forecast_loss(self, forecaster: ForecastDecoder, embedded: Tensor, encoded: Tensor) -> Tensor:
+        """How far the second half of the embedded frames is from what the middle of the clip makes of it."""
+        middle = embedded.shape[1] // 2
+        forecast = forecaster(encoded[:, middle - 1], embedded.shape[1] - middle)
+        return F.smooth_l1_loss(forecast, embedded[:, middle:].detach())

@@ -9,7 +9,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow check format openapi clean
+.PHONY: help setup serve test test-slow check format openapi clean \
+	train-motion train-actions eval-motion eval-actions bench-accuracy bench-timelines bench-memory
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +38,34 @@ format: .venv/.dev ## formats and mends what can be mended
 
 openapi: .venv/.service ## writes docs/openapi.json
 	$(BIN)/python -c "$$PRINT_OPENAPI" > docs/openapi.json
+
+# What made the shipped models, and what repeats their figures. DATA is a CSV or folder; the README says where from.
+TRAINER := $(BIN)/python -m trainer
+CELL ?= gru
+SEED ?= 0
+
+train-motion: .venv/.dev ## draws clips and trains `motion` on them
+	$(TRAINER) generate motion --output cache/motion/train --count 120 --seed 1
+	$(TRAINER) train classify --name motion --data cache/motion/train --recipe trainer/recipes/motion.yaml
+
+train-actions: .venv/.dev ## trains `actions` on DATA; CELL=lstm|gru, SEED
+	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml --cell $(CELL) --seed $(SEED)
+
+eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
+	$(TRAINER) generate motion --output cache/motion/test --count 60 --seed 2
+	$(TRAINER) evaluate --model motion --data cache/motion/test
+
+eval-actions: .venv/.dev ## evaluates `actions` on the test split of DATA
+	$(TRAINER) evaluate --model actions --data $(DATA) --split test
+
+bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
+	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)
+
+bench-timelines: .venv/.dev ## timelines of joined clips of DATA
+	$(BIN)/python -m bench.timelines --model actions --data $(DATA)
+
+bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
+	$(BIN)/python -m bench.memory $(VIDEO)
 
 define PRINT_OPENAPI
 import json

@@ -1,0 +1,1 @@
+"""What measures the service from outside. Figures, never assertions."""

@@ -58,7 +58,9 @@ def write_video(
             stream.codec_context.sample_aspect_ratio = aspect
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
-        sound: Any = output.add_stream(sound_codec, rate=sample_rate) if waveform is not None else None
+        sound: Any = None
+        if waveform is not None:
+            sound = output.add_stream(sound_codec, rate=sample_rate, layout=_layout(waveform))
         for number, picture in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
             frame.pts = pts[number] if pts is not None else number
@@ -71,12 +73,19 @@ def write_video(
 
 
 def write_sound(
-    path: Path, waveform: np.ndarray, sample_rate: int, codec: str = "pcm_s16le", *, container: str | None = None
+    path: Path,
+    waveform: np.ndarray,
+    sample_rate: int,
+    codec: str = "pcm_s16le",
+    *,
+    container: str | None = None,
+    bit_rate: int | None = None,
 ) -> Path:
     """Encode `waveform` ((N,) or (C, N) float in [-1, 1]) to `path`."""
     with av.open(str(path), "w", format=container) as output:
-        layout = "mono" if waveform.ndim == 1 else {1: "mono", 2: "stereo", 6: "5.1"}[len(waveform)]
-        sound: Any = output.add_stream(codec, rate=sample_rate, layout=layout)
+        sound: Any = output.add_stream(codec, rate=sample_rate, layout=_layout(waveform))
+        if bit_rate:
+            sound.bit_rate = bit_rate
         _mux_sound(output, sound, waveform, sample_rate)
     return path
 
@@ -86,10 +95,13 @@ def sine(seconds: float, sample_rate: int, hertz: float = 440.0, volume: float =
     return (volume * np.sin(2 * np.pi * hertz * np.arange(round(seconds * sample_rate)) / sample_rate)).astype("f4")
 
 
+def _layout(waveform: np.ndarray) -> str:
+    return {1: "mono", 2: "stereo", 6: "5.1"}[len(np.atleast_2d(waveform))]
+
+
 def _mux_sound(output: Any, sound: Any, waveform: np.ndarray, sample_rate: int) -> None:
     channels = np.atleast_2d(np.asarray(waveform, np.float32))
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(channels)]
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", layout)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", _layout(channels))
     frame.sample_rate = sample_rate
     frame.pts = 0
     output.mux(sound.encode(frame))

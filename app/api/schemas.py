@@ -2,18 +2,19 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Seconds = Annotated[float, Field(ge=0)]
+Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6))]
+"""More digits than six say nothing: answers agree to 1e-5."""
 
 
 class Media(BaseModel):
     """What the upload turned out to be."""
 
-    duration_seconds: float | None
+    duration_seconds: Rounded | None
     width: int | None = Field(description="Pixels as displayed.")
     height: int | None
-    frame_rate: float | None = Field(description="Mean, frames per second.")
+    frame_rate: Rounded | None = Field(description="Mean, frames per second.")
     video_codec: str | None
     audio_codec: str | None
     has_audio: bool
@@ -30,33 +31,33 @@ class ModelRef(BaseModel):
 
 class Label(BaseModel):
     label: str
-    score: float = Field(ge=0, le=1)
+    score: Rounded = Field(ge=0, le=1)
 
 
 class Segment(BaseModel):
     """[start_seconds, end_seconds) from the first displayed frame."""
 
-    start_seconds: float
-    end_seconds: float
+    start_seconds: Rounded
+    end_seconds: Rounded
     label: str
-    score: float = Field(ge=0, le=1, description="Mean over the segment.")
+    score: Rounded = Field(ge=0, le=1, description="Mean over the segment.")
 
 
 class Timing(BaseModel):
     """Where the time went."""
 
-    queue_seconds: float = Field(description="Waited for a decoder and for places in batches.")
-    upload_seconds: float
-    decode_seconds: float
-    infer_seconds: float = Field(description="Model calls this upload took part in; they overlap with decoding.")
-    total_seconds: float
+    queue_seconds: Rounded = Field(description="Waited for a decoder and for places in batches.")
+    upload_seconds: Rounded
+    decode_seconds: Rounded
+    infer_seconds: Rounded = Field(description="Model calls this upload took part in; they overlap with decoding.")
+    total_seconds: Rounded
 
 
 class ClassifyResult(BaseModel):
     model: ModelRef
     labels: list[Label] = Field(description="Best first.")
     segments: list[Segment] | None = Field(description="With `timeline=true`.")
-    frames_used: int = Field(description="Different frames the labels were judged by.")
+    frames_used: int = Field(description="Frames the labels were judged by.")
     sampling: Literal["exact", "fast"] = Field(description="`fast` falls back to `exact` where key frames are few.")
 
 
@@ -108,8 +109,8 @@ class ClassifyQuery(BaseModel):
     top_k: int = Field(default=5, ge=1, le=1000)
     min_score: float = Field(default=0.0, ge=0, le=1)
     timeline: bool = Field(default=False, description="Also answer segments.")
-    start_seconds: Seconds | None = None
-    end_seconds: Seconds | None = None
+    start_seconds: float | None = Field(default=None, ge=0)
+    end_seconds: float | None = Field(default=None, ge=0)
     sampling: Literal["exact", "fast"] = Field(default="exact", description="fast: nearest key frames, where enough.")
 
     @model_validator(mode="after")

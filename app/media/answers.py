@@ -82,6 +82,7 @@ class _Error(_Header):
     type: Literal["error"]
     error: Literal["InvalidMedia", "MediaTooLarge", "UnsupportedMedia"]
     message: Annotated[str, Field(max_length=500, pattern=r"^[ -~]*$")]
+    is_spent: bool
 
 
 _AnyHeader = Annotated[_Ready | _Frames | _Waveform | _Info | _Summary | _Error, Field(discriminator="type")]
@@ -104,6 +105,11 @@ class Answer:
     @property
     def is_ready(self) -> bool:
         return isinstance(self._header, _Ready)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the worker wants to be replaced."""
+        return isinstance(self._header, _Error) and self._header.is_spent
 
     def event(self, body: NDArray[np.uint8]) -> MediaEvent | ServiceError:
         """The event, or the error that stands for the end of it; the arrays are views of `body`."""

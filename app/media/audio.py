@@ -85,6 +85,8 @@ def _decode_all(container: InputContainer, stream: AudioStream) -> Iterator[Audi
     for packet in demux(container, stream):
         try:
             frames = stream.decode(packet)
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError):
             continue
         for frame in frames:

@@ -1,12 +1,13 @@
 """Decoded frames of a video stream: all of them, or those of a plan."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -28,6 +29,8 @@ def decode_all(container: InputContainer, stream: VideoStream) -> Iterator[Video
     for packet in chain(demux(container, stream), [None]):
         try:
             frames = stream.decode(packet)
+        except MemoryError:
+            raise
         except (av.FFmpegError, ValueError):
             continue
         num_frames += len(frames)
@@ -39,27 +42,50 @@ def decode_all(container: InputContainer, stream: VideoStream) -> Iterator[Video
 def decode_times(container: InputContainer, stream: VideoStream) -> Timeline:
     """When each frame is displayed, from decoding all of them.
 
-    A frame without a time follows the one before it; one that is late is displayed when it comes.
+    A frame without a time follows the one before it, or precedes the first that has one. One that is late is displayed
+    when it comes.
     """
     assert stream.time_base is not None
     step = last_duration(np.empty(0, np.int64), None, stream.average_rate, stream.time_base)
-    times, duration = array("q"), None
+    times, duration, num_untimed = array("q"), None, 0
     for frame in decode_all(container, stream):
-        follows = times[-1] + (duration or step) if times else 0
-        time = follows if frame.pts is None else frame.pts
+        time = frame.pts
+        if not times:
+            if time is None:
+                num_untimed += 1
+                continue
+            times.extend(time - step * before for before in range(num_untimed, 0, -1))
+        if time is None:
+            time = times[-1] + (duration or step)
         times.append(max(times[-1], time) if times else time)
         duration = frame.duration
+    if not times:
+        times.extend(step * number for number in range(num_untimed))
     ticks = np.array(times, np.int64)
     end = times[-1] + last_duration(ticks, duration, stream.average_rate, stream.time_base)
     return Timeline(ticks, end, stream.time_base)
 
 
+def decode_expected(
+    container: InputContainer, stream: VideoStream, timeline: Timeline
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Every displayed frame with its timeline index; raises SurpriseError where they are not those of `timeline`."""
+    num_frames = 0
+    for index, frame in enumerate(decode_all(container, stream)):
+        num_frames = index + 1
+        if num_frames > len(timeline.times) or frame.pts != timeline.times[index]:
+            raise SurpriseError
+        yield index, frame
+    if num_frames < len(timeline.times):
+        raise SurpriseError
+
+
 def decode_planned(
-    container: InputContainer, stream: VideoStream, plan: Plan, timeline: Timeline
+    packets: "Iterable[Packet[VideoStream]]", stream: VideoStream, plan: Plan, timeline: Timeline
 ) -> Iterator[tuple[int, VideoFrame]]:
     """The frames of `plan.produced` with their timeline indices; raises SurpriseError at anything else."""
-    produced = iter(plan.produced.tolist())
-    for frame in _feed(container, stream, plan):
+    produced = map(int, plan.produced)
+    for frame in _feed(packets, stream, plan):
         index = next(produced, None)
         if index is None or frame.pts != timeline.times[index] or frame.is_corrupt:
             raise SurpriseError
@@ -68,9 +94,9 @@ def decode_planned(
         raise SurpriseError
 
 
-def _feed(container: InputContainer, stream: VideoStream, plan: Plan) -> Iterator[VideoFrame]:
+def _feed(packets: "Iterable[Packet[VideoStream]]", stream: VideoStream, plan: Plan) -> Iterator[VideoFrame]:
     try:
-        for number, packet in enumerate(demux(container, stream)):
+        for number, packet in enumerate(packets):
             if number in plan.restarts:
                 yield from stream.decode(None)
                 stream.codec_context.flush_buffers()
@@ -79,5 +105,7 @@ def _feed(container: InputContainer, stream: VideoStream, plan: Plan) -> Iterato
             if number == plan.last:
                 break
         yield from stream.decode(None)
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise SurpriseError from error

@@ -35,6 +35,12 @@ def read_orientation(display_matrix: bytes | None) -> Orientation:
     return Orientation(mirror=a < 0, flip=d < 0)
 
 
+def turned(degrees: int) -> Orientation:
+    """The nearest right-angled orientation that turns a picture counter-clockwise."""
+    quarters = round(degrees / 90) % 4
+    return Orientation(transpose=quarters % 2 == 1, mirror=quarters in (2, 3), flip=quarters in (1, 2))
+
+
 def display_size(width: int, height: int, aspect: Fraction | None, orientation: Orientation) -> tuple[int, int]:
     """Width and height as displayed: pixels made square by stretching, then turned."""
     if aspect and Fraction(1, _MAX_STRETCH) <= aspect <= _MAX_STRETCH:

@@ -92,8 +92,8 @@ _SIGNATURES = (
     (4, b"mdat"),
     (4, b"wide"),
     (0, b"\x1aE\xdf\xa3"),  # EBML: Matroska, WebM
-    (0, b"RIFF"),
-    (0, b"RF64"),
+    (8, b"AVI "),
+    (8, b"WAVE"),
     (0, b"\x00\x00\x01\xba"),  # MPEG-PS
     (0, b"\x06\x0e\x2b\x34"),  # MXF
     (0, b"FLV"),

@@ -59,13 +59,11 @@ def open_media(file: BinaryIO | Readable, limits: MediaLimits) -> Iterator[Input
             metadata_errors="replace",
             buffer_size=_READ_BYTES,
         )
-    except av.ArgumentError as error:  # how FFmpeg refuses a format that is not on the list
-        raise UnsupportedMedia("The file is not of a kind of video or sound that is taken.") from error
     except (MemoryError, av.MemoryError) as error:  # also what too many streams come back as
         raise MediaTooLarge(
             f"The file has more than {limits.max_streams} streams, or takes more memory to open than is allowed."
         ) from error
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:  # EINVAL where the format is not on the list
         if is_known_kind(head):
             raise InvalidMedia("The file is damaged or cut off: it cannot be opened.") from error
         raise UnsupportedMedia("The file is not of a kind of video or sound that is taken.") from error

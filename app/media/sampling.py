@@ -45,20 +45,24 @@ def cut_part(
     first = int(frames_at(times, time_base, Fraction(start), Fraction(0), 1)[0])
     last = len(times) - 1
     if end < duration:
-        last = int(np.searchsorted(times, first_ticks + ceil(Fraction(end) / time_base), "left")) - 1
+        before = ceil((Fraction(end) - _rounding(time_base)) / time_base)
+        last = int(np.searchsorted(times, first_ticks + before, "left")) - 1
     return Part(first, max(first, last), start, max(start, end))
 
 
 def frames_at(times: Ticks, time_base: Fraction, start: Fraction, step: Fraction, count: int) -> NDArray[np.int64]:
     """(count,) indices of the frames on display `start + k * step` seconds after the first one, k from 0."""
-    late = min(ROUNDING_SECONDS, time_base / 2)
-    first, each = (start + late) / time_base, step / time_base
+    first, each = (start + _rounding(time_base)) / time_base, step / time_base
     scale = first.denominator * each.denominator
     first_scaled, each_scaled = int(first * scale), int(each * scale)
-    ticks = [(first_scaled + k * each_scaled) // scale for k in range(count)]
-    found = np.searchsorted(times, np.array(ticks, np.int64) + times[0], "right") - 1
+    ticks = np.fromiter(((first_scaled + k * each_scaled) // scale for k in range(count)), np.int64, count)
+    found = np.searchsorted(times, ticks + times[0], "right") - 1
     indices: NDArray[np.int64] = np.maximum(found, 0)
     return indices
+
+
+def _rounding(time_base: Fraction) -> Fraction:
+    return min(ROUNDING_SECONDS, time_base / 2)
 
 
 def spread(first: int, last: int, clip_length: int, times: Ticks) -> NDArray[np.int64]:

@@ -10,13 +10,13 @@ import multiprocessing
 import socket
 from collections import Counter
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 
-from app.errors import DeadlineExceeded, InvalidMedia, MediaTooLarge, NotReady, ServiceError
+from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media import worker as worker_process
 from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
 from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
@@ -45,6 +45,8 @@ class _Worker:
             self._process = context.Process(target=worker_process.serve, args=(theirs, memory_bytes), daemon=True)
             self._process.start()
         self.num_jobs = 0
+        self.is_spent = False
+        """Ran out of memory; what is left of it may be in pieces."""
 
     @property
     def is_alive(self) -> bool:
@@ -54,7 +56,7 @@ class _Worker:
         async with asyncio.timeout(_START_SECONDS):
             answer, _ = await self._receive(MediaRequest(), MediaLimits())
         if not answer.is_ready:
-            raise _WorkerLostError
+            raise _WorkerLostError("it began with something else than that it is ready")
 
     async def run(
         self, fd: int, request: MediaRequest, limits: MediaLimits, deadline: float
@@ -71,8 +73,9 @@ class _Worker:
             try:
                 event = answer.event(body)
             except AnswerError as error:
-                raise _WorkerLostError from error
+                raise _WorkerLostError(f"it sent {error}") from error
             if isinstance(event, ServiceError):
+                self.is_spent = answer.is_spent
                 raise event
             yield event
             if isinstance(event, MediaSummary):
@@ -83,11 +86,11 @@ class _Worker:
     ) -> tuple[Answer, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
         header_bytes, body_bytes = LENGTHS.unpack((await self._read(LENGTHS.size)).tobytes())
         if header_bytes > MAX_HEADER_BYTES:
-            raise _WorkerLostError
+            raise _WorkerLostError("it sent a header that is too long")
         try:
             answer = Answer((await self._read(header_bytes)).tobytes(), body_bytes, request, limits)
         except AnswerError as error:
-            raise _WorkerLostError from error
+            raise _WorkerLostError(f"it sent {error}") from error
         return answer, await self._read(body_bytes)
 
     async def _read(self, num_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -99,19 +102,19 @@ class _Worker:
             except OSError as error:
                 raise _WorkerLostError from error
             if not count:
-                raise _WorkerLostError
+                raise _WorkerLostError("it ended")
             at += count
         return data
 
     def kill(self) -> None:
-        """End the process at once; `reap` must follow."""
-        self._connection.close()
+        """End the process at once; `bury` must follow. Whoever reads from it gets _WorkerLostError."""
         self._process.kill()
 
-    def reap(self) -> None:
-        """Wait for the end of a killed process."""
-        self._process.join()
+    async def bury(self, executor: Executor) -> None:
+        """Wait for the end of a killed process and let go of what it leaves."""
+        await asyncio.get_running_loop().run_in_executor(executor, self._process.join)
         self._process.close()
+        self._connection.close()
 
 
 class DecoderPool:
@@ -129,7 +132,7 @@ class DecoderPool:
         self.waiting_requests = 0
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
-        """Workers replaced, by reason: recycled, crashed, deadline, cancelled, limit."""
+        """Workers replaced, by reason: recycled, crashed, deadline, cancelled, memory."""
         self._worker_memory_bytes = worker_memory_bytes
         self._jobs_per_worker = jobs_per_worker
         self._limits = limits or MediaLimits()
@@ -150,13 +153,11 @@ class DecoderPool:
     async def close(self) -> None:
         """End all workers, also those at work."""
         self._is_closed = True
-        for task in self._replacements:
-            task.cancel()
-        await asyncio.gather(*self._replacements, return_exceptions=True)
+        await asyncio.gather(*self._replacements)  # not cancelled: a process that is being forked would be lost
         while self._workers:
             worker = self._workers.pop()
             worker.kill()
-            await asyncio.get_running_loop().run_in_executor(self._starter, worker.reap)
+            await worker.bury(self._starter)
         self._starter.shutdown()
 
     async def read(self, fd: int, request: MediaRequest, deadline: float) -> AsyncGenerator[MediaEvent]:
@@ -183,17 +184,15 @@ class DecoderPool:
                             delivered = number
                             yield event
                 return
-            except MediaTooLarge:
-                reason = "limit"  # its memory may be in pieces
-                raise
             except ServiceError:
-                reason = ""
+                reason = "memory" if worker.is_spent else ""
                 raise
             except TimeoutError as error:
                 reason = "deadline"
                 raise DeadlineExceeded("The file was not decoded by the deadline.") from error
             except _WorkerLostError as error:
                 reason = "crashed"
+                logger.warning("a decoder worker was lost: %s", error)
                 if is_last_try:
                     raise InvalidMedia("The file cannot be decoded: it ended the decoder twice.") from error
             finally:
@@ -230,10 +229,11 @@ class DecoderPool:
             task.add_done_callback(self._replacements.discard)
 
     async def _replace(self, worker: _Worker) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._starter, worker.reap)
-        while True:
+        await worker.bury(self._starter)
+        while not self._is_closed:
             try:
-                return await self._start_worker()
+                await self._start_worker()
+                break
             except (OSError, TimeoutError, _WorkerLostError):
                 logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -246,5 +246,6 @@ class DecoderPool:
         except BaseException:
             self._workers.discard(worker)
             worker.kill()
+            await worker.bury(self._starter)
             raise
         self._idle.put_nowait(worker)

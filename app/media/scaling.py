@@ -9,16 +9,21 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from app.media.geometry import Orientation, display_size, place, read_orientation
+from app.media.geometry import Orientation, display_size, place, read_orientation, turned
 from app.media.request import FrameSpec
 
 FLAGS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """Averages over what it shrinks. The last two give the same pixels on every CPU."""
+_MAX_SHRINK = 64
+"""swscale refuses to shrink to a 128th and less (EINVAL): a side that is longer than this is shrunk in two steps."""
 
 
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """How the file wants this frame turned."""
-    matrix = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
+    try:
+        matrix = cast(SideDataContainer, frame.side_data).get(Type.DISPLAYMATRIX)
+    except ValueError:  # PyAV lists no side data where one is of a type it does not know, as in 3D video
+        return turned(frame.rotation)
     return read_orientation(None if matrix is None else bytes(matrix))
 
 
@@ -34,6 +39,7 @@ class FrameScaler:
         self._spec = spec
         self._aspect = aspect
         self._reformatter = VideoReformatter()
+        self._shrinker = VideoReformatter()
         self.size = place(displayed_size(first, aspect), spec).size
         """(width, height) of every frame given back."""
 
@@ -43,6 +49,9 @@ class FrameScaler:
         displayed = display_size(frame.width, frame.height, self._aspect, orientation)
         width, height = self._scaled_size(displayed)
         stored = (height, width) if orientation.transpose else (width, height)
+        if frame.width > _MAX_SHRINK * stored[0] or frame.height > _MAX_SHRINK * stored[1]:
+            between = (min(frame.width, _MAX_SHRINK * stored[0]), min(frame.height, _MAX_SHRINK * stored[1]))
+            frame = self._shrinker.reformat(frame, *between, format="rgb24", interpolation=FLAGS, threads=1)
         rgb: NDArray[Any] = self._reformatter.reformat(
             frame, *stored, format="rgb24", interpolation=FLAGS, threads=1
         ).to_ndarray()  # (h, w, 3) as stored

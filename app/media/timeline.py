@@ -69,7 +69,7 @@ def no_part(request: MediaRequest, duration_seconds: float) -> str:
     return f"There is nothing from {start:g} s to {until}: the file lasts {duration_seconds:.3f} s."
 
 
-def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDArray[np.int64] | None = None) -> Pick:
+def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDArray[np.int32] | None = None) -> Pick:
     """The frames of `part` that answer `spec`, and the moments they answer.
 
     With `key_frames` (sorted timeline indices) only those are taken for frames that are spread over the part.
@@ -79,7 +79,7 @@ def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDA
         first, last = int(times[part.first]), int(times[part.last])
         first_seconds, last_seconds = (float((ticks - origin) * timeline.time_base) for ticks in (first, last))
         choice = np.arange(part.first, part.last + 1) if key_frames is None else key_frames
-        indices = choice[spread(first, last, spec.clip_length, times[choice])]
+        indices = choice[spread(first, last, spec.clip_length, times[choice])].astype(np.int64)
         return Pick(indices, np.linspace(first_seconds, last_seconds, spec.clip_length))
     count = moments(part.start_seconds, part.end_seconds, spec.rate)
     start, step = Fraction(part.start_seconds), 1 / Fraction(spec.rate)

@@ -5,21 +5,23 @@ Each frame that comes out is checked against that plan; at the first surprise (a
 that no packet announced) the file is decoded in full, once for the times and once for the frames.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO
 
 import numpy as np
 from av.container import InputContainer
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from app.errors import InvalidMedia
-from app.media.decoding import SurpriseError, decode_all, decode_planned, decode_times
+from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
 from app.media.frames import FrameCollector
-from app.media.packets import PacketTable, plan_decoding, read_packets
+from app.media.packets import PacketTable, demux, plan_decoding, read_packets
 from app.media.probe import Readable, best_video, decoder_options, describe, open_media
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest, Sampling
 from app.media.scaling import displayed_size
@@ -50,37 +52,60 @@ class VideoReader:
         self._limits = limits
         self._given = [0] * len(request.frames)
         self._described = False
+        self._table: PacketTable | None = None
         self.outcome = VideoOutcome()
 
     def read(self) -> Iterator[MediaInfo | FrameChunk]:
         """MediaInfo, then the chunks of all specs. Raises InvalidMedia where there is no picture."""
-        with self._open() as (container, stream):
-            table = read_packets(container, stream)
-        if table is not None:
+        for attempt in (self._read_planned, self._read_after_cut, self._read_all):
             try:
-                yield from self._read_planned(table)
+                yield from attempt()
             except SurpriseError:
-                self.outcome.frames_skipped = 0
-            else:
-                return
-        yield from self._read_all()
+                continue
+            return
 
-    def _read_planned(self, table: PacketTable) -> Iterator[MediaInfo | FrameChunk]:
-        picks = self._pick(table.timeline, table.key_frames)
-        plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+    def _read_planned(self) -> Iterator[MediaInfo | FrameChunk]:
+        """Decode what is needed and no more. Damage that a decoder would conceal is an error here."""
+        if sum(spec.clip_length * spec.width * spec.height * 3 for spec in self._request.frames) > _MAX_HELD_BYTES:
+            raise SurpriseError
+        with ExitStack() as opened:
+            container, stream = opened.enter_context(self._open(err_detect="explode"))
+            self._table = table = read_packets(container, stream)
+            if table is None:
+                raise SurpriseError
+            picks = self._pick(table.timeline, table.key_frames)
+            plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+            packets: Iterable[Any] | None = table.kept
+            if packets is None:
+                opened.close()
+                container, stream = opened.enter_context(self._open(err_detect="explode"))
+                packets = demux(container, stream)
+            frames = decode_planned(packets, stream, plan, table.timeline)
+            yield from self._hold(self._collect(container, stream, table.timeline, picks, frames))
+        self.outcome.frames_skipped = len(table.timeline.times) - len(plan.produced)
+
+    def _read_after_cut(self) -> Iterator[MediaInfo | FrameChunk]:
+        """Decode everything once, on the guess that nothing is displayed before the first clean packet."""
+        timeline = self._table.timeline_after_cut if self._table else None
+        if timeline is None:
+            raise SurpriseError
+        picks = self._pick(timeline, None)
+        with self._open() as (container, stream):
+            frames = decode_expected(container, stream, timeline)
+            yield from self._hold(self._collect(container, stream, timeline, picks, frames))
+
+    def _hold(self, items: Iterator[MediaInfo | FrameChunk]) -> Iterator[MediaInfo | FrameChunk]:
+        """The items, frames that are spread over the video only at the end: their choice hangs on all of it."""
         held: list[FrameChunk] = []
         held_bytes = 0
-        with self._open(err_detect="explode") as (container, stream):
-            frames = decode_planned(container, stream, plan, table.timeline)
-            for item in self._collect(container, stream, table.timeline, picks, frames):
-                if isinstance(item, FrameChunk) and self._request.frames[item.spec].clip_length:
-                    held.append(item)
-                    held_bytes += item.frames.nbytes
-                    if held_bytes > _MAX_HELD_BYTES:
-                        raise SurpriseError
-                else:
-                    yield item
-        self.outcome.frames_skipped = len(table.timeline.times) - len(plan.produced)
+        for item in items:
+            if isinstance(item, FrameChunk) and self._request.frames[item.spec].clip_length:
+                held.append(item)
+                held_bytes += item.frames.nbytes
+                if held_bytes > _MAX_HELD_BYTES:
+                    raise SurpriseError
+            else:
+                yield item
         yield from held
 
     def _read_all(self) -> Iterator[MediaInfo | FrameChunk]:
@@ -88,11 +113,12 @@ class VideoReader:
             timeline = decode_times(container, stream)
         self.outcome.frames_decoded += len(timeline.times)
         picks = self._pick(timeline, None)
+        last = max(int(pick.indices[-1]) for pick in picks)
         with self._open() as (container, stream):
-            frames = enumerate(decode_all(container, stream))
+            frames = islice(enumerate(decode_all(container, stream)), last + 1)
             yield from self._collect(container, stream, timeline, picks, frames)
 
-    def _pick(self, timeline: Timeline, key_frames: np.ndarray[tuple[int], np.dtype[np.int64]] | None) -> list[Pick]:
+    def _pick(self, timeline: Timeline, key_frames: NDArray[np.int32] | None) -> list[Pick]:
         check_duration(timeline.duration_seconds, self._limits)
         part = part_of(timeline, self._request)
         longest = max(spec.clip_length for spec in self._request.frames)

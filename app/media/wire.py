@@ -57,9 +57,9 @@ def encode_event(event: MediaEvent) -> list[bytes | memoryview]:
     return _message({"type": "info" if isinstance(event, MediaInfo) else "summary", **asdict(event)})
 
 
-def encode_error(error: ServiceError) -> list[bytes | memoryview]:
-    """The message for one of ERRORS."""
-    return _message({"type": "error", "error": type(error).__name__, "message": str(error)})
+def encode_error(error: ServiceError, is_spent: bool = False) -> list[bytes | memoryview]:
+    """The message for one of ERRORS; `is_spent`: the worker ran out of memory and should be replaced."""
+    return _message({"type": "error", "error": type(error).__name__, "message": str(error), "is_spent": is_spent})
 
 
 def encode_ready() -> list[bytes | memoryview]:

@@ -5,6 +5,7 @@ closes. It is told nothing but an open descriptor and what to read from it.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from app.errors import InvalidMedia, MediaTooLarge, ServiceError
@@ -27,7 +29,9 @@ logger = logging.getLogger(__name__)
 def serve(connection: socket.socket, memory_bytes: int) -> None:
     """Answer jobs until the other end of `connection` is closed. `memory_bytes`: address space a job may take."""
     _shut_in(connection.fileno(), memory_bytes)
-    with connection:
+    with connection, suppress(ConnectionError):  # the service is gone
+        gc.collect()
+        gc.freeze()  # so that the collections between jobs look at what the job made, not at numpy
         _send(connection, encode_ready())
         while (job := _receive_job(connection)) is not None:
             descriptor, request, limits = job
@@ -35,6 +39,7 @@ def serve(connection: socket.socket, memory_bytes: int) -> None:
                 _answer(connection, descriptor, request, limits)
             finally:
                 os.close(descriptor)
+                gc.collect()  # PyAV's containers and streams refer to each other: 24 MB for each 720p file until then
 
 
 def _shut_in(connection: int, memory_bytes: int) -> None:
@@ -75,8 +80,9 @@ def _answer(connection: socket.socket, descriptor: int, request: MediaRequest, l
     except ServiceError as error:
         _send(connection, encode_error(error))
     except MemoryError:
-        _send(connection, encode_error(MediaTooLarge("The file takes more memory to decode than is allowed.")))
-    except OSError:
+        too_large = MediaTooLarge("The file takes more memory to decode than is allowed.")
+        _send(connection, encode_error(too_large, is_spent=True))
+    except ConnectionError:
         raise
     except Exception:  # the one edge: no file may end the loop
         logger.exception("a file was refused for an error of our own")

@@ -47,7 +47,7 @@ class ModelResult:
     """Best first."""
     segments: tuple[Segment, ...] | None
     frames_used: int
-    """Different frames the labels were judged by."""
+    """Frames the labels were judged by; those of a video with fewer are counted as often as they were shown."""
     sampling: Sampling
 
 
@@ -182,7 +182,7 @@ class _Clip:
 
     async def finish(self) -> None:
         frames = np.concatenate([chunk.frames for chunk in self.chunks])
-        self.num_frames = int(np.unique(np.concatenate([chunk.times for chunk in self.chunks])).size)
+        self.num_frames = len(frames)
         answer = await self.calls.run(torch.from_numpy(frames))
         (logits,) = answer.outputs
         self.logits = logits.numpy()

@@ -1,0 +1,122 @@
+"""sampling=exact gives what decoding everything and picking gives, to the bit, and decodes less."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from app.media.probe import best_video, open_media
+from app.media.request import FrameSpec, MediaLimits, MediaRequest, MediaSummary
+from tests.media.reference import decode_everything, pick_rate, pick_spread, read_frames
+from tests.media_maker import moving_frames, write_video
+
+CLIPS = Path(__file__).parents[2].parent / "shared/data/clips"
+SIZE = (48, 32)
+RATES = (5.0, 12.5, 60.0)
+LENGTHS = (1, 2, 5, 16)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How a generated video is encoded, and what of it may be left out."""
+
+    codec: str
+    suffix: str
+    options: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    decodes: Literal["less", "all", "twice"] = "less"
+    """What 5 of 60 frames take: some of them, each of them, or all of them for the times and again for the frames."""
+
+
+def x264(**options: str) -> dict[str, str]:
+    params = ":".join(f"{name}={value}" for name, value in {"keyint": "15", "min-keyint": "15", **options}.items())
+    return {"preset": "veryfast", "x264-params": params}
+
+
+def x265(**options: str) -> dict[str, str]:
+    params = {"keyint": "15", "min-keyint": "15", "log-level": "none", "pools": "none", "frame-threads": "1", **options}
+    return {"preset": "ultrafast", "x265-params": ":".join(f"{name}={value}" for name, value in params.items())}
+
+
+STREAMS = {
+    "h264-no-b": Stream("libx264", ".mp4", x264(bframes="0")),
+    "h264-b": Stream("libx264", ".mp4", x264(bframes="3", **{"b-adapt": "0", "b-pyramid": "none"})),
+    "h264-b-pyramid": Stream("libx264", ".mp4", x264(bframes="3", **{"b-adapt": "0", "b-pyramid": "normal"})),
+    "h264-one-gop": Stream("libx264", ".mp4", x264(keyint="300", bframes="2")),
+    "h264-open-gop": Stream("libx264", ".mkv", x264(bframes="3", **{"open-gop": "1", "b-adapt": "0"})),
+    "h264-open-gop-ts": Stream("libx264", ".ts", x264(bframes="3", **{"open-gop": "1", "b-adapt": "0"})),
+    "h264-intra-refresh": Stream("libx264", ".mp4", x264(bframes="2", **{"intra-refresh": "1"})),
+    "h264-ts": Stream("libx264", ".ts", x264(bframes="2")),
+    "h264-flv": Stream("libx264", ".flv", x264(bframes="2")),
+    "h264-avi": Stream("libx264", ".avi", x264(bframes="0")),
+    "h264-raw": Stream("libx264", ".h264", x264(bframes="0"), decodes="twice"),
+    "h264-raw-b": Stream("libx264", ".h264", x264(bframes="2"), decodes="twice"),
+    "h264-slices": Stream("libx264", ".mkv", x264(bframes="2", slices="4")),
+    "h264-interlaced": Stream("libx264", ".mp4", x264(interlaced="1", bframes="2")),
+    "h264-interlaced-ts": Stream("libx264", ".ts", x264(interlaced="1", bframes="2")),
+    "h264-10-bit": Stream("libx264", ".mp4", x264(bframes="2"), {"pixels": "yuv420p10le"}),
+    "h264-fragmented": Stream(
+        "libx264", ".mp4", x264(bframes="2"), {"container_options": {"movflags": "frag_keyframe+empty_moov"}}
+    ),
+    "hevc": Stream("libx265", ".mp4", x265(bframes="3")),
+    "hevc-open-gop": Stream("libx265", ".mkv", x265(bframes="3", **{"open-gop": "1"})),
+    "hevc-closed-gop": Stream("libx265", ".mp4", x265(bframes="3", **{"open-gop": "0"})),
+    "hevc-layers": Stream("libx265", ".mkv", x265(bframes="3", **{"temporal-layers": "3"})),
+    "hevc-raw": Stream("libx265", ".hevc", x265(bframes="0"), decodes="twice"),
+    "vp8": Stream("libvpx", ".webm", {"g": "15", "auto-alt-ref": "1", "lag-in-frames": "10", "cpu-used": "8"}),
+    "vp9": Stream("libvpx-vp9", ".webm", {"g": "15", "auto-alt-ref": "1", "lag-in-frames": "10", "cpu-used": "8"}),
+    "vp9-mp4": Stream("libvpx-vp9", ".mp4", {"g": "15", "auto-alt-ref": "1", "lag-in-frames": "10", "cpu-used": "8"}),
+    "av1": Stream("libsvtav1", ".mp4", {"preset": "12", "svtav1-params": "keyint=15:lp=1"}),
+    "mpeg4": Stream("mpeg4", ".mp4", {"g": "15"}),
+    "mpeg4-b": Stream("mpeg4", ".mp4", {"g": "15", "bf": "2"}),
+    "mpeg4-avi": Stream("mpeg4", ".avi", {"g": "15"}),
+    "mpeg4-b-avi": Stream("mpeg4", ".avi", {"g": "15", "bf": "2"}),
+    "mpeg2-b": Stream("mpeg2video", ".ts", {"g": "15", "bf": "2"}),
+    "mpeg2-ps": Stream("mpeg2video", ".mpg", {"g": "15", "bf": "2"}),
+    "mpeg2-raw": Stream("mpeg2video", ".m2v", {"g": "15", "bf": "2"}),
+    "mpeg1-ps": Stream("mpeg1video", ".mpg", {"g": "15", "bf": "2"}),
+    "mxf": Stream("mpeg2video", ".mxf", {"g": "15", "bf": "2"}),
+    "mjpeg": Stream("mjpeg", ".avi", {}, {"pixels": "yuvj420p"}),
+    "prores": Stream("prores_ks", ".mov", {}, {"pixels": "yuv422p10le"}),
+    "h263": Stream("h263", ".3gp", {"g": "15"}, decodes="all"),
+    "flv1": Stream("flv", ".flv", {"g": "15"}, decodes="all"),
+    "wmv2": Stream("wmv2", ".asf", {"g": "15"}, decodes="all"),
+    "msmpeg4": Stream("msmpeg4", ".avi", {"g": "15"}, decodes="all"),
+    "gif": Stream("gif", ".gif", {}, {"pixels": "rgb8"}, decodes="all"),
+}
+
+
+def check(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> MediaSummary:
+    """Compare every way to sample with the reference; gives back the summary of 5 spread frames alone."""
+    whole = FrameSpec(*SIZE, clip_length=5)
+    pictures, seconds, end = decode_everything(path, whole)
+    with path.open("rb") as file, open_media(file, MediaLimits()) as container:
+        stream = best_video(container, MediaLimits())
+        assert stream is not None
+        assert stream.time_base is not None
+        tick = stream.time_base
+    together = [FrameSpec(*SIZE, clip_length=n) for n in LENGTHS] + [FrameSpec(*SIZE, rate=rate) for rate in RATES]
+    summary: Any = None
+    for specs in [[whole], *([spec] for spec in together), together]:
+        given, events = read_frames(path, MediaRequest(frames=tuple(specs)))
+        summary = summary or events[-1]
+        for spec, frames in zip(specs, given, strict=True):
+            if spec.clip_length:
+                picks = pick_spread(seconds, spec.clip_length)
+            else:
+                picks = pick_rate(seconds, end, spec.rate, tick)
+            np.testing.assert_array_equal(frames, pictures[picks], err_msg=f"{path.name} {spec}")
+    assert isinstance(summary, MediaSummary)
+    return summary
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_generated(name: str, tmp_path: Path) -> None:
+    stream = STREAMS[name]
+    frames = moving_frames(60, *((128, 96) if stream.codec == "h263" else (96, 64)))
+    path = tmp_path / f"video{stream.suffix}"
+    write_video(path, frames, 25, stream.codec, options=stream.options, **stream.more)
+    decoded = check(path).frames_decoded
+    assert decoded == {"less": min(decoded, 59), "all": 60, "twice": 120}[stream.decodes]

@@ -1,0 +1,372 @@
+"""The pool of decoder workers, with real processes that are killed, stopped and recycled."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import DeadlineExceeded, InvalidMedia, NotReady, UnsupportedMedia
+from app.media.decode import read_media
+from app.media.request import (
+    FrameChunk,
+    FrameSpec,
+    MediaEvent,
+    MediaInfo,
+    MediaRequest,
+    MediaSummary,
+    WaveformChunk,
+    WaveformSpec,
+)
+from app.media.sandbox import DecoderPool
+from tests.media_maker import moving_frames, sine, write_video
+
+EVERYTHING = MediaRequest(
+    frames=(FrameSpec(32, 24, clip_length=5), FrameSpec(40, 40, fit="pad", rate=10.0, chunk_length=4)),
+    waveforms=(WaveformSpec(8000, 3000),),
+)
+STREAM = MediaRequest(frames=(FrameSpec(96, 64, rate=25.0, chunk_length=8),))
+"""Of the long video: 40 chunks of 147 kB, more than any socket holds."""
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pool") / "short.mp4"
+    return write_video(path, moving_frames(50), 25, waveform=sine(2.0, 16_000))
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("pool") / "long.mp4", moving_frames(320), 25)
+
+
+@asynccontextmanager
+async def running_pool(**settings: Any) -> AsyncIterator[DecoderPool]:
+    pool = DecoderPool(**{"num_workers": 1, **settings})
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(test())  # type: ignore[arg-type]
+
+
+async def collect(pool: DecoderPool, path: Path, request: MediaRequest, seconds: float = 30.0) -> list[MediaEvent]:
+    with path.open("rb") as file:
+        deadline = asyncio.get_running_loop().time() + seconds
+        return [event async for event in pool.read(file.fileno(), request, deadline)]
+
+
+def contents(events: list[MediaEvent]) -> list[tuple[Any, ...]]:
+    """Everything of `events` but how long they took, comparable."""
+    parts: list[tuple[Any, ...]] = []
+    for event in events:
+        if isinstance(event, FrameChunk):
+            parts.append((event.spec, event.frames.tobytes(), event.frames.shape, event.times.tobytes()))
+        elif isinstance(event, WaveformChunk):
+            parts.append((event.spec, event.waveform.tobytes(), event.start_seconds))
+        elif isinstance(event, MediaSummary):
+            parts.append((event.duration_seconds, event.frames_decoded, event.frames_skipped, event.sampling))
+        else:
+            parts.append((event,))
+    return parts
+
+
+def worker_pids(pool: DecoderPool) -> list[int]:
+    return [worker._process.pid for worker in pool._workers]  # type: ignore[misc]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  the pool announces nothing
+        await asyncio.sleep(0.005)
+
+
+def test_the_pool_gives_what_reading_in_process_gives(video: Path) -> None:
+    async def test() -> None:
+        with video.open("rb") as file:
+            expected = list(read_media(file, EVERYTHING))
+        async with running_pool(num_workers=2) as pool:
+            answers = await asyncio.gather(*(collect(pool, video, EVERYTHING) for _ in range(6)))
+        assert isinstance(expected[0], MediaInfo)
+        assert {type(event) for event in expected} == {MediaInfo, FrameChunk, WaveformChunk, MediaSummary}
+        for answer in answers:
+            assert contents(answer) == contents(expected)
+        assert any(answer[-1].queue_seconds > 0 for answer in answers)  # type: ignore[union-attr]
+
+    run(test)
+
+
+def test_the_file_offset_is_neither_used_nor_moved(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            with video.open("rb") as file:
+                file.seek(100)
+                deadline = asyncio.get_running_loop().time() + 30
+                events = [event async for event in pool.read(file.fileno(), EVERYTHING, deadline)]
+                assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == os.lseek(file.fileno(), 0, os.SEEK_CUR)
+                assert file.tell() == 100
+        assert isinstance(events[-1], MediaSummary)
+
+    run(test)
+
+
+def test_a_deleted_file_is_read_by_its_descriptor(video: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(video.read_bytes())
+
+    async def test() -> None:
+        async with running_pool() as pool:
+            with copy.open("rb") as file:
+                copy.unlink()
+                deadline = asyncio.get_running_loop().time() + 30
+                events = [event async for event in pool.read(file.fileno(), EVERYTHING, deadline)]
+        assert isinstance(events[-1], MediaSummary)
+
+    run(test)
+
+
+def test_what_the_decoder_refuses_comes_back_as_the_same_error(tmp_path: Path, video: Path) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("no video at all\n" * 50)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.read_bytes()[:200])
+
+    async def test() -> None:
+        async with running_pool() as pool:
+            with pytest.raises(UnsupportedMedia, match="not of a kind"):
+                await collect(pool, text, EVERYTHING)
+            with pytest.raises(InvalidMedia, match="damaged or cut off"):
+                await collect(pool, cut, EVERYTHING)
+            assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
+            assert not pool.restarts
+
+    run(test)
+
+
+def test_a_worker_killed_in_mid_job_costs_nothing_but_time(long_video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            expected = await collect(pool, long_video, STREAM)
+            events: list[MediaEvent] = []
+            with long_video.open("rb") as file:
+                deadline = asyncio.get_running_loop().time() + 30
+                async for event in pool.read(file.fileno(), STREAM, deadline):
+                    events.append(event)
+                    if len(events) == 5:
+                        busy = [worker for worker in pool._workers if worker not in pool._idle._queue]  # type: ignore[attr-defined]
+                        os.kill(busy[0]._process.pid, signal.SIGKILL)
+            assert contents(events) == contents(expected)
+            assert pool.restarts == {"crashed": 1}
+            await until(lambda: pool.idle_workers == 2)
+
+    run(test)
+
+
+def test_a_file_that_kills_every_worker_is_invalid_and_neighbours_do_not_notice(long_video: Path) -> None:
+    async def kill_whoever_reads(pool: DecoderPool) -> None:
+        with long_video.open("rb") as file:
+            deadline = asyncio.get_running_loop().time() + 30
+            async for _ in pool.read(file.fileno(), STREAM, deadline):
+                for worker in pool._workers:
+                    if worker.num_jobs and worker not in neighbour:
+                        worker._process.kill()
+
+    neighbour: list[Any] = []
+
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            with long_video.open("rb") as file:
+                deadline = asyncio.get_running_loop().time() + 30
+                reading = pool.read(file.fileno(), STREAM, deadline)
+                first = await anext(reading)
+                neighbour.extend(worker for worker in pool._workers if worker.num_jobs)
+                with pytest.raises(InvalidMedia, match="ended the decoder twice"):
+                    await kill_whoever_reads(pool)
+                rest = [event async for event in reading]
+            assert isinstance(first, MediaInfo)
+            assert sum(len(event.frames) for event in rest if isinstance(event, FrameChunk)) == 320
+            assert pool.restarts == {"crashed": 2}
+
+    run(test)
+
+
+def test_a_worker_that_hangs_is_killed_at_the_deadline(long_video: Path, video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            os.kill(worker_pids(pool)[0], signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceeded, match="not decoded by the deadline"):
+                await collect(pool, long_video, STREAM, seconds=0.3)
+            assert time.monotonic() - began > 0.25
+            assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
+            assert pool.restarts == {"deadline": 1}
+
+    run(test)
+
+
+def test_waiting_for_a_worker_ends_at_the_deadline(long_video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            with long_video.open("rb") as file:
+                reading = pool.read(file.fileno(), STREAM, asyncio.get_running_loop().time() + 30)
+                await anext(reading)
+                assert pool.idle_workers == 0
+                second = asyncio.create_task(collect(pool, long_video, STREAM, seconds=0.2))
+                await until(lambda: pool.waiting_requests == 1)
+                with pytest.raises(DeadlineExceeded, match="No decoder was free"):
+                    await second
+                assert pool.waiting_requests == 0
+                await reading.aclose()
+
+    run(test)
+
+
+def test_closing_the_iterator_frees_the_worker(long_video: Path, video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            with long_video.open("rb") as file:
+                reading = pool.read(file.fileno(), STREAM, asyncio.get_running_loop().time() + 30)
+                async for event in reading:
+                    if isinstance(event, FrameChunk):
+                        break
+                await reading.aclose()
+            assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
+            assert pool.restarts == {"cancelled": 1}
+
+    run(test)
+
+
+def test_a_cancelled_request_frees_the_worker(long_video: Path, video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            os.kill(worker_pids(pool)[0], signal.SIGSTOP)
+            request = asyncio.create_task(collect(pool, long_video, STREAM))
+            await until(lambda: pool.idle_workers == 0 and pool.waiting_requests == 0)
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+            assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
+            assert pool.restarts == {"cancelled": 1}
+
+    run(test)
+
+
+def test_a_worker_that_died_idle_is_replaced_before_it_is_given_a_job(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            os.kill(worker_pids(pool)[0], signal.SIGKILL)
+            worker = next(iter(pool._workers))
+            await until(lambda: not worker.is_alive)
+            assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
+            assert pool.restarts == {"crashed": 1}
+
+    run(test)
+
+
+def test_workers_are_recycled(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(jobs_per_worker=2) as pool:
+            pids = []
+            for _ in range(5):
+                await until(lambda: pool.idle_workers == 1)
+                pids += worker_pids(pool)
+                await collect(pool, video, EVERYTHING)
+            assert len(set(pids)) == 3
+            assert pids[0] == pids[1] != pids[2]
+            assert pool.restarts == {"recycled": 2}
+
+    run(test)
+
+
+def test_a_slow_consumer_holds_the_worker_back(long_video: Path) -> None:
+    """The worker stops when the socket is full: it has then not read to the end of what it was asked for."""
+
+    async def test() -> None:
+        async with running_pool() as pool:
+            with long_video.open("rb") as file:
+                reading = pool.read(file.fileno(), STREAM, asyncio.get_running_loop().time() + 60)
+                await anext(reading)
+                pid = worker_pids(pool)[0]
+                await until(lambda: Path(f"/proc/{pid}/wchan").exists() and _is_asleep(pid))
+                spent = _cpu_ticks(pid)
+                await asyncio.sleep(0.2)
+                assert _cpu_ticks(pid) == spent
+                chunks = [event async for event in reading if isinstance(event, FrameChunk)]
+            assert sum(len(chunk.frames) for chunk in chunks) == 320
+
+    run(test)
+
+
+def test_no_worker_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import asyncio\n"
+        "from app.media.sandbox import DecoderPool\n"
+        "async def main():\n"
+        "    pool = DecoderPool(num_workers=2)\n"
+        "    await pool.start()\n"
+        "    print(*(worker._process.pid for worker in pool._workers), flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    asyncio.run(main())\n"
+    )
+    root = str(Path(__file__).parents[2])
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
+    ) as server:
+        assert server.stdout is not None
+        pids = [int(pid) for pid in server.stdout.readline().split()]
+        os.kill(pids[0], signal.SIGSTOP)  # as good as hung in a decoder: it cannot notice that its socket is closed
+        server.kill()
+        server.wait()
+        for pid in pids:
+            while _is_running(pid):
+                time.sleep(0.01)
+
+
+def test_a_closed_pool_takes_no_more(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            pids = worker_pids(pool)
+        assert not any(_is_running(pid) for pid in pids)
+        with pytest.raises(NotReady):
+            await collect(pool, video, EVERYTHING)
+
+    run(test)
+
+
+def test_no_torch_in_a_worker() -> None:
+    from app.media import worker
+
+    assert "torch" in sys.modules or pytest.importorskip("torch")
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(AssertionError, match="torch"):
+        worker.serve(theirs, 1 << 30)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
+
+
+def _is_asleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])

@@ -44,16 +44,23 @@ TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
 
-train-motion: .venv/.dev ## draws clips and trains `motion` on them
-	$(TRAINER) generate motion --output cache/motion/train --count 120 --seed 1
-	$(TRAINER) train classify --name motion --data cache/motion/train --recipe trainer/recipes/motion.yaml
+train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
+	$(TRAINER) generate motion --output runs/motion-data --count 120 --seed 0
+	$(TRAINER) generate motion --output runs/motion-test --count 20 --seed 1
+	$(TRAINER) train classify --name motion --data runs/motion-data --test-data runs/motion-test \
+	  --recipe trainer/recipes/motion.yaml --threads 1 --data-name "generated motion" --data-license CC0-1.0 \
+	  --data-source "python -m trainer generate motion" \
+	  --summary "Tells which way something moves in a drawn video: down, left, right, up, or not at all."
 
 train-actions: .venv/.dev ## trains `actions` on DATA; CELL=lstm|gru, SEED
-	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml --cell $(CELL) --seed $(SEED)
+	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/actions-$(CELL)-$(SEED) --no-publish \
+	  --data-name "UCF101, six classes" --data-license "none stated; collected for research" \
+	  --data-source https://www.crcv.ucf.edu/data/UCF101.php
 
 eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
-	$(TRAINER) generate motion --output cache/motion/test --count 60 --seed 2
-	$(TRAINER) evaluate --model motion --data cache/motion/test
+	$(TRAINER) generate motion --output runs/motion-eval --count 60 --seed 2
+	$(TRAINER) evaluate --model motion --data runs/motion-eval
 
 eval-actions: .venv/.dev ## evaluates `actions` on the test split of DATA
 	$(TRAINER) evaluate --model actions --data $(DATA) --split test

@@ -13,6 +13,11 @@ ABOUT_RESULTS = (
     "One frame: the middle frame in the place of all others. Shuffled: the frames in a random order."
 )
 
+ABOUT_COMPARISON = (
+    "Means over seeds ± standard deviation. Every run reads `test` once, at its end; "
+    "which of them is published was chosen on `val`."
+)
+
 
 def model_card(run: Run, recipe: str, version: str, num_bytes: int, compared: Sequence[Run] = ()) -> str:
     """The card of a run that is published as `version`. `recipe` is YAML, `compared` are runs to set beside it."""
@@ -20,7 +25,7 @@ def model_card(run: Run, recipe: str, version: str, num_bytes: int, compared: Se
         f"# {run.name} {version}\n\n{run.summary}",
         _facts(run, num_bytes),
         f"## Results\n\n{results(run.evaluations, run.labels)}\n\n{ABOUT_RESULTS}",
-        f"## Comparison\n\n{comparison(compared)}" if compared else "",
+        f"## Comparison\n\n{comparison(compared)}\n\n{ABOUT_COMPARISON}" if compared else "",
         f"## Learning curve\n\n{_curve(run.epochs)}",
         f"## Limits\n\n{_limits(run)}",
         f"## Recipe\n\n```yaml\n{recipe.strip()}\n```",
@@ -89,7 +94,7 @@ def _facts(run: Run, num_bytes: int) -> str:
              f"timelines at {run.input.rate:g} frames per second"],
             ["network", f"{run.cell.upper()} encoder and decoder, {run.num_parameters:,} parameters, "
              f"{num_bytes / 1e6:.1f} MB"],
-            ["training", f"{run.minutes:.1f} minutes, {len(run.epochs)} epochs, {run.num_threads} threads, "
+            ["training", f"{run.minutes:.1f} minutes, {run.epochs[-1].epoch} epochs, torch threads: {run.num_threads}, "
              f"{run.precision}, seed {run.seed}, {run.date}"],
             ["command", f"`{run.command}`"],
         ]

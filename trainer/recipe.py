@@ -56,6 +56,8 @@ class Network(_Section):
     """Of the frame encoder's stages; each halves the picture."""
     blocks_per_stage: int = Field(ge=0)
     """Residual convolutions after each stage but the first."""
+    pooling: Literal["mean", "mean_max"] = "mean"
+    """Of the last stage over the picture. mean_max also finds what is small: `motion` learns nothing without it."""
     size: Size
     """Of embedded frames and of the recurrences' hidden states."""
     num_heads: int = Field(ge=1)

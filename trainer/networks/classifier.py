@@ -44,7 +44,9 @@ class VideoClassifier(nn.Module):
         size = network.size
         recurrent_cell: Cell | None = cell if network.recurrence == "cell" else None
         in_channels = 4 if network.differences else 3
-        self.frame_encoder = FrameEncoder(in_channels, network.num_channels, network.blocks_per_stage)
+        self.frame_encoder = FrameEncoder(
+            in_channels, network.num_channels, network.blocks_per_stage, network.pooling == "mean_max"
+        )
         self.embedding = SequenceEmbedding(self.frame_encoder.num_features, size, network.dropout)
         self.encoder = Recurrent(recurrent_cell, size, size) if recurrent_cell else RunningMean(size)
         self.decoder = AttentiveDecoder(recurrent_cell, size, size, network.num_heads)

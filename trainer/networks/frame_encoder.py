@@ -41,21 +41,24 @@ class ResidualConv(nn.Module):
 class FrameEncoder(nn.Module):
     """One vector per frame: (N,in_channels,H,W) float -> (N,num_features).
 
-    Every stage halves the picture. Of the last one the mean tells what there is, and the maximum what is small.
+    Every stage halves the picture. Of the last one the mean tells what there is and, with `maximum`, the maximum what
+    is small.
     """
 
-    def __init__(self, in_channels: int, num_channels: Sequence[int], blocks_per_stage: int) -> None:
+    def __init__(self, in_channels: int, num_channels: Sequence[int], blocks_per_stage: int, maximum: bool) -> None:
         super().__init__()
         stages: list[nn.Module] = [ConvNorm(in_channels, num_channels[0], kernel_size=5, stride=2)]
         for previous, width in itertools.pairwise(num_channels):
             stages.append(ConvNorm(previous, width, kernel_size=3, stride=2))
             stages.extend(ResidualConv(width) for _ in range(blocks_per_stage))
         self.stages = nn.Sequential(*stages)
-        self.num_features = 2 * num_channels[-1]
+        self.maximum = maximum
+        self.num_features = num_channels[-1] * (2 if maximum else 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         maps: Tensor = self.stages(pictures)  # (N,C,h,w)
-        return torch.cat((maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))), dim=1)
+        means = maps.mean(dim=(2, 3))
+        return torch.cat((means, maps.amax(dim=(2, 3))), dim=1) if self.maximum else means
 
 
 class SequenceEmbedding(nn.Module):

@@ -1,0 +1,42 @@
+"""Every real and every broken file at hand, posted to the running service."""
+
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+DATA = Path(__file__).parents[2].parent / "shared/data"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data"),
+]
+
+WITHOUT_VIDEO = {".wav", ".mp3", ".flac", ".ogg", ".aac", ".m4a", ".png", ".jpg", ".bmp"}
+
+
+def statuses(client: httpx.Client, folder: Path) -> dict[Path, httpx.Response]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path: client.post("/classify", content=path.read_bytes()) for path in files}
+
+
+def test_every_clip_with_a_video_is_classified(client: httpx.Client) -> None:
+    answers = statuses(client, DATA / "clips")
+    print(Counter(answer.status_code for answer in answers.values()))  # noqa: T201
+    refused = {
+        path.name: answer.json()["detail"]
+        for path, answer in answers.items()
+        if answer.status_code != 200 and path.suffix not in WITHOUT_VIDEO
+    }
+    print(refused)  # noqa: T201
+    assert {answer.status_code for answer in answers.values()} <= {200, 415, 422}
+    for name, reason in refused.items():
+        assert any(why in reason for why in ("no moving picture", "not taken", "not of a kind", "No frame")), name
+
+
+def test_no_broken_file_is_the_servers_fault(client: httpx.Client) -> None:
+    answers = statuses(client, DATA / "malformed")
+    print(Counter(answer.status_code for answer in answers.values()))  # noqa: T201
+    assert {answer.status_code for answer in answers.values()} <= {200, 400, 415, 422, 504}
+    assert client.get("/health/ready").status_code == 200

@@ -52,7 +52,7 @@ class Network(_Section):
 
     recurrence: Literal["cell", "none"] = "cell"
     """none: a mean over time in its place, to see what the recurrence is worth."""
-    num_channels: tuple[Annotated[int, Field(multiple_of=8)], ...] = Field(min_length=1)
+    num_channels: tuple[Size, ...] = Field(min_length=1)
     """Of the frame encoder's stages; each halves the picture."""
     blocks_per_stage: int = Field(ge=0)
     """Residual convolutions after each stage but the first."""

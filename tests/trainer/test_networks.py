@@ -7,7 +7,7 @@ from torch import Tensor
 from trainer.networks.attention import RunningAttention
 from trainer.networks.classifier import VideoClassifier
 from trainer.networks.decoders import ForecastDecoder
-from trainer.networks.frame_encoder import ConvNorm, FrameEncoder
+from trainer.networks.frame_encoder import FrameEncoder
 from trainer.networks.recurrent import Cell, LstmCell, Recurrent
 from trainer.recipe import Network
 
@@ -225,11 +225,6 @@ def test_a_frame_encoder_sees_one_frame_at_a_time() -> None:
     pictures = torch.randn(3, 3, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(encoder(pictures)[1:2], encoder(pictures[1:2]), atol=EXACT, rtol=0)
-
-
-def test_channels_that_do_not_fall_into_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match="12 channels"):
-        ConvNorm(3, 12, kernel_size=3, stride=1)
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:

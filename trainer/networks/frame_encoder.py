@@ -6,22 +6,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-CHANNELS_PER_GROUP = 8
-
 
 class ConvNorm(nn.Sequential):
-    """Convolution, GroupNorm, ReLU: (N,C,H,W) -> (N,num_channels,ceil(H/stride),ceil(W/stride)).
+    """Convolution, BatchNorm, ReLU: (N,C,H,W) -> (N,num_channels,ceil(H/stride),ceil(W/stride)).
 
-    GroupNorm sees one frame at a time, so that a frame's features do not depend on its batch, and one process
-    trains as several do.
+    What is served normalises by constants, so that a frame's features depend on no other frame. In training the noise
+    of the batch is what small data sets want: docs/decisions/0008.
     """
 
     def __init__(self, in_channels: int, num_channels: int, kernel_size: int, stride: int) -> None:
-        if num_channels % CHANNELS_PER_GROUP:
-            raise ValueError(f"{num_channels} channels are not a multiple of {CHANNELS_PER_GROUP}")
         super().__init__(
             nn.Conv2d(in_channels, num_channels, kernel_size, stride, kernel_size // 2, bias=False),
-            nn.GroupNorm(num_channels // CHANNELS_PER_GROUP, num_channels),
+            nn.BatchNorm2d(num_channels),
             nn.ReLU(inplace=True),
         )
 

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--under", help="only rows of the CSV whose path begins so")
+    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
     parser.add_argument("--predictions", type=Path, help="predictions.csv of `python -m trainer evaluate`")
     options = parser.parse_args()
     listed = read_listing(options.data, under=options.under, extra_columns=True)

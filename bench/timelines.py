@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument("--under", help="only rows of the CSV whose path begins so")
+    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -75,8 +75,8 @@ class ClassifyTask(lightning.LightningModule):
         with torch.no_grad():
             for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
-            for average, current in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-                average.copy_(current)  # means and variances of the pictures, averages already
+            for kept, latest in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(latest)  # means and variances of the pictures, averages already
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         frames, labels, lengths = batch

@@ -51,7 +51,8 @@ def _frames(path: Path) -> Iterator[av.VideoFrame]:
     with av.open(str(path)) as container:
         tick = 0
         for frame in container.decode(video=0):
-            while frame.time is not None and frame.time * FRAME_RATE >= tick - 0.5:
+            seconds = frame.time  # asked once: the frame that is handed out gets another time
+            while seconds is not None and seconds * FRAME_RATE >= tick - 0.5:
                 yield frame.reformat(*SIZE, format="yuv420p")
                 tick += 1
 

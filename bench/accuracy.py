@@ -8,7 +8,8 @@ import csv
 from pathlib import Path
 
 from bench.service import Service, running_service
-from trainer.data.listing import Video, read_listing
+from bench.videos import add_options, chosen
+from trainer.data.listing import Video
 
 
 def answers(service: Service, model: str, videos: list[Video]) -> dict[Path, tuple[str, float]]:
@@ -34,13 +35,10 @@ def read_predictions(path: Path) -> dict[str, tuple[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
+    add_options(parser)
     parser.add_argument("--predictions", type=Path, help="predictions.csv of `python -m trainer evaluate`")
     options = parser.parse_args()
-    listed = read_listing(options.data, under=options.under, extra_columns=True)
-    videos = [video for video in listed if video.split == options.split]
+    videos = chosen(options)
     with running_service(models=options.model) as service:
         found = answers(service, options.model, videos)
     right = sum(found[video.path][0] == video.label for video in videos)

@@ -17,7 +17,8 @@ from typing import Any
 import av
 
 from bench.service import running_service
-from trainer.data.listing import Video, read_listing
+from bench.videos import add_options, chosen
+from trainer.data.listing import Video
 
 FRAME_RATE = 25
 SIZE = (160, 120)
@@ -74,25 +75,21 @@ def judge(parts: list[Part], segments: list[dict[str, Any]]) -> tuple[float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
+    add_options(parser)
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    listed = read_listing(options.data, under=options.under, extra_columns=True)
     by_label: dict[str, list[Video]] = {}
-    for video in listed:
-        if video.split == options.split:
-            by_label.setdefault(video.label, []).append(video)
+    for video in chosen(options):
+        by_label.setdefault(video.label, []).append(video)
     chance = random.Random(options.seed)
     right = total = 0.0
     hits = num_segments = 0
     with running_service(models=options.model) as service, tempfile.TemporaryDirectory() as folder:
         for _ in range(options.count):
-            chosen = [chance.choice(by_label[label]) for label in chance.sample(sorted(by_label), 3)]
+            three = [chance.choice(by_label[label]) for label in chance.sample(sorted(by_label), 3)]
             path = Path(folder) / "three.mp4"
-            parts = concatenate(chosen, path)
+            parts = concatenate(three, path)
             segments = service.classify(path, model=options.model, timeline=True)["results"][0]["segments"]
             seconds, all_seconds, found = judge(parts, segments)
             right, total, hits = right + seconds, total + all_seconds, hits + found

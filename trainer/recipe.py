@@ -57,7 +57,7 @@ class Network(_Section):
     blocks_per_stage: int = Field(ge=0)
     """Residual convolutions after each stage but the first."""
     pooling: Literal["mean", "mean_max"] = "mean"
-    """Of the last stage over the picture. mean_max also finds what is small: `motion` learns nothing without it."""
+    """Of the last stage over the picture. mean_max also finds what is small, such as one moving shape."""
     size: Size
     """Of embedded frames and of the recurrences' hidden states."""
     num_heads: int = Field(ge=1)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class ConvNorm(nn.Sequential):
     """Convolution, BatchNorm, ReLU: (N,C,H,W) -> (N,num_channels,ceil(H/stride),ceil(W/stride)).
 
-    What is served normalises by constants, so that a frame's features depend on no other frame. In training the noise
-    of the batch is what small data sets want: docs/decisions/0008.
+    What is served normalises by constants, so that a frame's features depend on no other frame. In training
+    they are the batch's, which learns in a third of the epochs: docs/decisions/0008.
     """
 
     def __init__(self, in_channels: int, num_channels: int, kernel_size: int, stride: int) -> None:

@@ -1,0 +1,19 @@
+"""The labelled videos a measurement is made on."""
+
+import argparse
+from pathlib import Path
+
+from trainer.data.listing import Video, read_listing
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """--data, --split and --under."""
+    parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
+
+
+def chosen(options: argparse.Namespace) -> list[Video]:
+    """What the options of `add_options` mean."""
+    listed = read_listing(options.data, under=options.under, extra_columns=True)
+    return [video for video in listed if video.split == options.split]

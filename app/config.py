@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     """Names to load, separated by commas; empty: all."""
     default_model_classify: str = ""
     """The model that answers /classify when none is asked for; empty: the first by name."""
+    default_model_predict: str = ""
+    """The same for /predict."""
+    default_model_features: str = ""
+    """The same for /features."""
     device: str = Field(default="cpu", pattern="^(cpu|cuda(:[0-9]+)?)$")
     """Where models run."""
 
@@ -62,6 +66,35 @@ class Settings(BaseSettings):
     max_batch_size: int = Field(default=16, ge=1)
     """Clips or chunks that share one model call at most."""
 
+    max_feature_values: int = Field(default=2_000_000, ge=1)
+    """Numbers in one answer of /features; more are refused with 422. 2 million: 312 s of 64 mel bands every 10 ms."""
+
+    batch_wait_seconds: float = Field(default=0.0, ge=0, le=0.1)
+    """How long a batch that is not full waits for more; 0: not at all. A few milliseconds help a GPU."""
+
+    max_sessions: int = Field(default=64, ge=1)
+    """Streams at once over WebSocket, those of clients that were cut off included; the next one is closed with 1013."""
+    max_live_decoders: int = Field(default=8, ge=1)
+    """Of these, streams of encoded chunks, each with a decoder process of its own."""
+    picture_workers: int = Field(default=1, ge=1)
+    """Sandboxed processes that decode the pictures of streams, so that those never wait behind a file."""
+    max_message_bytes: int = Field(default=4 * 2**20, ge=2**16)
+    """Of one WebSocket message: a picture, or a part of an encoded stream; larger ones close with 1009."""
+    session_idle_seconds: float = Field(default=60.0, gt=0)
+    """A stream whose client sends nothing for so long is closed."""
+    session_total_seconds: float = Field(default=4 * 3600.0, gt=0)
+    """A stream is closed after so long; its client can go on with the state."""
+    session_resume_seconds: float = Field(default=30.0, ge=0)
+    """How long a stream waits for a client that was cut off; after that only a state goes on."""
+    state_keys: Annotated[tuple[Annotated[SecretStr, Field(min_length=32)], ...], NoDecode] = ()
+    """Keys of state tokens, separated by commas, of 32 characters or more: the first signs, all verify.
+
+    Empty: a random one, so that no token outlives the process or is taken by another."""
+    state_seconds: float = Field(default=24 * 3600.0, gt=0)
+    """How long a state token holds."""
+    max_state_bytes: int = Field(default=2 * 2**20, ge=1024)
+    """Of a state token; a stream whose state is larger (a forecaster's, of large pictures) has none."""
+
     segment_smoothing_seconds: float = Field(default=1.0, ge=0)
     """Timelines: scores are averaged over this long, centred; 0: raw."""
     segment_margin: float = Field(default=0.1, ge=0, le=1)
@@ -69,7 +102,7 @@ class Settings(BaseSettings):
     segment_shortest_seconds: float = Field(default=1.0, ge=0)
     """Timelines: a new label must lead for this long; shorter stretches stay with the label before."""
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "state_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (

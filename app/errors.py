@@ -1,10 +1,15 @@
 """Every way a request can fail, for a reason that the client may know.
 
 ServiceError
-├── MalformedRequest      400  the request itself cannot be read
+├── MalformedRequest      400  the request itself cannot be read, or asks for what cannot be
+├── InvalidStateToken     401  a state that this service did not sign, or whose time has passed
 ├── UnknownModel          404  no such model, or no such version of it
+├── UnknownSession        404  no such session, or not any more
+├── StateMismatch         409  a state of another model, or of another version
+├── TimeLimit             408  a session in which nothing is sent any more, or that has lasted too long
 ├── LengthRequired        411  a body without a length where one is needed
 ├── UploadTooLarge        413  more bytes than the limit
+├── StateTooLarge         413  a state that would take, or takes, more bytes than the limit
 ├── UnsupportedMedia      415  not a video or a sound we take
 ├── InvalidMedia          422  we take the kind, but this file gives no picture or no sound
 │   └── MediaTooLarge     422  over a limit of seconds, pixels, streams or memory
@@ -30,9 +35,29 @@ class MalformedRequest(ServiceError):
     title = "Malformed request"
 
 
+class InvalidStateToken(ServiceError):
+    status = 401
+    title = "Invalid state"
+
+
 class UnknownModel(ServiceError):
     status = 404
     title = "Unknown model"
+
+
+class UnknownSession(ServiceError):
+    status = 404
+    title = "Unknown session"
+
+
+class StateMismatch(ServiceError):
+    status = 409
+    title = "State of another model"
+
+
+class TimeLimit(ServiceError):
+    status = 408
+    title = "Time limit"
 
 
 class LengthRequired(ServiceError):
@@ -43,6 +68,11 @@ class LengthRequired(ServiceError):
 class UploadTooLarge(ServiceError):
     status = 413
     title = "Upload too large"
+
+
+class StateTooLarge(ServiceError):
+    status = 413
+    title = "State too large"
 
 
 class UnsupportedMedia(ServiceError):

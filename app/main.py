@@ -6,25 +6,36 @@ from typing import Any
 
 import av
 import torch
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import classify, health, models, openapi, problems
+from app.api import classify, features, health, models, openapi, predict, problems, stream, stream_steps
 from app.api.admission import Admission
+from app.api.departure import Departure
 from app.api.observe import Observe
-from app.api.service import Service
+from app.api.service import Service, StreamService
 from app.config import Settings
+from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
 from app.models.store import ModelStore, open_store
+from app.models.tokens import StateTokens
 from app.pipelines.classify import ClassifyPipeline
+from app.pipelines.features import FeaturesPipeline
+from app.pipelines.picture_jobs import PictureDecoder
+from app.pipelines.predict import PredictPipeline
 from app.pipelines.segments import SegmentRules
+from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
-UPLOAD_PATHS = frozenset({"/classify"})
+CAPABILITIES = (classify, predict, features, stream_steps)
+"""Each takes uploads, which need a place."""
+
+PICTURE_JOBS_PER_WORKER = 20_000
+"""One picture is a job; a worker is replaced for what libraries leak, of which a picture leaves next to nothing."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -38,7 +49,12 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         store = await to_thread.run_sync(_open_store, settings)
         decoders = _decoder_pool(settings)
-        scheduler = Scheduler(settings.inference_threads, settings.max_batch_size, on_batch=telemetry.on_batch)
+        scheduler = Scheduler(
+            settings.inference_threads,
+            settings.max_batch_size,
+            batch_wait_seconds=settings.batch_wait_seconds,
+            on_batch=telemetry.on_batch,
+        )
         await decoders.start()
         scheduler.start()
         try:
@@ -47,8 +63,20 @@ def create_app(settings: Settings) -> FastAPI:
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
-            pipeline = ClassifyPipeline(decoders, scheduler, rules)
-            yield {"service": Service(store, pipeline, telemetry, settings.deadline_seconds)}
+            async with _stream_service(settings, store, decoders, scheduler, rules) as streams:
+                _watch_streams(telemetry, streams)
+                yield {
+                    "service": Service(
+                        store=store,
+                        classify=ClassifyPipeline(decoders, scheduler, rules),
+                        predict=PredictPipeline(decoders, scheduler),
+                        features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
+                        stream=streams,
+                        encoders=CapacityLimiter(settings.inference_threads),
+                        telemetry=telemetry,
+                        deadline_seconds=settings.deadline_seconds,
+                    )
+                }
         finally:
             await decoders.close()
             await to_thread.run_sync(scheduler.close)
@@ -56,21 +84,22 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Afterframe",
         version=__version__,
-        summary="Understands video with recurrent networks.",
+        summary="Understands video and sound with recurrent networks.",
         lifespan=lifespan,
         redoc_url=None,
     )
     app.add_middleware(
         Admission,
         telemetry=telemetry,
-        paths=UPLOAD_PATHS,
+        paths=frozenset(capability.PATH for capability in CAPABILITIES),
         max_requests=settings.max_requests,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    app.add_middleware(Departure, paths=frozenset(capability.PATH for capability in CAPABILITIES))
     app.add_middleware(Observe, telemetry=telemetry)
     problems.install(app)
-    for router in (classify.router, models.router, health.router):
-        app.include_router(router)
+    for part in (*CAPABILITIES, stream, models, health):
+        app.include_router(part.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     openapi.install(app)
     return app
@@ -78,8 +107,13 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _open_store(settings: Settings) -> ModelStore:
     torch.set_num_threads(1)  # of this thread: the golden checks would else fight for the cores with everything else
-    defaults = {"classify": settings.default_model_classify} if settings.default_model_classify else {}
-    return open_store(settings.model_store, settings.models or None, settings.device, defaults)
+    defaults = {
+        "classify": settings.default_model_classify,
+        "predict": settings.default_model_predict,
+        "features": settings.default_model_features,
+    }
+    named = {task: name for task, name in defaults.items() if name}
+    return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
 def _decoder_pool(settings: Settings) -> DecoderPool:
@@ -89,6 +123,52 @@ def _decoder_pool(settings: Settings) -> DecoderPool:
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
     )
+
+
+@asynccontextmanager
+async def _stream_service(
+    settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
+) -> AsyncIterator[StreamService]:
+    limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
+    pictures = DecoderPool(settings.picture_workers, settings.decoder_memory_bytes, PICTURE_JOBS_PER_WORKER, limits)
+    decoder = PictureDecoder(pictures)
+    live = LiveDecoders(settings.max_live_decoders, settings.decoder_memory_bytes, limits)
+    sessions = Sessions(
+        scheduler,
+        decoder,
+        live,
+        rules,
+        max_sessions=settings.max_sessions,
+        max_seconds=settings.session_total_seconds,
+        resume_seconds=settings.session_resume_seconds,
+        decode_seconds=settings.deadline_seconds,
+    )
+    await pictures.start()
+    try:
+        yield StreamService(
+            store=store,
+            tokens=StateTokens(
+                [key.get_secret_value() for key in settings.state_keys],
+                settings.max_state_bytes,
+                settings.state_seconds,
+            ),
+            sessions=sessions,
+            decoders=decoders,
+            pictures=decoder,
+            max_message_bytes=settings.max_message_bytes,
+            idle_seconds=settings.session_idle_seconds,
+            total_seconds=settings.session_total_seconds,
+        )
+    finally:
+        await sessions.close()
+        await live.close()
+        await pictures.close()
+
+
+def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
+    sessions, watch = streams.sessions, telemetry.watch
+    watch("afterframe_stream_sessions", "Streams over WebSocket.", lambda: sessions.num_sessions)
+    watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
 def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:

@@ -97,6 +97,22 @@ class Telemetry:
             buckets=REALTIME_BUCKETS,
             registry=registry,
         )
+        self.stream_steps = Counter(
+            "afterframe_stream_steps_total", "Steps answered to live sessions.", ("model", "version"), registry=registry
+        )
+        self.stream_step_seconds = Histogram(
+            "afterframe_stream_step_duration_seconds",
+            "From the last byte of a picture to its answer.",
+            ("model", "version"),
+            buckets=BATCH_SECONDS_BUCKETS,
+            registry=registry,
+        )
+        self.stream_ends = Counter(
+            "afterframe_stream_ends_total", "WebSockets of /stream, by how they closed.", ("code",), registry=registry
+        )
+        self.stream_dropped = Counter(
+            "afterframe_stream_pictures_dropped_total", "Pictures of live sessions never judged.", registry=registry
+        )
         self.model_info = Gauge(
             "afterframe_model_info",
             "1 for each model served.",

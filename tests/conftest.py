@@ -7,6 +7,8 @@ import pytest
 
 from tests.media_maker import write_video
 from tests.server import RunningServer, running_server
+from tests.tiny_forecaster import write_forecaster
+from tests.tiny_listeners import write_listeners
 from tests.tiny_models import COLOURS, write_version
 
 RATE = 12  # frames per second of the coloured videos
@@ -25,11 +27,13 @@ def coloured_frames(*colours: str, seconds: float = 2.0, width: int = 64, height
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of `tiny` (uniform) and one of `tiny-rate`."""
+    """Two versions of `tiny` (uniform), one of `tiny-rate`, `tiny-forecast` and the three of `write_listeners`."""
     folder = tmp_path_factory.mktemp("store")
     write_version(folder, "tiny", "1")
     write_version(folder, "tiny", "2", seed=1)
     write_version(folder, "tiny-rate", "1", sampling="rate", width=40, height=40)
+    write_forecaster(folder)
+    write_listeners(folder)
     return folder
 
 

@@ -4,6 +4,7 @@ import datetime
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from app.models import torchscript
 from app.models.golden import record_golden, write_golden
-from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Input, Manifest, Output, TrainingData
+from app.models.manifest import SCHEMA_VERSION, ClassifyOutput, GoldenTolerance, Input, Manifest, TrainingData
 
 COLOURS = ("red", "green", "blue")
 HIDDEN_SIZE = 8
@@ -120,7 +121,7 @@ def make_manifest(
                     "rate": rate,
                 }
             ),
-            "output": Output(labels=labels),
+            "output": ClassifyOutput(labels=labels),
         }
     )
 
@@ -154,10 +155,41 @@ def write_version(
         rate=rate,
     )
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, height, width, 3), dtype=np.uint8)
-    folder = store / name / version
+    return write_folder(store, scripted, manifest, model_bytes, frames, (5, 3))
+
+
+def write_folder(
+    store: Path,
+    scripted: torch.jit.ScriptModule,
+    manifest: Manifest,
+    model_bytes: bytes,
+    chunk: np.ndarray,
+    lengths: tuple[int, ...],
+) -> Path:
+    """The version that `manifest` describes, with its golden output for `chunk` and a card."""
+    folder = store / manifest.name / manifest.version
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(model_bytes)
     (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
-    write_golden(folder / "golden.npz", record_golden(scripted, frames, np.array([5, 3])))
-    (folder / "card.md").write_text(f"# {name}\n\nTells {', '.join(labels)} apart.\n", encoding="utf-8")
+    golden = record_golden(scripted, manifest.task, chunk, np.array(lengths), manifest.input.step_samples)
+    write_golden(folder / "golden.npz", golden)
+    (folder / "card.md").write_text(f"# {manifest.name}\n\n{manifest.summary}\n", encoding="utf-8")
     return folder
+
+
+def write_other(
+    store: Path,
+    name: str,
+    module: nn.Module,
+    chunk: np.ndarray,
+    lengths: tuple[int, ...],
+    state_size: int,
+    **fields: Any,
+) -> Path:
+    """A complete, valid version 1 of `module`; `fields` are those of its manifest that differ from a TinyClassifier."""
+    scripted = torchscript.script(module)
+    model_bytes = torchscript.save(scripted)
+    common = make_manifest(model_bytes, name).model_dump()
+    num_parameters = sum(parameter.numel() for parameter in module.parameters())
+    described = common | {"num_parameters": num_parameters, "state_size": state_size} | fields
+    return write_folder(store, scripted, Manifest.model_validate(described), model_bytes, chunk, lengths)

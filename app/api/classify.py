@@ -1,107 +1,175 @@
 """POST /classify."""
 
-import asyncio
-import time
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api import schemas
-from app.api.observe import RequestRecord
-from app.api.openapi import PROBLEM
-from app.api.service import Service, service_of
-from app.api.upload import spooled
-from app.pipelines.classify import Classification, ClassifyOptions, ModelResult
+from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
+from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.receive import receive
+from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
+from app.api.service import service_of
+from app.pipelines.classify import ClassifyOptions, ModelProgress, ModelResult
+from app.pipelines.reading import Upload
 
+PATH = "/classify"
 router = APIRouter(tags=["classify"])
 
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}
-"""The route reads its body itself: FastAPI's UploadFile would consume a raw one."""
+
+class ClassifyQuery(UploadQuery):
+    """Query of POST /classify."""
+
+    model: list[str] = Field(default=[], max_length=8, description="Repeatable: several models share one decode.")
+    top_k: int = Field(default=5, ge=1, le=1000)
+    min_score: float = Field(default=0.0, ge=0, le=1)
+    timeline: bool = Field(default=False, description="Also answer segments.")
+    sampling: Literal["exact", "fast"] = Field(default="exact", description="fast: nearest key frames, where enough.")
+
+    @model_validator(mode="after")
+    def _one_version(self) -> Self:
+        if self.version is not None and len(self.model) > 1:
+            raise ValueError("version goes with one model")
+        return self
+
+
+class Label(BaseModel):
+    label: str
+    score: Rounded = Field(ge=0, le=1)
+
+
+class Segment(BaseModel):
+    """[start_seconds, end_seconds) from the first displayed frame."""
+
+    start_seconds: Rounded
+    end_seconds: Rounded
+    label: str
+    score: Rounded = Field(ge=0, le=1, description="Mean over the segment.")
+
+
+class ClassifyResult(BaseModel):
+    model: ModelRef
+    labels: list[Label] = Field(description="Best first.")
+    segments: list[Segment] | None = Field(description="With `timeline=true`.")
+    frames_used: int = Field(
+        description="Frames the labels were judged by. Of sound: the steps of a model that steps, else the parts the "
+        "sound was cut into."
+    )
+    sampling: Literal["exact", "fast"] = Field(description="`fast` falls back to `exact` where key frames are few.")
+
+    @classmethod
+    def of(cls, result: ModelResult) -> Self:
+        segments = result.segments
+        return cls(
+            model=ModelRef.of(result.model),
+            labels=[Label(label=entry.label, score=entry.score) for entry in result.labels],
+            segments=None
+            if segments is None
+            else [Segment.model_validate(segment, from_attributes=True) for segment in segments],
+            frames_used=result.frames_used,
+            sampling=result.sampling,
+        )
+
+
+class ClassifyResponse(BaseModel):
+    media: Media
+    results: list[ClassifyResult] = Field(description="One per model, in the order asked.")
+    timing: Timing
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "media": EXAMPLE_VIDEO,
+                "results": [
+                    {
+                        "model": {"name": "motion", "version": "1", "digest": "9f2c…", "license": "CC0-1.0"},
+                        "labels": [{"label": "right", "score": 0.98}, {"label": "still", "score": 0.01}],
+                        "segments": [{"start_seconds": 0.0, "end_seconds": 3.0, "label": "right", "score": 0.97}],
+                        "frames_used": 12,
+                        "sampling": "exact",
+                    }
+                ],
+                "timing": EXAMPLE_TIMING,
+            }
+        }
+    )
+
+
+class ModelProgressEvent(BaseModel):
+    """What one model says so far."""
+
+    model: str
+    version: str
+    seconds: Rounded = Field(description="Of video or sound judged so far.")
+    labels: list[Label] = Field(description="Of that, best first; empty where the model looks at the whole at once.")
+    segments: list[Segment] = Field(description="With `timeline=true`: those that ended since the event before.")
+
+    @classmethod
+    def of(cls, progress: ModelProgress) -> Self:
+        manifest = progress.model.manifest
+        return cls(
+            model=manifest.name,
+            version=manifest.version,
+            seconds=progress.seconds,
+            labels=[Label(label=entry.label, score=entry.score) for entry in progress.labels],
+            segments=[Segment.model_validate(segment, from_attributes=True) for segment in progress.segments],
+        )
+
+
+class ClassifyProgress(BaseModel):
+    """An event on the way."""
+
+    type: Literal["progress"] = "progress"
+    results: list[ModelProgressEvent] = Field(description="One per model, in the order asked.")
+
+
+class ClassifyFinal(ClassifyResponse):
+    """The last event: the whole answer."""
+
+    type: Literal["result"] = "result"
 
 
 @router.post(
-    "/classify",
-    summary="What a video shows",
+    PATH,
+    summary="What a video shows, what a sound is",
     openapi_extra=UPLOAD_BODY,
-    responses=dict.fromkeys((400, 404, 411, 413, 415, 422, 429, 503, 504), PROBLEM),
+    responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
+    response_model=ClassifyResponse,
 )
-async def classify(request: Request, query: Annotated[schemas.ClassifyQuery, Query()]) -> schemas.ClassifyResponse:
+async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyResponse | Response:
     """Labels with scores and, with `timeline=true`, segments in time.
 
-    Send the video in the form field `file`, or as the body itself with any other Content-Type:
-    the bytes decide what it is, never the header or the name.
+    Send the file in the form field `file`, or as the body itself with any other Content-Type:
+    the bytes decide what it is, never the header or the name. Models of video need a picture, models that listen need
+    a sound track; `GET /models` says which is which.
+
+    With `Accept: application/x-ndjson` or `text/event-stream` the answer comes in events: what is known after each
+    chunk while the file is still being read, and the whole answer last.
     """
+    kind = event_format(request)
+    if kind is None:
+        return await _classify(request, query, None)
+    return await answer_in_events(kind, lambda emit: _classify(request, query, emit))
+
+
+async def _classify(request: Request, query: ClassifyQuery, emit: Emit | None) -> ClassifyResponse:
+    """The answer; with `emit`, events on the way, and all the time that a stream may take."""
     service = service_of(request)
-    record: RequestRecord = request.state.record
     models = [service.store.get(name, query.version, "classify") for name in query.model or (None,)]
-    record.models = tuple(f"{model.manifest.name}@{model.manifest.version}" for model in models)
-    started = time.perf_counter()
-    async with spooled(request) as video:
-        uploaded = time.perf_counter()
-        deadline = asyncio.get_running_loop().time() + service.deadline_seconds
-        options = ClassifyOptions(
-            top_k=query.top_k,
-            min_score=query.min_score,
-            timeline=query.timeline,
-            start_seconds=query.start_seconds,
-            end_seconds=query.end_seconds,
-            sampling=query.sampling,
-        )
-        answer = await service.classify.run(video.fileno(), models, options, deadline)
-    timing = schemas.Timing(
-        queue_seconds=answer.queue_seconds,
-        upload_seconds=uploaded - started,
-        decode_seconds=answer.decode.decode_seconds,
-        infer_seconds=answer.infer_seconds,
-        total_seconds=time.perf_counter() - started,
-    )
-    _record(service, record, answer, timing)
-    return schemas.ClassifyResponse(
-        media=schemas.Media.model_validate(answer.media, from_attributes=True),
-        results=[_result(result) for result in answer.results],
-        timing=timing,
+    options = ClassifyOptions(query.top_k, query.min_score, query.timeline)
+    async with receive(request, models) as received:
+        deadline = received.deadline + (service.stream.total_seconds if emit is not None else 0.0)
+        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds, query.sampling)
+        on_progress = None if emit is None else partial(_emit_progress, emit)
+        answer = await service.classify.run(upload, models, options, on_progress)
+    return (ClassifyResponse if emit is None else ClassifyFinal)(
+        media=Media.of(answer.media),
+        results=[ClassifyResult.of(result) for result in answer.results],
+        timing=received.report(answer.cost),
     )
 
 
-def _result(result: ModelResult) -> schemas.ClassifyResult:
-    segments = result.segments
-    return schemas.ClassifyResult(
-        model=schemas.ModelRef(
-            name=result.model.manifest.name,
-            version=result.model.manifest.version,
-            digest=result.model.digest,
-            license=result.model.manifest.license,
-        ),
-        labels=[schemas.Label(label=entry.label, score=entry.score) for entry in result.labels],
-        segments=None
-        if segments is None
-        else [schemas.Segment.model_validate(segment, from_attributes=True) for segment in segments],
-        frames_used=result.frames_used,
-        sampling=result.sampling,
-    )
-
-
-def _record(service: Service, record: RequestRecord, answer: Classification, timing: schemas.Timing) -> None:
-    record.media_seconds = answer.decode.duration_seconds
-    record.stages = {
-        "upload": timing.upload_seconds,
-        "queue": timing.queue_seconds,
-        "decode": timing.decode_seconds,
-        "infer": timing.infer_seconds,
-    }
-    service.telemetry.frames.labels("decoded").inc(answer.decode.frames_decoded)
-    service.telemetry.frames.labels("skipped").inc(answer.decode.frames_skipped)
+def _emit_progress(emit: Emit, results: tuple[ModelProgress, ...]) -> None:
+    emit(ClassifyProgress(results=[ModelProgressEvent.of(progress) for progress in results]))

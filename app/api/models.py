@@ -1,25 +1,65 @@
 """GET /models: what is served, and how good it is."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, Field
 
-from app.api import schemas
 from app.api.openapi import PROBLEM
 from app.api.service import Service, service_of
+from app.models.manifest import ClassifyOutput, FeaturesOutput, PredictOutput
 from app.models.store import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 
+class ModelVersion(BaseModel):
+    """The public part of a manifest. What its task does not have is null."""
+
+    version: str
+    digest: str
+    task: Literal["classify", "predict", "features"]
+    summary: str
+    media: Literal["video", "audio"] = Field(description="What it needs: a picture or a sound track.")
+    labels: list[str] | None
+    frame_rate: float | None = Field(description="Of the frames it is given, and of those it predicts.")
+    observed_frames: int | None = Field(description="That a forecast goes on from.")
+    max_horizon: int | None = Field(description="Frames it predicts at most.")
+    dimension: int | None = Field(description="Of the vector of a clip.")
+    step_dimension: int | None = Field(description="Of the vector of a step.")
+    hop_seconds: float | None = Field(description="From one step to the next.")
+    num_mels: int | None = Field(description="Bands of its log-mel spectrogram.")
+    sample_rate: int | None = Field(description="That sound is brought to, in Hz.")
+    causal: bool = Field(description="Can judge step by step: timelines.")
+    cell: str
+    num_parameters: int
+    metrics: dict[str, dict[str, float]] = Field(description="By test set, then by metric.")
+    license: str
+    date: str
+
+
+class Model(BaseModel):
+    """A served model; its newest version answers unless one is asked for."""
+
+    name: str
+    default: bool = Field(description="Answers when no model is asked for.")
+    versions: list[ModelVersion] = Field(description="Newest first.")
+
+
+class Models(BaseModel):
+    models: list[Model]
+
+
 @router.get("", summary="All models")
-async def list_models(request: Request) -> schemas.Models:
+async def list_models(request: Request) -> Models:
     """Every model served, with its versions, labels and metrics."""
     service = service_of(request)
-    return schemas.Models(models=[_model(service, name) for name in service.store.names()])
+    return Models(models=[_model(service, name) for name in service.store.names()])
 
 
 @router.get("/{name}", summary="One model", responses={404: PROBLEM})
-async def show_model(request: Request, name: str) -> schemas.Model:
+async def show_model(request: Request, name: str) -> Model:
     """One model with all its versions, newest first."""
     return _model(service_of(request), name)
 
@@ -35,24 +75,36 @@ async def show_card(request: Request, name: str, version: str | None = None) -> 
     return PlainTextResponse(service_of(request).store.get(name, version).card, media_type="text/markdown")
 
 
-def _model(service: Service, name: str) -> schemas.Model:
+def _model(service: Service, name: str) -> Model:
     versions = [service.store.get(name, version) for version in reversed(service.store.versions(name))]
     default = service.store.get(task=versions[0].manifest.task)
-    return schemas.Model(
+    return Model(
         name=name,
         default=default.manifest.name == name,
         versions=[_version(version) for version in versions],
     )
 
 
-def _version(model: ServedModel) -> schemas.ModelVersion:
+def _version(model: ServedModel) -> ModelVersion:
     manifest = model.manifest
-    return schemas.ModelVersion(
+    output, wanted = manifest.output, manifest.input
+    describes = output if isinstance(output, FeaturesOutput) else None
+    forecasts = output if isinstance(output, PredictOutput) else None
+    return ModelVersion(
         version=manifest.version,
         digest=model.digest,
         task=manifest.task,
         summary=manifest.summary,
-        labels=list(manifest.output.labels),
+        media=wanted.media,
+        labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
+        frame_rate=wanted.rate,
+        observed_frames=wanted.clip_length if forecasts else None,
+        max_horizon=forecasts.max_horizon if forecasts else None,
+        dimension=describes.dimension if describes else None,
+        step_dimension=describes.step_dimension if describes else None,
+        hop_seconds=describes.hop_seconds if describes else None,
+        num_mels=describes.num_mels if describes else None,
+        sample_rate=wanted.sample_rate,
         causal=manifest.causal,
         cell=manifest.cell,
         num_parameters=manifest.num_parameters,

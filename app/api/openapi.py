@@ -13,6 +13,26 @@ PROBLEM: dict[str, Any] = {
 }
 """What every error answers."""
 
+UPLOAD_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 404, 411, 413, 415, 422, 429, 503, 504), PROBLEM)
+"""What can go wrong where something is uploaded."""
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+"""A route with an upload reads its body itself: FastAPI's UploadFile would consume a raw one."""
+
 
 def install(app: FastAPI) -> None:
     """Makes `app` describe itself this way at /openapi.json and /docs."""

@@ -2,23 +2,52 @@
 
 from dataclasses import dataclass
 
-from fastapi import Request
+from anyio import CapacityLimiter
+from starlette.requests import HTTPConnection
 
+from app.media.sandbox import DecoderPool
 from app.models.store import ModelStore
+from app.models.tokens import StateTokens
 from app.pipelines.classify import ClassifyPipeline
+from app.pipelines.features import FeaturesPipeline
+from app.pipelines.picture_jobs import PictureDecoder
+from app.pipelines.predict import PredictPipeline
+from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class StreamService:
+    """What /stream and /stream/steps work with."""
+
+    store: ModelStore
+    tokens: StateTokens
+    sessions: Sessions
+    decoders: DecoderPool
+    """For uploads."""
+    pictures: PictureDecoder
+    """For single pictures: they never wait behind a file."""
+    max_message_bytes: int
+    idle_seconds: float
+    """Without a message from the client, a session ends."""
+    total_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     store: ModelStore
     classify: ClassifyPipeline
+    predict: PredictPipeline
+    features: FeaturesPipeline
+    stream: StreamService
+    encoders: CapacityLimiter
+    """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry
     deadline_seconds: float
     """From the last byte of an upload to its answer."""
 
 
-def service_of(request: Request) -> Service:
+def service_of(request: HTTPConnection) -> Service:
     """The service that answers `request`."""
     service: Service = request.state.service
     return service

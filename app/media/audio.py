@@ -16,6 +16,7 @@ from app.errors import InvalidMedia, UnsupportedMedia
 from app.media.packets import demux
 from app.media.probe import Readable, best_audio, codec_name, decoder_options, open_media
 from app.media.request import MediaLimits, MediaRequest, WaveformChunk, WaveformSpec
+from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration, no_part
 
 _JITTER_SECONDS = 0.1
@@ -28,7 +29,7 @@ class AudioReader:
     """Reads the sound of one request. `asked_seconds` is complete when `read` has ended."""
 
     def __init__(
-        self, file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits, origin_seconds: float
+        self, file: BinaryIO | Readable | SocketFile, request: MediaRequest, limits: MediaLimits, origin_seconds: float
     ) -> None:
         self._file = file
         self._request = request

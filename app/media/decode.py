@@ -7,11 +7,14 @@ from typing import BinaryIO, TypeVar
 import av
 
 from app.errors import InvalidMedia, ServiceError
+from app.media.arriving import read_arriving
 from app.media.audio import AudioReader
 from app.media.decoding import decode_all
+from app.media.pictures import read_pictures
 from app.media.probe import Readable, best_video, describe, open_media
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
+from app.media.socket_file import SocketFile
 from app.media.video import VideoReader
 
 DEFAULT_LIMITS = MediaLimits()
@@ -20,13 +23,20 @@ _Event = TypeVar("_Event", bound=MediaEvent)
 
 
 def read_media(
-    file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits = DEFAULT_LIMITS
+    file: BinaryIO | Readable | SocketFile, request: MediaRequest, limits: MediaLimits = DEFAULT_LIMITS
 ) -> Iterator[MediaEvent]:
     """MediaInfo, then FrameChunks and WaveformChunks, then MediaSummary.
 
-    `file` must be seekable and is read from its beginning; its name is never looked at. Memory does not grow with the
-    length of the video. Raises UnsupportedMedia, InvalidMedia or MediaTooLarge; chunks given before that are sound.
+    `file` is read from its beginning, and seekable unless it is still being sent; its name is never looked at. Memory
+    does not grow with the length of the video. Raises UnsupportedMedia, InvalidMedia or MediaTooLarge; chunks given
+    before that are sound.
     """
+    if isinstance(file, SocketFile):
+        yield from read_arriving(file, request, limits)
+        return
+    if request.source == "pictures":
+        yield from read_pictures(file, request, limits)
+        return
     clock = _BusyClock()
     video, audio_seconds = VideoReader(file, request, limits), 0.0
     if request.frames:

@@ -19,6 +19,7 @@ DEMUXERS = (
     "wav",
     "mp3",
     "flac",
+    "aac",
 )
 
 VIDEO_DECODERS = frozenset(

@@ -19,9 +19,10 @@ from app.media.timeline import Timeline, last_duration
 Indices = NDArray[np.int64]
 
 _MAX_KEPT_BYTES = 4 << 20
-"""Opening and reading a clip of 10 s at 320 x 240 a second time takes a tenth of what decoding it takes."""
-_PACKET_BYTES = 512
-"""Of a packet besides its data, roughly."""
+"""Packets of files up to this size are kept: opening and reading a clip of 10 s at 320 x 240 a second time takes a
+tenth of what decoding it takes."""
+_MAX_KEPT_PACKETS = 8192
+"""Each takes half a kilobyte besides its data."""
 
 _Stream = TypeVar("_Stream", VideoStream, AudioStream)
 
@@ -95,8 +96,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
     """The stream's packets; None where the time or the place of any of them is in doubt."""
     pts, flags, classify = array("q"), array("H"), classifier(stream)
     final_pts, final_duration = None, None
-    kept: list[Packet[VideoStream]] = []
-    kept_bytes = 0
+    kept: list[Packet[VideoStream]] | None = [] if 0 < container.size <= _MAX_KEPT_BYTES else None
     for packet in demux(container, stream):
         found = classify_packet(packet, classify)
         moved = pts and packet.has_sidedata("new_extradata")
@@ -106,16 +106,15 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
             found |= HIDDEN
         elif not found & HIDDEN and (final_pts is None or packet.pts > final_pts):
             final_pts, final_duration = packet.pts, packet.duration
-        kept_bytes += packet.size + _PACKET_BYTES
-        if kept_bytes < _MAX_KEPT_BYTES:
+        if kept is not None:
             kept.append(packet)
-        else:
-            kept.clear()
+            if len(kept) > _MAX_KEPT_PACKETS:
+                kept = None
         pts.append(packet.pts)
         flags.append(found)
     if final_pts is None or stream.time_base is None:
         return None
-    all_pts, all_flags = np.array(pts, np.int64), _trusted(np.array(flags, np.uint16))
+    all_pts, all_flags = np.frombuffer(pts, np.int64), _trusted(np.frombuffer(flags, np.uint16))
     is_shown = all_flags & HIDDEN == 0
     times = np.sort(all_pts[is_shown])
     if np.any(times[1:] == times[:-1]):
@@ -124,7 +123,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
     shown = np.searchsorted(times, all_pts).astype(np.int32)
     shown[~is_shown] = -1
     timeline = Timeline(times, end, stream.time_base)
-    return PacketTable(all_pts, all_flags, shown, timeline, kept if len(kept) == len(pts) else None)
+    return PacketTable(all_pts, all_flags, shown, timeline, kept)
 
 
 def _trusted(flags: NDArray[np.uint16]) -> NDArray[np.uint16]:

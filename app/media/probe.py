@@ -13,9 +13,12 @@ from av.video.stream import VideoStream
 from app.errors import InvalidMedia, MediaTooLarge, UnsupportedMedia
 from app.media.kinds import AUDIO_DECODERS, DEMUXERS, VIDEO_DECODERS, is_known_kind
 from app.media.request import MediaInfo, MediaLimits
+from app.media.socket_file import SocketFile
 
 _NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _READ_BYTES = 1 << 16  # one call into Python per 64 KiB
+_HEAD_BYTES = 16
+_PROBE_BYTES = str(1 << 18)  # of what is arriving; at FFmpeg's 5 MB, a slow stream would be known after minutes
 
 
 class Readable(Protocol):
@@ -34,19 +37,27 @@ class _Nameless:
 
 
 @contextmanager
-def open_media(file: BinaryIO | Readable, limits: MediaLimits) -> Iterator[InputContainer]:
+def open_media(file: BinaryIO | Readable | SocketFile, limits: MediaLimits) -> Iterator[InputContainer]:
     """The opened file, with demuxers, decoders, streams and pixels held to what is allowed.
 
+    Of a SocketFile it waits until enough has come to know the streams.
     Raises UnsupportedMedia for another kind of file, InvalidMedia for a damaged one, MediaTooLarge over a limit.
     """
-    file.seek(0)
-    head = file.read(16)
+    more_options = {}
+    if isinstance(file, SocketFile):
+        head = file.peek(_HEAD_BYTES)
+        readable: _Nameless | SocketFile = file
+        more_options["probesize"] = _PROBE_BYTES
+    else:
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        file.seek(0)
+        readable = _Nameless(file)
     if not head:
         raise InvalidMedia("The file is empty.")
-    file.seek(0)
     try:
         container = av.open(
-            _Nameless(file),
+            readable,
             mode="r",
             options={
                 # FFmpeg takes a misspelt option in silence: tests/media/test_hostile.py shows that these hold.
@@ -55,6 +66,7 @@ def open_media(file: BinaryIO | Readable, limits: MediaLimits) -> Iterator[Input
                 "codec_whitelist": _CODEC_WHITELIST,
                 "max_streams": str(limits.max_streams),
                 **decoder_options(limits),
+                **more_options,
             },
             metadata_errors="replace",
             buffer_size=_READ_BYTES,

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Fit = Literal["stretch", "crop", "pad", "keep"]
 Sampling = Literal["exact", "fast"]
+Source = Literal["file", "pictures", "arriving"]
+"""file: a video or a sound, whole; pictures: JPEG, PNG or WebP one after the other, each as a frame of its own;
+arriving: a video or a sound that is read from a socket while somebody still sends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +25,13 @@ class FrameSpec:
     longest_side: int = 0
     """Pixels; the larger side's limit when width and height are 0."""
     clip_length: int = 0
-    """Frames spread uniformly from the first displayed frame to the last, both included; 0: use `rate`."""
+    """Frames spread uniformly from the first displayed frame to the last, both included; 0: use `rate` alone."""
     rate: float = 0.0
-    """Frames per second from the first displayed frame on, used when `clip_length` is 0."""
+    """Frames per second from the first displayed frame on; with `clip_length`: that many, up to `last_seconds`."""
+    last_seconds: float | None = None
+    """With `clip_length` and `rate`: the last frame is the one on display then; None: the last of the part asked for.
+
+    What would lie before the first displayed frame is that frame again."""
     chunk_length: int = 32
     """Frames in one FrameChunk at most."""
 
@@ -50,6 +57,7 @@ class MediaRequest:
     end_seconds: float | None = None
     """Exclusive; None: the end."""
     sampling: Sampling = "exact"
+    source: Source = "file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,11 @@ _RETRY_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-class _WorkerLostError(Exception):
+class WorkerLostError(Exception):
     """The worker died or cannot be trusted any more."""
 
 
-class _Worker:
+class WorkerProcess:
     """One worker process and our end of its socket."""
 
     def __init__(self, memory_bytes: int) -> None:
@@ -56,24 +56,24 @@ class _Worker:
         async with asyncio.timeout(_START_SECONDS):
             answer, _ = await self._receive(MediaRequest(), MediaLimits())
         if not answer.is_ready:
-            raise _WorkerLostError("it began with something else than that it is ready")
+            raise WorkerLostError("it began with something else than that it is ready")
 
     async def run(
         self, fd: int, request: MediaRequest, limits: MediaLimits, deadline: float
     ) -> AsyncGenerator[MediaEvent]:
-        """The worker's events. Raises what it answers, _WorkerLostError, or TimeoutError at `deadline`."""
+        """The worker's events. Raises what it answers, WorkerLostError, or TimeoutError at `deadline`."""
         self.num_jobs += 1
         try:
             socket.send_fds(self._connection, [encode_job(request, limits)], [fd])
         except OSError as error:
-            raise _WorkerLostError from error
+            raise WorkerLostError from error
         while True:
             async with asyncio.timeout_at(deadline):
                 answer, body = await self._receive(request, limits)
             try:
                 event = answer.event(body)
             except AnswerError as error:
-                raise _WorkerLostError(f"it sent {error}") from error
+                raise WorkerLostError(f"it sent {error}") from error
             if isinstance(event, ServiceError):
                 self.is_spent = answer.is_spent
                 raise event
@@ -86,11 +86,11 @@ class _Worker:
     ) -> tuple[Answer, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
         header_bytes, body_bytes = LENGTHS.unpack((await self._read(LENGTHS.size)).tobytes())
         if header_bytes > MAX_HEADER_BYTES:
-            raise _WorkerLostError("it sent a header that is too long")
+            raise WorkerLostError("it sent a header that is too long")
         try:
             answer = Answer((await self._read(header_bytes)).tobytes(), body_bytes, request, limits)
         except AnswerError as error:
-            raise _WorkerLostError(f"it sent {error}") from error
+            raise WorkerLostError(f"it sent {error}") from error
         return answer, await self._read(body_bytes)
 
     async def _read(self, num_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -100,14 +100,14 @@ class _Worker:
             try:
                 count = await asyncio.get_running_loop().sock_recv_into(self._connection, view[at:])
             except OSError as error:
-                raise _WorkerLostError from error
+                raise WorkerLostError from error
             if not count:
-                raise _WorkerLostError("it ended")
+                raise WorkerLostError("it ended")
             at += count
         return data
 
     def kill(self) -> None:
-        """End the process at once; `bury` must follow. Whoever reads from it gets _WorkerLostError."""
+        """End the process at once; `bury` must follow. Whoever reads from it gets WorkerLostError."""
         self._process.kill()
 
     async def bury(self, executor: Executor) -> None:
@@ -137,8 +137,8 @@ class DecoderPool:
         self._jobs_per_worker = jobs_per_worker
         self._limits = limits or MediaLimits()
         self._is_closed = False
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
-        self._workers: set[_Worker] = set()
+        self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        self._workers: set[WorkerProcess] = set()
         self._replacements: set[asyncio.Task[None]] = set()
         self._starter = ThreadPoolExecutor(1, "decoder-pool")  # forking blocks; one at a time is safe
 
@@ -190,7 +190,7 @@ class DecoderPool:
             except TimeoutError as error:
                 reason = "deadline"
                 raise DeadlineExceeded("The file was not decoded by the deadline.") from error
-            except _WorkerLostError as error:
+            except WorkerLostError as error:
                 reason = "crashed"
                 logger.warning("a decoder worker was lost: %s", error)
                 if is_last_try:
@@ -198,7 +198,7 @@ class DecoderPool:
             finally:
                 self._give_back(worker, reason)
 
-    async def _take_worker(self, deadline: float) -> _Worker:
+    async def _take_worker(self, deadline: float) -> WorkerProcess:
         if self._is_closed:
             raise NotReady("The service is stopping.")
         self.waiting_requests += 1
@@ -214,7 +214,7 @@ class DecoderPool:
         finally:
             self.waiting_requests -= 1
 
-    def _give_back(self, worker: _Worker, reason: str) -> None:
+    def _give_back(self, worker: WorkerProcess, reason: str) -> None:
         """Make the worker free again, or replace it for `reason`."""
         if not reason and worker.num_jobs >= self._jobs_per_worker:
             reason = "recycled"
@@ -228,18 +228,20 @@ class DecoderPool:
             self._replacements.add(task)
             task.add_done_callback(self._replacements.discard)
 
-    async def _replace(self, worker: _Worker) -> None:
+    async def _replace(self, worker: WorkerProcess) -> None:
         await worker.bury(self._starter)
         while not self._is_closed:
             try:
                 await self._start_worker()
                 break
-            except (OSError, TimeoutError, _WorkerLostError):
+            except (OSError, TimeoutError, WorkerLostError):
                 logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _start_worker(self) -> None:
-        worker = await asyncio.get_running_loop().run_in_executor(self._starter, _Worker, self._worker_memory_bytes)
+        worker = await asyncio.get_running_loop().run_in_executor(
+            self._starter, WorkerProcess, self._worker_memory_bytes
+        )
         self._workers.add(worker)
         try:
             await worker.wait_until_ready()

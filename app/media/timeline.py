@@ -75,6 +75,8 @@ def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDA
     With `key_frames` (sorted timeline indices) only those are taken for frames that are spread over the part.
     """
     times, origin = timeline.times, int(timeline.times[0])
+    if spec.clip_length and spec.rate:
+        return _pick_last(timeline, part, spec)
     if spec.clip_length:
         first, last = int(times[part.first]), int(times[part.last])
         first_seconds, last_seconds = (float((ticks - origin) * timeline.time_base) for ticks in (first, last))
@@ -85,3 +87,18 @@ def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDA
     start, step = Fraction(part.start_seconds), 1 / Fraction(spec.rate)
     indices = frames_at(times, timeline.time_base, start, step, count)
     return Pick(np.minimum(indices, part.last), part.start_seconds + np.arange(count) / spec.rate)
+
+
+def _pick_last(timeline: Timeline, part: Part, spec: FrameSpec) -> Pick:
+    """`clip_length` frames, 1/rate apart, of which the last is on display at `last_seconds`."""
+    times, time_base, count = timeline.times, timeline.time_base, spec.clip_length
+    last_seconds = spec.last_seconds
+    if last_seconds is None:
+        last_seconds = float((int(times[part.last]) - int(times[0])) * time_base)
+    elif last_seconds > timeline.duration_seconds:
+        raise InvalidMedia(
+            f"There is nothing at {last_seconds:g} s: the video lasts {timeline.duration_seconds:.3f} s."
+        )
+    step = 1 / Fraction(spec.rate)
+    indices = frames_at(times, time_base, Fraction(last_seconds) - (count - 1) * step, step, count)
+    return Pick(indices, np.maximum(last_seconds - np.arange(count - 1, -1, -1) / spec.rate, 0.0))

@@ -19,6 +19,7 @@ from pathlib import Path
 from app.errors import InvalidMedia, MediaTooLarge, ServiceError
 from app.media.decode import read_media
 from app.media.request import MediaLimits, MediaRequest
+from app.media.socket_file import SocketFile
 from app.media.wire import LENGTHS, decode_job, encode_error, encode_event, encode_ready
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -75,7 +76,8 @@ def _receive_job(connection: socket.socket) -> tuple[int, MediaRequest, MediaLim
 def _answer(connection: socket.socket, descriptor: int, request: MediaRequest, limits: MediaLimits) -> None:
     """Send every event. The socket's buffer is the credit: sending waits until the service has taken what is there."""
     try:
-        for event in read_media(_DescriptorFile(descriptor), request, limits):
+        file = SocketFile(descriptor) if request.source == "arriving" else _DescriptorFile(descriptor)
+        for event in read_media(file, request, limits):
             _send(connection, encode_event(event))
     except ServiceError as error:
         _send(connection, encode_error(error))

@@ -1,9 +1,12 @@
 """The one way models are run: what waits at the same time shares a batch.
 
-A unit of work is (chunk, length, state), so a whole clip, a chunk of a long video and, later, a few frames of a live
-stream all go through here. Each inference thread, whenever it is free, takes the oldest waiting work and what else
-waits for the same method of the same model at the same padded size. Nothing waits for a timer: an idle service answers
-at once, and batches grow exactly as fast as work comes in quicker than it is done.
+A unit of work is (chunk, length, state), so a whole clip, a chunk of a long video and a few frames of a live stream
+all go through here. Each inference thread, whenever it is free, takes the oldest waiting work and what else waits for
+the same method of the same model at the same padded size. Unless it is told to, nothing waits for a timer: an idle
+service answers at once, and batches grow exactly as fast as work comes in quicker than it is done.
+
+Live work goes before files: a frame waits for the batches that run when it comes, not for those that wait. Where live
+work never ends, a file still gets every ninth batch.
 """
 
 import threading
@@ -11,50 +14,24 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 from app.errors import NotReady
 from app.models.store import ServedModel
-
-Method = Literal["forward", "step"]
+from app.models.work import Answer, Method, Work, padded_length, run_works
 
 WARM_UP_RUNS = 3
 """TorchScript compiles in the first runs of a method; by the third all are alike."""
 
+LIVE_BATCHES_IN_A_ROW = 8
+"""While files wait; then one of theirs is run. They keep a ninth of the threads, a live frame waits one batch more."""
+
 STOPPING = "The service is stopping."
-WARM_UP_SIDE = 64  # pixels, for a model that takes any size
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One chunk for one model."""
-
-    model: ServedModel
-    chunk: Tensor
-    """(T, H, W, 3) uint8, all of it valid."""
-    state: Tensor | None = None
-    """(S,) to go on from with `step`; None: `forward`."""
-
-    @property
-    def method(self) -> Method:
-        return "forward" if self.state is None else "step"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model made of one Work, on the CPU."""
-
-    outputs: tuple[Tensor, ...]
-    """forward: (logits (K,),); step: (now (T, K), so_far (T, K))."""
-    state: Tensor | None
-    """(S,) after the chunk; None from `forward`."""
-    queue_seconds: float
-    """Waited for a free thread."""
-    infer_seconds: float
-    """Took to run, with what shared its batch."""
+WARM_UP_SIDE = 16  # pixels, for a model that takes any size
+WARM_UP_FRAMES = 3
+"""Of a forecaster, which takes milliseconds for each; its first call at full size is 5 % slower for it, not more."""
+WARM_UP_HORIZON = 2
 
 
 OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
@@ -62,28 +39,16 @@ OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
 seconds that each work of it had waited). Must not raise."""
 
 
-_Key = tuple[int, Method, int, torch.Size]
+_Key = tuple[int, Method, int, int, torch.Size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     work: Work
     key: _Key
-    """Equal for what may share a batch: the model's identity, the method, the padded length, (H, W, 3)."""
+    """Equal for what may share a batch: the model's identity, the method, the horizon, the padded length, (H, W, 3)."""
     since: float
     future: Future[Answer]
-
-
-def bucket(length: int) -> int:
-    """The length that `length` is padded to: 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, ...
-
-    oneDNN keeps the primitives of the last 1024 shapes. 1500 batches of 1-16 clips of 1-64 frames through a convolution
-    and an LSTM: +223 MB as they are, +61 MB with bucketed lengths, +10 MB with batch sizes in powers of two as well
-    (and no time lost to padding there: `_split_off_batch` leaves the rest waiting). With the half steps between powers
-    of two, padding is at most a third of a batch.
-    """
-    power = 1 << max(length - 1, 0).bit_length()
-    return power if length > power * 3 // 4 or power < 4 else power * 3 // 4
 
 
 class Scheduler:
@@ -98,16 +63,22 @@ class Scheduler:
         num_threads: int,
         max_batch_size: int = 16,
         max_batch_frames: int = 64,
+        max_batch_samples: int = 2**21,
+        batch_wait_seconds: float = 0.0,
         on_batch: OnBatch | None = None,
     ) -> None:
-        """`num_threads`: as many as cores. `max_batch_frames` counts padding; a longer chunk runs alone.
+        """`num_threads`: as many as cores. `max_batch_frames` and `max_batch_samples` (of sound: 131 s at 16 kHz, 8 MB)
+        count padding; a longer chunk runs alone. `batch_wait_seconds`: for as long a batch waits to be full.
 
         On one core, by four convolutions and an LSTM at 96x72, a frame takes 1.3 ms alone, 0.7 ms in batches of 8 to 64
         frames, and 1.1 ms in one of 256. A GPU wants more.
         """
         self._max_batch_size = max_batch_size
         self._max_batch_frames = max_batch_frames
+        self._max_batch_samples = max_batch_samples
+        self._batch_wait_seconds = batch_wait_seconds
         self._on_batch = on_batch
+        self._live_in_a_row = 0
         self._queue: list[_Waiting] = []  # oldest first
         self._changed = threading.Condition()
         self._closed = False
@@ -131,13 +102,13 @@ class Scheduler:
 
         An error of the model is the future's own, whatever shared its batch.
         """
-        key = id(work.model), work.method, bucket(len(work.chunk)), work.chunk.shape[1:]
+        key = id(work.model), work.method, work.horizon, padded_length(work), work.chunk.shape[1:]
         waiting = _Waiting(work, key, time.perf_counter(), Future())
         with self._changed:
             if self._closed:
                 raise NotReady(STOPPING)
             self._queue.append(waiting)
-            self._changed.notify()
+            self._changed.notify_all()  # one that waits for its batch to fill may not be the one that is free
         return waiting.future
 
     def close(self) -> None:
@@ -162,37 +133,46 @@ class Scheduler:
             self._run(batch)
 
     def _take(self) -> list[_Waiting]:
-        """The oldest waiting work with all that may share its batch; empty when the scheduler is closed."""
+        """The work whose turn it is with all that may share its batch; empty when the scheduler is closed."""
         with self._changed:
-            while True:
-                while not self._queue and not self._closed:
+            while not self._closed:
+                self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
+                if not self._queue:
                     self._changed.wait()
-                if self._closed:
-                    return []
-                if batch := self._split_off_batch():
+                    continue
+                alike, room = self._next_alike()
+                left_seconds = alike[0].since + self._batch_wait_seconds - time.perf_counter()
+                if len(alike) < room and left_seconds > 0:
+                    self._changed.wait(left_seconds)
+                elif batch := self._split_off(alike[:room]):
                     return batch
-
-    def _split_off_batch(self) -> list[_Waiting]:
-        """Takes a batch off the queue: the oldest work and what may share its batch, to the last power of two.
-
-        Also takes off what was cancelled; empty when there was nothing else.
-        """
-        self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
-        if not self._queue:
             return []
-        key = self._queue[0].key
-        alike = [waiting for waiting in self._queue if waiting.key == key]
-        _, _, padded_length, _ = key
-        limit = min(len(alike), self._max_batch_size, max(1, self._max_batch_frames // padded_length))
-        batch = alike[: 1 << (limit.bit_length() - 1)]
+
+    def _next_alike(self) -> tuple[list[_Waiting], int]:
+        """The work whose turn it is, followed by what may share its batch, live work first; and how many may."""
+        live = next((waiting for waiting in self._queue if waiting.work.live), None)
+        file = next((waiting for waiting in self._queue if not waiting.work.live), None)
+        first = file if live is None or (file and self._live_in_a_row >= LIVE_BATCHES_IN_A_ROW) else live
+        assert first is not None
+        others = [waiting for waiting in self._queue if waiting.key == first.key and waiting is not first]
+        alike = [first, *sorted(others, key=lambda waiting: not waiting.work.live)]
+        work = first.work
+        in_all = self._max_batch_samples if work.model.manifest.input.media == "audio" else self._max_batch_frames
+        return alike, min(self._max_batch_size, max(1, in_all // padded_length(work)))
+
+    def _split_off(self, alike: Sequence[_Waiting]) -> list[_Waiting]:
+        """Takes a batch off the queue: of `alike` those up to the last power of two, less what has been cancelled."""
+        batch = alike[: 1 << (len(alike).bit_length() - 1)]
         taken = set(batch)
         self._queue = [waiting for waiting in self._queue if waiting not in taken]
+        files_wait = any(not waiting.work.live for waiting in self._queue)
+        self._live_in_a_row = self._live_in_a_row + 1 if batch[0].work.live and files_wait else 0
         return [waiting for waiting in batch if waiting.future.set_running_or_notify_cancel()]
 
     def _run(self, batch: Sequence[_Waiting]) -> None:
         started = time.perf_counter()
         try:
-            outputs, states = _run_model([waiting.work for waiting in batch])
+            outputs, states = run_works([waiting.work for waiting in batch])
         except Exception as error:  # noqa: BLE001 - the edge of the thread: it must live, and its futures must end
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
@@ -204,7 +184,7 @@ class Scheduler:
         queue_seconds = [started - waiting.since for waiting in batch]
         if self._on_batch is not None:
             model, method = batch[0].work.model.manifest, batch[0].work.method
-            num_frames = sum(len(waiting.work.chunk) for waiting in batch)
+            num_frames = sum(len(waiting.work.chunk) for waiting in batch if waiting.work.chunk.ndim > 1)
             self._on_batch(model.name, model.version, method, len(batch), num_frames, seconds, queue_seconds)
         for row, waiting in enumerate(batch):
             waiting.future.set_result(Answer(outputs[row], states[row], queue_seconds[row], seconds))
@@ -215,43 +195,23 @@ class Scheduler:
         `step_length`: frames in a chunk of a long video. Other sizes compile on first use.
         """
         for model in models:
-            wanted = model.manifest.input
-            height = wanted.height if isinstance(wanted.height, int) else WARM_UP_SIDE
-            width = wanted.width if isinstance(wanted.width, int) else WARM_UP_SIDE
-            clip = torch.zeros(wanted.clip_length or step_length, height, width, 3, dtype=torch.uint8)
-            chunk = torch.zeros(step_length, height, width, 3, dtype=torch.uint8)
-            works = [Work(model, clip)]
-            if model.manifest.causal:
-                works.append(Work(model, chunk, model.module.initial_state(1, height, width)[0]))
-            for work in works * WARM_UP_RUNS:
+            for work in _first_works(model, step_length) * WARM_UP_RUNS:
                 self.submit(work).result()
 
 
-@torch.inference_mode()
-def _run_model(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
-    """Outputs and states by work, of works with one key; copies, so that none keeps the whole batch in memory."""
-    model, method = works[0].model, works[0].method
-    lengths = [len(work.chunk) for work in works]
-    frames = _stack_chunks([work.chunk for work in works], bucket(max(lengths))).to(model.device)
-    valid = torch.tensor(lengths, device=model.device)
-    if method == "forward":
-        logits = model.module(frames, valid).cpu()  # (B, K)
-        return [(row.clone(),) for row in logits], [None] * len(works)
-
-    states = torch.stack([work.state.to(model.device) for work in works if work.state is not None])  # (B, S)
-    (now, so_far), states = model.module.step(frames, valid, states)
-    now, so_far, states = now.cpu(), so_far.cpu(), states.cpu()
-    return (
-        [(now[row, :length].clone(), so_far[row, :length].clone()) for row, length in enumerate(lengths)],
-        [state.clone() for state in states],
-    )
-
-
-def _stack_chunks(chunks: Sequence[Tensor], length: int) -> Tensor:
-    """(B, `length`, H, W, 3): the chunks, padded with black."""
-    if len(chunks) == 1 and len(chunks[0]) == length:
-        return chunks[0].unsqueeze(0)
-    stacked = chunks[0].new_zeros(len(chunks), length, *chunks[0].shape[1:])
-    for row, chunk in enumerate(chunks):
-        stacked[row, : len(chunk)] = chunk
-    return stacked
+def _first_works(model: ServedModel, step_length: int) -> list[Work]:
+    wanted, module = model.manifest.input, model.module
+    if wanted.sample_rate is not None:
+        second = torch.zeros(wanted.sample_rate if wanted.step_samples is None else wanted.step_samples * step_length)
+        if wanted.step_samples is None:
+            return [Work(model, second, "forward")]
+        return [Work(model, second, "step", module.initial_state(1, 0, 0)[0])]
+    height = wanted.height if isinstance(wanted.height, int) else WARM_UP_SIDE
+    width = wanted.width if isinstance(wanted.width, int) else WARM_UP_SIDE
+    horizon, clip_length = 0, wanted.clip_length or step_length
+    if model.manifest.task == "predict":
+        horizon, clip_length, step_length = WARM_UP_HORIZON, WARM_UP_FRAMES, WARM_UP_FRAMES
+    clip = torch.zeros(clip_length, height, width, 3, dtype=torch.uint8)
+    chunk = torch.zeros(step_length, height, width, 3, dtype=torch.uint8)
+    step = Work(model, chunk, "step", module.initial_state(1, height, width)[0])
+    return [Work(model, clip, "forward", horizon=horizon), step]

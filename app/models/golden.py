@@ -2,7 +2,8 @@
 
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +13,180 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.errors import ModelRejected
+from app.models.manifest import Task
 from app.models.torchscript import RUN_ERRORS
+
+HORIZON = 3  # frames a forecaster is asked for
+
+FORWARD_OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "classify": ("logits",),
+    "predict": ("forecast",),
+    "features": ("clip", "steps", "step_lengths"),
+}
+STEP_OUTPUTS: dict[Task, tuple[str, ...]] = {
+    "classify": ("now", "so_far"),
+    "predict": ("next_frames",),
+    "features": ("stepped",),
+}
+VALID_STEPS = {
+    "now": "lengths",
+    "so_far": "lengths",
+    "next_frames": "lengths",
+    "steps": "step_lengths",
+    "stepped": "step_lengths",
+    "log_mel": "log_mel_lengths",
+}
+"""By output (B, T, ...), what counts its valid steps: beyond them its values mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One batch through a causal classifier of video."""
+    """One batch through a model."""
 
-    frames: NDArray[np.uint8]
-    """(B, T, H, W, 3), T at least 2 so that it can be split."""
+    chunk: NDArray[Any]
+    """Frames (B, T, H, W, 3) uint8 or waveform (B, N) float32; long enough to be split."""
     lengths: NDArray[np.int64]
-    """(B,) valid frames, in [0, T]."""
-    logits: NDArray[np.float32]
-    """(B, K) from `forward`."""
-    now: NDArray[np.float32]
-    """(B, T, K) from `step`, as `so_far`; beyond `lengths` their values mean nothing."""
-    so_far: NDArray[np.float32]
-    state: NDArray[np.float32]
-    """(B, S) after the last valid frame."""
+    """(B,) valid frames or samples."""
+    outputs: Mapping[str, NDArray[Any]]
+    """By name, of FORWARD_OUTPUTS and, where the model can step, STEP_OUTPUTS and `state` (B, S) after the last valid
+    step; then `decoded` by a forecaster, `log_mel`, `log_mel_lengths` and `stepped_clip` by a describer of sound."""
 
 
-def record_golden(module: Any, frames: NDArray[np.uint8], lengths: NDArray[np.int64]) -> Golden:
-    """What `module` answers to (B, T, H, W, 3) `frames` of which (B,) `lengths` are valid."""
-    chunk, valid = torch.from_numpy(frames), torch.from_numpy(lengths)
-    with torch.inference_mode():
-        logits = module(chunk, valid)
-        state = module.initial_state(chunk.shape[0], chunk.shape[2], chunk.shape[3])
-        (now, so_far), state = module.step(chunk, valid, state)
-    return Golden(frames, lengths, logits.numpy(), now.numpy(), so_far.numpy(), state.numpy())
+def record_golden(
+    module: Any, task: Task, chunk: NDArray[Any], lengths: NDArray[np.int64], step_samples: int | None = None
+) -> Golden:
+    """What `module` answers to frames or a waveform of which (B,) `lengths` are valid."""
+    answers = _answers(module, task, torch.from_numpy(chunk), torch.from_numpy(lengths), len(chunk[0]), step_samples)
+    return Golden(chunk, lengths, {name: answer.numpy() for name, answer in answers.items()})
 
 
 def write_golden(path: Path, golden: Golden) -> None:
     """Writes `golden.npz`, compressed."""
-    np.savez_compressed(path, **{field.name: getattr(golden, field.name) for field in fields(golden)})
+    name = "frames" if golden.chunk.ndim == 5 else "waveform"
+    arrays: dict[str, Any] = {name: golden.chunk, "lengths": golden.lengths, **golden.outputs}
+    np.savez_compressed(path, **arrays)
 
 
 def read_golden(path: Path) -> Golden:
     """The golden at `path`; raises ModelRejected for anything that is not one."""
     try:
         # Opened here: given a path, np.load leaves the file open when it is no zip.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            golden = Golden(**{field.name: arrays[field.name] for field in fields(Golden)})
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelRejected(f"golden.npz cannot be read: {error}") from error
-    if golden.frames.ndim != 5 or golden.frames.dtype != np.uint8 or golden.frames.shape[1] < 2:
+    frames, waveform, lengths = (arrays.pop(name, None) for name in ("frames", "waveform", "lengths"))
+    chunk = waveform if frames is None else frames
+    if chunk is None or lengths is None or not arrays:
+        raise ModelRejected("golden.npz has no input, no lengths or no outputs")
+    if frames is not None and (frames.ndim != 5 or frames.dtype != np.uint8 or frames.shape[1] < 2):
         raise ModelRejected("golden.npz: frames must be (B, T, H, W, 3) uint8 with T of at least 2")
-    return golden
+    if frames is None and (chunk.ndim != 2 or chunk.dtype != np.float32):
+        raise ModelRejected("golden.npz: waveform must be (B, N) float32")
+    return Golden(chunk, lengths, arrays)
 
 
-def check_golden(module: Any, golden: Golden, tolerance: float, device: torch.device | str = "cpu") -> None:
+def check_golden(
+    module: Any,
+    task: Task,
+    golden: Golden,
+    tolerance: float,
+    step_samples: int | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
     """Raises ModelRejected unless `module` answers `golden` within `tolerance`, an absolute difference.
 
     It is run by `forward`, by one `step` and by two with the state carried over the split, which all must agree: any
     split of a clip equals one call over the whole of it.
     """
-    frames = torch.from_numpy(golden.frames).to(device)
-    lengths = torch.from_numpy(golden.lengths).to(device)
-    num_clips, num_steps, height, width = frames.shape[:4]
+    chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
+    num_steps = chunk.shape[1]
+    unit = step_samples or 1
+    half = num_steps // unit // 2 * unit
     try:
-        with torch.inference_mode():
-            logits = module(frames, lengths)
-            initial = module.initial_state(num_clips, height, width)
-            (now, so_far), state = module.step(frames, lengths, initial)
-            split = num_steps // 2
-            first, carried = module.step(frames[:, :split], lengths.clamp(max=split), initial)
-            second, last = module.step(frames[:, split:], (lengths - split).clamp(min=0), carried)
-    except (*RUN_ERRORS, TypeError, ValueError) as error:
+        whole = _answers(module, task, chunk, lengths, num_steps, step_samples)
+        split = _answers(module, task, chunk, lengths, half, step_samples) if "state" in golden.outputs else {}
+    except (*RUN_ERRORS, TypeError, ValueError, AttributeError) as error:
         raise ModelRejected(f"it fails on its golden input: {error}") from error
-
-    valid = np.arange(num_steps) < golden.lengths[:, None]  # (B, T)
-    ends = np.arange(num_clips)[golden.lengths > 0], golden.lengths[golden.lengths > 0] - 1
-    split_now, split_so_far = (torch.cat(halves, dim=1) for halves in zip(first, second, strict=True))
-    _compare("forward", logits, golden.logits, tolerance)
-    _compare("step's now", now, golden.now, tolerance, valid)
-    _compare("step's so_far", so_far, golden.so_far, tolerance, valid)
-    _compare("step's state", state, golden.state, tolerance)
-    _compare("now after a split", split_now, golden.now, tolerance, valid)
-    _compare("so_far after a split", split_so_far, golden.so_far, tolerance, valid)
-    _compare("the state after a split", last, golden.state, tolerance)
-    _compare("the last so_far", so_far[ends], golden.logits[golden.lengths > 0], tolerance)
+    for manner, answers in (("", whole), (" after a split", split)):
+        for name, answer in answers.items():
+            _compare(f"{name}{manner}", name, answer.cpu().numpy(), golden, tolerance)
+    _check_agreement(task, golden, tolerance)
 
 
-def _compare(
-    what: str, answer: Tensor, expected: NDArray[Any], tolerance: float, valid: NDArray[np.bool_] | None = None
-) -> None:
-    found = answer.cpu().numpy()
+@torch.inference_mode()
+def _answers(
+    module: Any, task: Task, chunk: Tensor, lengths: Tensor, split: int, step_samples: int | None
+) -> dict[str, Tensor]:
+    """Every output of the module by name; `step` is called twice, on what is before `split` and on the rest.
+
+    A describer of sound can always step; a classifier of sound where `step_samples` says so.
+    """
+    forward = module(chunk, lengths, HORIZON) if task == "predict" else module(chunk, lengths)
+    answers = dict(zip(FORWARD_OUTPUTS[task], _as_tuple(forward), strict=True))
+    if chunk.ndim == 2 and step_samples is None:
+        return answers
+    height, width = (chunk.shape[2], chunk.shape[3]) if chunk.ndim == 5 else (0, 0)
+    state = module.initial_state(chunk.shape[0], height, width).to(chunk.device)
+    outputs, state = module.step(chunk[:, :split], lengths.clamp(max=split), state)
+    if split < chunk.shape[1]:
+        more, state = module.step(chunk[:, split:], (lengths - split).clamp(min=0), state)
+        pairs = zip(_as_tuple(outputs), _as_tuple(more), strict=True)
+        outputs = tuple(torch.cat(halves, dim=1) for halves in pairs)
+    answers |= zip(STEP_OUTPUTS[task], _as_tuple(outputs), strict=True)
+    answers["state"] = state
+    if task == "predict":
+        answers["decoded"] = module.decode(state, HORIZON, height, width)
+    if task == "features":
+        answers["stepped_clip"] = module.clip(state)
+        answers |= zip(("log_mel", "log_mel_lengths"), module.log_mel(chunk, lengths), strict=True)
+    return answers
+
+
+def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+def _check_agreement(task: Task, golden: Golden, tolerance: float) -> None:
+    """What `forward` and `step` say of the same thing, in the golden outputs, which the module answers by now."""
+    outputs = golden.outputs
+    if "state" not in outputs:
+        return
+    heard = golden.lengths > 0
+    if task == "classify":
+        num_steps = _num_valid("so_far", golden, outputs["so_far"].shape[1])
+        last = outputs["so_far"][np.arange(len(heard))[heard], num_steps[heard] - 1]
+        _difference("the last so_far", last, outputs["logits"][heard], tolerance)
+    elif task == "predict":
+        _difference("decoded", outputs["decoded"][heard], outputs["forecast"][heard], tolerance)
+    else:
+        _difference("the clip after steps", outputs["stepped_clip"], outputs["clip"], tolerance)
+        for row, length in enumerate(outputs["step_lengths"]):
+            _difference("stepped", outputs["stepped"][row, :length], outputs["steps"][row, :length], tolerance)
+
+
+def _compare(what: str, name: str, found: NDArray[Any], golden: Golden, tolerance: float) -> None:
+    if name not in golden.outputs:
+        raise ModelRejected(f"golden.npz has no {name}")
+    expected = golden.outputs[name]
     if found.shape != expected.shape:
         raise ModelRejected(f"{what} has the shape {found.shape}, its golden output {expected.shape}")
-    differences = np.abs(found - expected)
-    largest = float((differences if valid is None else differences[valid]).max(initial=0.0))
+    if name in VALID_STEPS:
+        valid = np.arange(found.shape[1]) < _num_valid(name, golden, found.shape[1])[:, None]  # (B, T)
+        found, expected = found[valid], expected[valid]
+    _difference(what, found, expected, tolerance)
+
+
+def _num_valid(name: str, golden: Golden, num_steps: int) -> NDArray[np.int64]:
+    """(B,) valid ones of `num_steps`; a step of sound takes as many samples as there are for each in the batch."""
+    if VALID_STEPS[name] == "lengths":
+        counted: NDArray[np.int64] = golden.lengths * num_steps // golden.chunk.shape[1]
+    else:
+        counted = golden.outputs[VALID_STEPS[name]]
+    return counted
+
+
+def _difference(what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    largest = float(np.abs(found - expected).max(initial=0.0))
     if not largest <= tolerance:  # also when it is NaN
         raise ModelRejected(f"{what} differs from its golden output by {largest:.3g}; the tolerance is {tolerance:.3g}")

@@ -16,6 +16,9 @@ Version = Annotated[str, Field(pattern=VERSION_PATTERN)]
 """An integer, compared as one."""
 
 
+Task = Literal["classify", "predict", "features"]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +42,7 @@ class GoldenTolerance(_Frozen):
 class Input(_Frozen):
     """What the module is fed, so that serving repeats training to the pixel and the sample."""
 
-    media: Literal["video", "audio", "both"]
+    media: Literal["video", "audio"]
     width: int | Literal["any"] | None = None
     """Pixels."""
     height: int | Literal["any"] | None = None
@@ -49,12 +52,15 @@ class Input(_Frozen):
     sampling: Literal["uniform", "rate"] | None = None
     """uniform: `clip_length` frames spread over the video; rate: a frame every 1/rate seconds."""
     clip_length: int | None = Field(default=None, ge=1, le=1024)
+    """Frames: of a uniform clip, or those that a forecaster observes."""
     rate: float | None = Field(default=None, gt=0, le=120)
     """Frames per second; also the rate of timelines of a uniform model."""
     sample_rate: int | None = Field(default=None, ge=1000, le=192_000)
     """Hz."""
     step_samples: int | None = Field(default=None, ge=1)
     """Sound is stepped in multiples of this many samples."""
+    max_samples: int | None = Field(default=None, ge=1)
+    """What a classifier of sound that cannot step hears at once; longer sound is judged in parts of at most this."""
     trained_for_key_frames: bool = False
 
     @model_validator(mode="after")
@@ -68,13 +74,16 @@ class Input(_Frozen):
                 raise ValueError("rate sampling needs rate")
             if "any" in (self.width, self.height) and (self.width != self.height or self.longest_side is None):
                 raise ValueError("a size of any is for width and height together, with longest_side")
-        if self.media != "video" and self.sample_rate is None:
-            raise ValueError("sound input needs sample_rate")
+        if self.media != "video":
+            if self.sample_rate is None:
+                raise ValueError("sound input needs sample_rate")
+            if (self.step_samples is None) == (self.max_samples is None):
+                raise ValueError("sound input needs step_samples or max_samples")
         return self
 
 
-class Output(_Frozen):
-    """What the module answers."""
+class ClassifyOutput(_Frozen):
+    """What a classifier answers."""
 
     labels: tuple[str, ...] = Field(min_length=1)
     """`labels[i]` names logit i."""
@@ -87,15 +96,42 @@ class Output(_Frozen):
         return self
 
 
+class PredictOutput(_Frozen):
+    """What a forecaster answers: frames of the size and rate of its input."""
+
+    max_horizon: int = Field(ge=1, le=120)
+    """Frames it may be asked for at once."""
+
+
+class FeaturesOutput(_Frozen):
+    """What a describer of sound answers."""
+
+    dimension: int = Field(ge=1)
+    """D of the vector of a clip."""
+    step_dimension: int = Field(ge=1)
+    """D of the vector of a step."""
+    hop_seconds: float = Field(gt=0)
+    """From one step to the next."""
+    num_mels: int = Field(ge=1)
+    log_mel_hop_seconds: float = Field(gt=0)
+
+
+MEDIA_AND_OUTPUT: dict[Task, tuple[tuple[str, ...], type[_Frozen]]] = {
+    "classify": (("video", "audio"), ClassifyOutput),
+    "predict": (("video",), PredictOutput),
+    "features": (("audio",), FeaturesOutput),
+}
+
+
 class Manifest(_Frozen):
     schema_version: Literal[1]
     name: Name
     version: Version
-    task: Literal["classify"]
+    task: Task
     summary: str
     """One sentence for the list of models."""
     causal: bool
-    """Whether the module can `step`; a must for a classifier of video."""
+    """Whether the module can `step`; a must for all but classifiers of sound."""
     cell: Literal["lstm", "gru"]
     num_parameters: int = Field(ge=1)
     state_size: int = Field(ge=0)
@@ -112,14 +148,21 @@ class Manifest(_Frozen):
     torch_version: str
     golden_tolerance: GoldenTolerance = GoldenTolerance()
     input: Input
-    output: Output
+    output: ClassifyOutput | PredictOutput | FeaturesOutput
 
     @model_validator(mode="after")
-    def _steps_have_a_rate(self) -> Self:
-        if self.input.media == "video" and not self.causal:
-            raise ValueError("a classifier of video must be causal")
-        if self.causal and self.input.media == "video" and self.input.rate is None:
-            raise ValueError("a causal model of video needs a rate for its timelines")
+    def _of_one_kind(self) -> Self:
+        media, output = MEDIA_AND_OUTPUT[self.task]
+        if self.input.media not in media or not isinstance(self.output, output):
+            raise ValueError(f"a model for {self.task} takes {' or '.join(media)} and answers a {output.__name__}")
+        if not self.causal and (self.task != "classify" or self.input.media != "audio"):
+            raise ValueError("only a classifier of sound may be without steps")
+        if self.input.media == "video" and self.input.rate is None:
+            raise ValueError("a model of video needs a rate for its steps")
+        if self.input.media == "audio" and (self.input.step_samples is None) == self.causal:
+            raise ValueError("sound has step_samples where, and only where, the model can step")
+        if self.task == "predict" and (self.input.sampling, self.input.clip_length is None) != ("rate", False):
+            raise ValueError("a forecaster is fed at a rate and observes clip_length frames")
         return self
 
     @property

@@ -16,7 +16,14 @@ from pydantic import ValidationError
 from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
 from app.models.golden import Golden, check_golden, read_golden
-from app.models.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest, read_manifest
+from app.models.manifest import (
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    ClassifyOutput,
+    FeaturesOutput,
+    Manifest,
+    read_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +36,7 @@ class ServedModel:
     digest: str
     """SHA-256 of the bytes that were loaded, in hexadecimal."""
     module: torch.jit.ScriptModule
-    """Frozen; has `forward`, and `initial_state` and `step` where the manifest says causal."""
+    """Frozen; has `forward` and, where the manifest says causal, its task's STEP_METHODS."""
     card: str
     """Markdown."""
     device: torch.device
@@ -180,27 +187,42 @@ def _load_version(folder: Path, device: torch.device) -> ServedModel:
 
     _check_methods(module, manifest)
     golden = read_golden(folder / "golden.npz")
-    check_golden(module, golden, manifest.golden_tolerance.float32, device)
+    tolerance = manifest.golden_tolerance.float32
+    check_golden(module, manifest.task, golden, tolerance, manifest.input.step_samples, device)
     _check_sizes(golden, manifest)
     return ServedModel(manifest, digest, module, card, device)
 
 
 def _check_methods(module: torch.jit.ScriptModule, manifest: Manifest) -> None:
-    methods = ("forward", *torchscript.METHODS) if manifest.causal else ("forward",)
-    missing = [method for method in methods if not hasattr(module, method)]
+    stepped = torchscript.STEP_METHODS[manifest.task] if manifest.causal else ()
+    missing = [method for method in ("forward", *stepped) if not hasattr(module, method)]
     if missing:
         raise ModelRejected(f"model.pt has no method {' and no method '.join(missing)}")
 
 
 def _check_sizes(golden: Golden, manifest: Manifest) -> None:
     """The golden output, which the module has reproduced by now, against the manifest."""
-    height, width = golden.frames.shape[2:4]
-    if manifest.input.width != "any" and (width, height) != (manifest.input.width, manifest.input.height):
-        expected = f"{manifest.input.width}x{manifest.input.height}"
-        raise ModelRejected(f"golden.npz has frames of {width}x{height}, the manifest says {expected}")
-    if golden.logits.shape[1] != len(manifest.output.labels):
-        raise ModelRejected(
-            f"it answers {golden.logits.shape[1]} logits, the manifest has {len(manifest.output.labels)} labels"
-        )
-    if golden.state.shape[1] != manifest.state_size:
-        raise ModelRejected(f"its state has {golden.state.shape[1]} values, the manifest says {manifest.state_size}")
+    if (golden.chunk.ndim == 5) != (manifest.input.media == "video"):
+        raise ModelRejected(f"golden.npz has another input than {manifest.input.media}")
+    if manifest.input.media == "video" and manifest.input.width != "any":
+        height, width = golden.chunk.shape[2:4]
+        if (width, height) != (manifest.input.width, manifest.input.height):
+            expected = f"{manifest.input.width}x{manifest.input.height}"
+            raise ModelRejected(f"golden.npz has frames of {width}x{height}, the manifest says {expected}")
+    match manifest.output:
+        case ClassifyOutput(labels=labels):
+            _check_size(golden, "logits", "logits", len(labels), "labels")
+        case FeaturesOutput(dimension=dimension, step_dimension=step_dimension, num_mels=num_mels):
+            _check_size(golden, "clip", "values for a clip", dimension, "of them")
+            _check_size(golden, "stepped", "values for a step", step_dimension, "of them")
+            _check_size(golden, "log_mel", "mel bands", num_mels, "of them")
+    if manifest.causal and golden.outputs["state"].shape[1] != manifest.state_size:
+        size = golden.outputs["state"].shape[1]
+        if manifest.input.width != "any":  # else it goes with the size of the picture
+            raise ModelRejected(f"its state has {size} values, the manifest says {manifest.state_size}")
+
+
+def _check_size(golden: Golden, name: str, what: str, expected: int, of_what: str) -> None:
+    found = golden.outputs[name].shape[-1]
+    if found != expected:
+        raise ModelRejected(f"it answers {found} {what}, the manifest has {expected} {of_what}")

@@ -12,8 +12,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-METHODS = ("initial_state", "step")
-"""What a module may have beside `forward`; freezing would drop them unnamed."""
+from app.models.manifest import Task
+
+STEP_METHODS: dict[Task, tuple[str, ...]] = {
+    "classify": ("initial_state", "step"),
+    "predict": ("initial_state", "step", "decode"),
+    "features": ("initial_state", "step", "clip", "log_mel"),
+}
+"""By task, what a module that can step has beside `forward`."""
+
+_METHODS = sorted({method for methods in STEP_METHODS.values() for method in methods})
 
 RUN_ERRORS = (RuntimeError, torch.jit.Error)
 """What a scripted module raises; torch.jit.Error, which comes from inside the interpreter, is no RuntimeError."""
@@ -42,7 +50,7 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
 
 
 def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
-    """The module in `model_bytes`, frozen on `device`: only `forward` and METHODS are left of it.
+    """The module in `model_bytes`, frozen on `device`: only `forward` and what is in STEP_METHODS are left of it.
 
     TorchScript is code that may read and write files, from the moment it is loaded; and of 300 files with a few
     flipped bits, 247 loaded without an error and answered something else. So the caller hashes these very bytes first.
@@ -53,6 +61,7 @@ def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.Sc
         # sees: 94 ms instead of 5 ms for the first call of a scripted recurrence, 2.5 instead of 0.1 ms for a new T.
         torch.jit.set_fusion_strategy([("DYNAMIC", 0)])
         module = torch.jit.load(io.BytesIO(model_bytes), map_location=device).eval()  # type: ignore[no-untyped-call]
-        frozen = torch.jit.freeze(module, preserved_attrs=[name for name in METHODS if hasattr(module, name)])
+        # Freezing drops methods that are not named.
+        frozen = torch.jit.freeze(module, preserved_attrs=[name for name in _METHODS if hasattr(module, name)])
     assert isinstance(frozen, torch.jit.ScriptModule)
     return frozen

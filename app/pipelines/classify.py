@@ -1,22 +1,20 @@
-"""Video -> labels, and segments on a timeline, for one model or several in one decode."""
+"""Video, sound or both -> labels, and segments on a timeline, for one model or several in one decode."""
 
-import asyncio
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from app.errors import DeadlineExceeded
-from app.media.request import FrameChunk, FrameSpec, MediaInfo, MediaRequest, MediaSummary, Sampling
+from app.media.request import FrameChunk, FrameSpec, MediaInfo, Sampling, WaveformChunk, WaveformSpec
 from app.media.sandbox import DecoderPool
-from app.models.batching import Answer, Scheduler, Work
-from app.models.manifest import Input, Output
+from app.models.batching import Scheduler
+from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
-from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
-
-CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
+from app.pipelines.calls import ModelCalls
+from app.pipelines.judges import ClipJudge, Judge, SoundPartsJudge, SoundStepsJudge, TimelineJudge, to_scores
+from app.pipelines.reading import Consumer, Cost, Upload, read_for
+from app.pipelines.segments import Segment, SegmentRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,6 @@ class ClassifyOptions:
     top_k: int = 5
     min_score: float = 0.0
     timeline: bool = False
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-    sampling: Sampling = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +35,17 @@ class LabelScore:
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """What one model says of the video."""
+    """What one model says of the video or the sound."""
 
     model: ServedModel
     labels: tuple[LabelScore, ...]
     """Best first."""
     segments: tuple[Segment, ...] | None
     frames_used: int
-    """Frames the labels were judged by; those of a video with fewer are counted as often as they were shown."""
+    """Frames the labels were judged by; those of a video with fewer are counted as often as they were shown.
+
+    Of sound: the steps, or the parts for a model that cannot step.
+    """
     sampling: Sampling
 
 
@@ -57,11 +55,23 @@ class Classification:
 
     media: MediaInfo
     results: tuple[ModelResult, ...]
-    decode: MediaSummary
-    queue_seconds: float
-    """Waited for a decoder and, summed over calls, for a place in a batch."""
-    infer_seconds: float
-    """Time of the model calls this video took part in."""
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProgress:
+    """What one model says so far. It may be a chunk behind what has been read."""
+
+    model: ServedModel
+    seconds: float
+    """Judged so far."""
+    labels: tuple[LabelScore, ...]
+    """Of what was judged so far, best first; none where the model looks at the whole at once."""
+    segments: tuple[Segment, ...]
+    """Those that ended since it was last asked."""
+
+
+OnProgress = Callable[[tuple[ModelProgress, ...]], None]
 
 
 class ClassifyPipeline:
@@ -73,199 +83,101 @@ class ClassifyPipeline:
         self.rules = rules
 
     async def run(
-        self, video: int, models: list[ServedModel], options: ClassifyOptions, deadline: float
+        self,
+        upload: Upload,
+        models: list[ServedModel],
+        options: ClassifyOptions,
+        on_progress: OnProgress | None = None,
     ) -> Classification:
-        """Classifies the file behind the descriptor `video`; `deadline` is a time of the event loop's clock.
+        """What each of the models says of the upload; `on_progress` gets what they say on the way.
 
-        Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
+        Raises UnsupportedMedia, InvalidMedia (also where a model needs sound or a picture and there is none),
+        DeadlineExceeded.
         """
-        judges = [_Judge(model, self.scheduler, options.timeline, self.rules) for model in models]
-        consumers = [consumer for judge in judges for consumer in judge.consumers]
-        request = MediaRequest(
-            frames=tuple(consumer.spec for consumer in consumers),
-            start_seconds=options.start_seconds,
-            end_seconds=options.end_seconds,
-            sampling=options.sampling,
+        rules = self.rules if options.timeline else None
+        views = [_View(ModelCalls(model, self.scheduler), rules) for model in models]
+        media, summary = await read_for(
+            self.decoders,
+            upload,
+            [wanted for view in views for wanted in view.frames],
+            [wanted for view in views for wanted in view.waveforms],
+            on_chunk=on_progress and (lambda: on_progress(tuple(view.progress(options) for view in views))),
         )
-        media: MediaInfo | None = None
-        summary: MediaSummary | None = None
-        try:
-            async with asyncio.timeout_at(deadline), aclosing(self.decoders.read(video, request, deadline)) as events:
-                async for event in events:
-                    match event:
-                        case FrameChunk():
-                            await consumers[event.spec].add(event)
-                        case MediaInfo():
-                            media = event
-                        case MediaSummary():
-                            summary = event
-                for consumer in consumers:
-                    await consumer.finish()
-        except TimeoutError as late:
-            raise DeadlineExceeded("The video could not be classified before the deadline.") from late
-        finally:
-            for judge in judges:
-                judge.abandon()
-        assert media is not None
-        assert summary is not None
-        end_seconds = (options.start_seconds or 0.0) + summary.duration_seconds
+        end_seconds = (upload.start_seconds or 0.0) + summary.duration_seconds
         return Classification(
             media=media,
-            results=tuple(judge.result(options, end_seconds, summary.sampling) for judge in judges),
-            decode=summary,
-            queue_seconds=summary.queue_seconds + sum(consumer.calls.queue_seconds for consumer in consumers),
-            infer_seconds=sum(consumer.calls.infer_seconds for consumer in consumers),
+            results=tuple(view.result(options, end_seconds, summary.sampling) for view in views),
+            cost=Cost(
+                decode=summary,
+                queue_seconds=summary.queue_seconds + sum(view.calls.queue_seconds for view in views),
+                infer_seconds=sum(view.calls.infer_seconds for view in views),
+            ),
         )
 
 
-class _Judge:
-    """One model's view of one video: a clip for the labels, a timeline for segments, or one timeline for both."""
+class _View:
+    """One model's view of one upload: one judge for the labels, and one for segments, which may be the same."""
 
-    def __init__(self, model: ServedModel, scheduler: Scheduler, timeline: bool, rules: SegmentRules) -> None:
-        self.model = model
-        calls = _Calls(model, scheduler)
-        uniform = model.manifest.input.sampling == "uniform"
-        self.clip = _Clip(calls) if uniform else None
-        self.timeline = _Timeline(calls, rules if timeline else None) if timeline or not uniform else None
-        self.consumers: list[_Clip | _Timeline] = [part for part in (self.clip, self.timeline) if part is not None]
+    def __init__(self, calls: ModelCalls, rules: SegmentRules | None) -> None:
+        """With `rules` there will be segments."""
+        self.calls = calls
+        self.frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
+        self.waveforms: list[tuple[WaveformSpec, Consumer[WaveformChunk]]] = []
+        wanted, output = calls.model.manifest.input, calls.model.manifest.output
+        assert isinstance(output, ClassifyOutput)
+        self.output = output
+        self.num_told = 0  # segments that `progress` has told of
+        self.timeline: TimelineJudge | SoundStepsJudge | SoundPartsJudge | None = None
+        if wanted.media == "audio":
+            self.timeline = (
+                SoundPartsJudge(calls, output, timeline=rules is not None)
+                if wanted.step_samples is None
+                else SoundStepsJudge(calls, output, rules)
+            )
+            self.judge: Judge = self.timeline
+            self.waveforms.append((self.timeline.spec, self.timeline))
+            return
+        if rules is not None or wanted.sampling == "rate":
+            self.timeline = self.judge = TimelineJudge(calls, output, rules)
+            self.frames.append((self.timeline.spec, self.timeline))
+        if wanted.sampling == "uniform":
+            self.judge = clip = ClipJudge(calls)
+            self.frames.append((clip.spec, clip))
 
-    def abandon(self) -> None:
-        """Drops a step that is still under way, where the video has failed in the meantime."""
-        if self.timeline and self.timeline.pending:
-            self.timeline.pending.cancel()
+    def progress(self, options: ClassifyOptions) -> ModelProgress:
+        """What has come about since the last time."""
+        judge = self.timeline
+        labels: tuple[LabelScore, ...] = ()
+        segments: tuple[Segment, ...] = ()
+        if judge is not None and judge.num_units:
+            labels = _best(self.output, judge.logits, options)
+            if judge.track is not None:
+                segments = tuple(judge.track.segments[self.num_told :])
+                self.num_told += len(segments)
+        return ModelProgress(
+            self.calls.model, (judge.end_seconds or 0.0) if judge is not None else 0.0, labels, segments
+        )
 
     def result(self, options: ClassifyOptions, end_seconds: float, sampling: Sampling) -> ModelResult:
-        source = self.clip or self.timeline
-        assert source is not None
+        match self.timeline:
+            case None:
+                segments = None
+            case TimelineJudge():
+                segments = self.timeline.close(end_seconds)
+            case _:
+                segments = self.timeline.close()
         return ModelResult(
-            model=self.model,
-            labels=_best(self.model.manifest.output, source.logits, options),
-            segments=self.timeline.close(end_seconds) if self.timeline and options.timeline else None,
-            frames_used=source.num_frames,
-            sampling=sampling if self.clip else "exact",
+            model=self.calls.model,
+            labels=_best(self.output, self.judge.logits, options),
+            segments=segments,
+            frames_used=self.judge.num_units,
+            sampling=sampling if isinstance(self.judge, ClipJudge) else "exact",
         )
 
 
-class _Calls:
-    """One model's calls for one video, and the time they took."""
-
-    def __init__(self, model: ServedModel, scheduler: Scheduler) -> None:
-        self.model = model
-        self.scheduler = scheduler
-        self.queue_seconds = 0.0
-        self.infer_seconds = 0.0
-
-    def initial_state(self, height: int, width: int) -> torch.Tensor:
-        """The state (S,) before the first frame."""
-        state: torch.Tensor = self.model.module.initial_state(1, height, width)
-        return state[0]
-
-    async def run(self, chunk: torch.Tensor, state: torch.Tensor | None = None) -> Answer:
-        answer = await asyncio.wrap_future(self.scheduler.submit(Work(self.model, chunk, state)))
-        self.queue_seconds += answer.queue_seconds
-        self.infer_seconds += answer.infer_seconds
-        return answer
-
-
-class _Clip:
-    """The frames of one `forward`: spread over the whole video."""
-
-    def __init__(self, calls: _Calls) -> None:
-        self.calls = calls
-        self.spec = _frame_spec(calls.model.manifest.input, uniform=True)
-        self.chunks: list[FrameChunk] = []
-        self.num_frames = 0
-        self.logits = np.empty(0, np.float32)
-
-    async def add(self, chunk: FrameChunk) -> None:
-        self.chunks.append(chunk)
-
-    async def finish(self) -> None:
-        frames = np.concatenate([chunk.frames for chunk in self.chunks])
-        self.num_frames = len(frames)
-        answer = await self.calls.run(torch.from_numpy(frames))
-        (logits,) = answer.outputs
-        self.logits = logits.numpy()
-
-
-class _Timeline:
-    """The frames of `step`: at the model's rate, chunk by chunk, with the state carried.
-
-    A chunk is inferred while the next one is decoded.
-    """
-
-    def __init__(self, calls: _Calls, rules: SegmentRules | None) -> None:
-        self.calls = calls
-        manifest = calls.model.manifest
-        self.spec = _frame_spec(manifest.input, uniform=False)
-        self.output = manifest.output
-        self.segmenter = _segmenter(manifest.output, self.spec.rate, rules) if rules else None
-        self.segments: list[Segment] = []
-        self.state: torch.Tensor | None = None
-        self.pending: asyncio.Task[None] | None = None
-        self.num_frames = 0
-        self.logit_sums = np.zeros(len(manifest.output.labels))
-
-    async def add(self, chunk: FrameChunk) -> None:
-        await self.finish()
-        self.pending = asyncio.create_task(self._step(chunk))
-
-    async def finish(self) -> None:
-        if self.pending is not None:
-            await self.pending
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """Mean of `now` over the whole video: what a model that samples by rate says of it."""
-        return (self.logit_sums / max(self.num_frames, 1)).astype(np.float32)
-
-    def close(self, end_seconds: float) -> tuple[Segment, ...]:
-        assert self.segmenter is not None
-        self.segments.extend(self.segmenter.finish(end_seconds))
-        return tuple(self.segments)
-
-    async def _step(self, chunk: FrameChunk) -> None:
-        if self.state is None:
-            self.state = self.calls.initial_state(*chunk.frames.shape[1:3])
-        answer = await self.calls.run(torch.from_numpy(chunk.frames), self.state)
-        self.state = answer.state
-        now = answer.outputs[0].numpy()  # (T, K)
-        self.num_frames += len(now)
-        self.logit_sums += now.sum(axis=0)
-        if self.segmenter is not None:
-            for seconds, scores in zip(chunk.times, to_scores(now, self.output.scores), strict=True):
-                self.segments.extend(self.segmenter.push(float(seconds), scores))
-
-
-def to_scores(logits: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
-    """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each."""
-    wide = torch.from_numpy(logits).double()
-    scores = torch.sigmoid(wide) if kind == "sigmoid" else torch.softmax(wide, dim=-1)
-    return scores.numpy()
-
-
-def _best(output: Output, logits: NDArray[np.float32], options: ClassifyOptions) -> tuple[LabelScore, ...]:
+def _best(output: ClassifyOutput, logits: NDArray[np.float32], options: ClassifyOptions) -> tuple[LabelScore, ...]:
     scores = to_scores(logits, output.scores)
     if not np.isfinite(scores).all():
         raise ArithmeticError("the model answered NaN or infinity")
     order = np.argsort(-scores, kind="stable")[: options.top_k]
     return tuple(LabelScore(output.labels[i], float(scores[i])) for i in order if scores[i] >= options.min_score)
-
-
-def _frame_spec(model_input: Input, *, uniform: bool) -> FrameSpec:
-    assert model_input.fit is not None
-    rate = model_input.rate or 0.0
-    return FrameSpec(
-        width=model_input.width if isinstance(model_input.width, int) else 0,
-        height=model_input.height if isinstance(model_input.height, int) else 0,
-        fit=model_input.fit,
-        longest_side=model_input.longest_side or 0,
-        clip_length=(model_input.clip_length or 0) if uniform else 0,
-        rate=0.0 if uniform else rate,
-        chunk_length=(model_input.clip_length or 0) if uniform else max(1, round(CHUNK_SECONDS * rate)),
-    )
-
-
-def _segmenter(output: Output, rate: float, rules: SegmentRules) -> Segmenter | OverlappingSegmenter:
-    kind = Segmenter if output.scores == "softmax" else OverlappingSegmenter
-    return kind(output.labels, rate, rules)

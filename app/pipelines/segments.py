@@ -6,6 +6,7 @@ Nothing here grows with the video but the segments themselves, so the same code 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,14 @@ class Segment:
     label: str
     score: float
     """Mean of the label's score over the segment's steps, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """A segment that goes on."""
+
+    start_seconds: float
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,15 @@ class _Run:
         self.score_sums = self.score_sums + scores
         self.num_steps += 1
 
+    def save(self) -> list[float]:
+        return [self.label, self.start_seconds, self.num_steps, self.largest_lead, *self.score_sums]
+
+    @classmethod
+    def restore(cls, saved: Iterator[float], num_labels: int) -> "_Run":
+        label, start_seconds, num_steps, largest_lead = islice(saved, 4)
+        sums = np.fromiter(islice(saved, num_labels), np.float64, num_labels)
+        return cls(int(label), start_seconds, sums, int(num_steps), largest_lead)
+
 
 class _Smoother:
     """Centred moving average over 2 r + 1 steps, r steps late; shorter at both ends."""
@@ -69,6 +87,18 @@ class _Smoother:
         while self.centre < len(self.steps):
             yield self._advance()
 
+    def save(self) -> list[float]:
+        return [
+            self.centre,
+            len(self.steps),
+            *(value for seconds, scores in self.steps for value in (seconds, *scores)),
+        ]
+
+    def restore(self, saved: Iterator[float], num_labels: int) -> None:
+        self.centre, num_steps = (int(value) for value in islice(saved, 2))
+        for _ in range(num_steps):
+            self.steps.append((next(saved), np.fromiter(islice(saved, num_labels), np.float64, num_labels)))
+
     def _advance(self) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         seconds, raw = self.steps[self.centre]
         window = [scores for _, scores in self.steps][: self.centre + self.radius + 1]
@@ -89,6 +119,31 @@ class Segmenter:
         self.smoother = _Smoother(round(rules.smoothing_seconds * rate / 2))
         self.current: _Run | None = None
         self.candidate: _Run | None = None
+
+    @property
+    def open_segments(self) -> tuple[OpenSegment, ...]:
+        """The one that goes on, once there is one."""
+        run = self.current
+        return () if run is None else (OpenSegment(run.start_seconds, self.labels[run.label]),)
+
+    def smoothed(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(K,) mean of `scores`, which are yet to be pushed, and those before them, over `smoothing_seconds`.
+
+        What is known of this step at once. Segments come of a mean that is centred, and half as long late.
+        """
+        window: NDArray[np.float64] = np.mean([*(raw for _, raw in self.smoother.steps), scores], axis=0)
+        return window
+
+    def save(self) -> list[float]:
+        """All that has been taken in so far, for `restore`."""
+        runs = [run for run in (self.current, self.candidate) if run is not None]
+        return [*self.smoother.save(), len(runs), *(value for run in runs for value in run.save())]
+
+    def restore(self, saved: Iterator[float]) -> None:
+        """Goes on, instead of from the beginning, from where another one with these labels and rules was saved."""
+        self.smoother.restore(saved, len(self.labels))
+        runs = [_Run.restore(saved, len(self.labels)) for _ in range(int(next(saved)))]
+        self.current, self.candidate = [*runs, None, None][:2]
 
     def push(self, seconds: float, scores: NDArray[np.floating]) -> Iterator[Segment]:
         """Takes the scores (K,) in [0, 1] of the step that begins at `seconds`; yields what they close."""
@@ -146,6 +201,25 @@ class OverlappingSegmenter:
 
     def __init__(self, labels: tuple[str, ...], rate: float, rules: SegmentRules) -> None:
         self.present = [Segmenter((label, ""), rate, rules) for label in labels]
+
+    @property
+    def open_segments(self) -> tuple[OpenSegment, ...]:
+        """Those of the labels that are present."""
+        return tuple(found for one in self.present for found in one.open_segments if found.label)
+
+    def smoothed(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Like Segmenter.smoothed."""
+        pairs = zip(self.present, scores, strict=True)
+        return np.array([one.smoothed(np.array([score, 1 - score]))[0] for one, score in pairs])
+
+    def save(self) -> list[float]:
+        """Like Segmenter.save."""
+        return [value for one in self.present for value in one.save()]
+
+    def restore(self, saved: Iterator[float]) -> None:
+        """Like Segmenter.restore."""
+        for one in self.present:
+            one.restore(saved)
 
     def push(self, seconds: float, scores: NDArray[np.floating]) -> Iterator[Segment]:
         """Like Segmenter.push; yields only stretches where a label is present."""

@@ -16,13 +16,21 @@ pytestmark = [
 WITHOUT_VIDEO = {".wav", ".mp3", ".flac", ".ogg", ".aac", ".m4a", ".png", ".jpg", ".bmp"}
 
 
-def statuses(client: httpx.Client, folder: Path) -> dict[Path, httpx.Response]:
+ROUTES = [
+    "/classify",
+    "/predict?surprise=true&end_seconds=20",
+    "/features?level=windows",
+    "/classify?model=tiny-hearer&timeline=true",
+]
+
+
+def statuses(client: httpx.Client, folder: Path, route: str) -> dict[Path, httpx.Response]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path: client.post("/classify", content=path.read_bytes()) for path in files}
+    return {path: client.post(route, content=path.read_bytes()) for path in files}
 
 
 def test_every_clip_with_a_video_is_classified(client: httpx.Client) -> None:
-    answers = statuses(client, DATA / "clips")
+    answers = statuses(client, DATA / "clips", "/classify")
     print(Counter(answer.status_code for answer in answers.values()))  # noqa: T201
     refused = {
         path.name: answer.json()["detail"]
@@ -35,8 +43,21 @@ def test_every_clip_with_a_video_is_classified(client: httpx.Client) -> None:
         assert any(why in reason for why in ("no moving picture", "not taken", "not of a kind", "No frame")), name
 
 
-def test_no_broken_file_is_the_servers_fault(client: httpx.Client) -> None:
-    answers = statuses(client, DATA / "malformed")
+@pytest.mark.parametrize("route", ROUTES[1:])
+def test_every_clip_is_answered_or_lacks_what_is_asked_of_it(client: httpx.Client, route: str) -> None:
+    answers = statuses(client, DATA / "clips", route)
+    print(Counter(answer.status_code for answer in answers.values()))  # noqa: T201
+    refused = {path.name: answer.json()["detail"] for path, answer in answers.items() if answer.status_code != 200}
+    print(refused)  # noqa: T201
+    assert {answer.status_code for answer in answers.values()} <= {200, 415, 422}
+    for name, reason in refused.items():
+        known = ("no moving picture", "no sound", "not taken", "not of a kind", "No frame", "No sound")
+        assert any(why in reason for why in known), name
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_no_broken_file_is_the_servers_fault(client: httpx.Client, route: str) -> None:
+    answers = statuses(client, DATA / "malformed", route)
     print(Counter(answer.status_code for answer in answers.values()))  # noqa: T201
     assert {answer.status_code for answer in answers.values()} <= {200, 400, 415, 422, 504}
     assert client.get("/health/ready").status_code == 200

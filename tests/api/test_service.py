@@ -18,11 +18,38 @@ SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:
     models = client.get("/models").json()["models"]
-    assert [model["name"] for model in models] == ["tiny", "tiny-rate"]
-    assert [model["default"] for model in models] == [True, False]
+    assert [(model["name"], model["default"]) for model in models] == [
+        ("tiny", True),
+        ("tiny-describer", True),
+        ("tiny-forecast", True),
+        ("tiny-hearer", False),
+        ("tiny-listener", False),
+        ("tiny-rate", False),
+    ]
     assert [version["version"] for version in models[0]["versions"]] == ["2", "1"]
     assert models[0]["versions"][0]["labels"] == ["red", "green", "blue"]
     assert client.get("/models/tiny").json() == models[0]
+
+
+def test_models_of_every_task_say_what_they_take_and_give(client: httpx.Client) -> None:
+    newest = {model["name"]: model["versions"][0] for model in client.get("/models").json()["models"]}
+    assert newest["tiny"].items() >= {"task": "classify", "media": "video", "max_horizon": None}.items()
+    assert newest["tiny-hearer"].items() >= {"media": "audio", "labels": ["quiet", "loud"], "causal": False}.items()
+    assert newest["tiny-hearer"]["license"] == "CC-BY-NC-SA-4.0"
+    forecast = {"task": "predict", "labels": None, "observed_frames": 4, "max_horizon": 12, "frame_rate": 10.0}
+    assert newest["tiny-forecast"].items() >= forecast.items()
+    described = {"task": "features", "dimension": 3, "step_dimension": 2, "hop_seconds": 0.05, "sample_rate": 8000}
+    assert newest["tiny-describer"].items() >= described.items()
+
+
+def test_each_task_has_a_default_of_its_own(store: Path) -> None:
+    chosen = {"default_model_classify": "tiny-rate", "default_model_predict": "tiny-forecast"}
+    with running_server(store, **chosen) as server, server.client() as client:
+        models = client.get("/models").json()["models"]
+    assert [model["name"] for model in models if model["default"]] == ["tiny-describer", "tiny-forecast", "tiny-rate"]
+    with running_server(store, default_model_features="tiny") as server:
+        assert server.process.wait(30) != 0
+    assert any("default for features" in str(line) for line in server.lines)
 
 
 def test_card_is_markdown(client: httpx.Client) -> None:

@@ -46,6 +46,7 @@ def pitch(waveform: np.ndarray, sample_rate: int = RATE) -> float:
         ("flac", ".ogg", 48_000),
         ("libmp3lame", ".mp3", 44_100),
         ("aac", ".m4a", 44_100),
+        ("aac", ".aac", 44_100),
         ("alac", ".m4a", 44_100),
         ("ac3", ".mkv", 48_000),
         ("libopus", ".ogg", 48_000),

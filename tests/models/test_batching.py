@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import NotReady
-from app.models.batching import WARM_UP_RUNS, Scheduler, Work, bucket
+from app.models.batching import LIVE_BATCHES_IN_A_ROW, WARM_UP_RUNS, Scheduler
 from app.models.store import ServedModel, load_version
 from app.models.torchscript import RUN_ERRORS
+from app.models.work import Work, bucket
+from tests.tiny_forecaster import write_forecaster
 from tests.tiny_models import TinyClassifier, write_version
 
 TOLERANCE = 1e-5  # the contract's: padded, batched and alone
@@ -134,7 +136,7 @@ def test_what_cannot_share_a_batch_does_not(model, make_scheduler, batches, tmp_
         Work(model, make_clip(8)),
         Work(model, make_clip(16)),
         Work(model, make_clip(8, height=16, width=16)),
-        Work(model, make_clip(8), state),
+        Work(model, make_clip(8), "step", state),
         Work(other, make_clip(8)),
         Work(model, make_clip(7)),  # padded to 8: with the first
     ]
@@ -160,7 +162,7 @@ def test_streams_that_step_side_by_side_equal_one_forward(model, make_scheduler,
         clip, done = clips[index], 0
         for length in lengths:
             chunk = clip[done : done + length]
-            answer = scheduler.submit(Work(model, chunk, state)).result(WAIT_SECONDS)
+            answer = scheduler.submit(Work(model, chunk, "step", state)).result(WAIT_SECONDS)
             now, so_far = answer.outputs
             assert now.shape == so_far.shape == (len(chunk), 3)
             state, done = answer.state, done + len(chunk)
@@ -181,7 +183,7 @@ def test_streams_that_step_side_by_side_equal_one_forward(model, make_scheduler,
 def test_step_answers_only_valid_frames_and_the_state_after_them(model, make_scheduler):
     scheduler = make_scheduler(num_threads=1)
     clip, initial = make_clip(5), model.module.initial_state(1, 24, 32)
-    future = scheduler.submit(Work(model, clip, initial[0]))
+    future = scheduler.submit(Work(model, clip, "step", initial[0]))
     scheduler.start()
     answer = future.result(WAIT_SECONDS)
     (now, so_far), state = model.module.step(clip.unsqueeze(0), torch.tensor([5]), initial)
@@ -192,7 +194,7 @@ def test_step_answers_only_valid_frames_and_the_state_after_them(model, make_sch
 def test_an_answer_keeps_nothing_else_of_its_batch_alive(model, make_scheduler):
     scheduler = make_scheduler(num_threads=1)
     state = torch.zeros(model.manifest.state_size)
-    futures = [scheduler.submit(Work(model, make_clip(3), state)) for _ in range(8)]
+    futures = [scheduler.submit(Work(model, make_clip(3), "step", state)) for _ in range(8)]
     scheduler.start()
     for future in futures:
         answer = future.result(WAIT_SECONDS)
@@ -277,7 +279,7 @@ def test_one_bad_clip_fails_alone(make_scheduler, tmp_path):
 def test_a_state_of_the_wrong_size_fails_alone(model, make_scheduler):
     scheduler = make_scheduler(num_threads=1)
     state = torch.zeros(model.manifest.state_size)
-    futures = [scheduler.submit(Work(model, make_clip(4), some)) for some in (state, state[:-1])]
+    futures = [scheduler.submit(Work(model, make_clip(4), "step", some)) for some in (state, state[:-1])]
     scheduler.start()
     assert futures[0].result(WAIT_SECONDS).state.shape == state.shape
     with pytest.raises(RUN_ERRORS):
@@ -350,3 +352,80 @@ def test_memory_does_not_grow_with_the_number_of_lengths(cost: tuple[float, int]
 def test_an_inference_thread_has_one_core(cost: tuple[float, int]):
     """OpenMP would start as many as there are other cores."""
     assert cost[1] == 0
+
+
+def test_live_work_goes_before_files(model, make_scheduler):
+    scheduler = make_scheduler(num_threads=1)
+    order: list[str] = []
+
+    def submit(name: str, length: int, *, live: bool) -> None:
+        future = scheduler.submit(Work(model, make_clip(length), live=live))
+        future.add_done_callback(lambda _: order.append(name))
+
+    submit("file", 32, live=False)
+    submit("live", 1, live=True)
+    submit("other live", 2, live=True)
+    scheduler.start()
+    scheduler.submit(Work(model, make_clip(48))).result(WAIT_SECONDS)
+    assert order == ["live", "other live", "file"]
+
+
+def test_a_file_gets_its_turn_while_live_work_never_ends(model, make_scheduler):
+    scheduler = make_scheduler(num_threads=1)
+    order: list[str] = []
+    lengths = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]  # each a batch of its own
+    assert len(lengths) > LIVE_BATCHES_IN_A_ROW + 1
+    futures = [scheduler.submit(Work(model, make_clip(96))), scheduler.submit(Work(model, make_clip(128)))]
+    futures += [scheduler.submit(Work(model, make_clip(length), live=True)) for length in lengths]
+    for name, future in zip(["file", "file", *["live"] * len(lengths)], futures, strict=True):
+        future.add_done_callback(lambda _, name=name: order.append(name))
+    scheduler.start()
+    for future in futures:
+        future.result(WAIT_SECONDS)
+    assert order.index("file") == LIVE_BATCHES_IN_A_ROW
+    assert order[-1] == "file"
+
+
+def test_a_live_batch_takes_files_along_where_there_is_room(model, make_scheduler, batches):
+    scheduler = make_scheduler(num_threads=1, max_batch_size=4)
+    order: list[bool] = []
+    for live in (False, False, False, True, True):
+        future = scheduler.submit(Work(model, make_clip(1), live=live))
+        future.add_done_callback(lambda _, live=live: order.append(live))
+    scheduler.start()
+    future.result(WAIT_SECONDS)
+    scheduler.submit(Work(model, make_clip(2))).result(WAIT_SECONDS)
+    assert batches.sizes == [4, 1, 1]
+    assert order == [True, True, False, False, False]
+
+
+def test_a_batch_can_wait_for_more(model, make_scheduler, batches):
+    scheduler = make_scheduler(num_threads=1, max_batch_size=2, batch_wait_seconds=60.0)
+    scheduler.start()
+    first = scheduler.submit(Work(model, make_clip(1)))
+    second = scheduler.submit(Work(model, make_clip(1, seed=1)))
+    assert first.result(WAIT_SECONDS / 2).infer_seconds > 0  # full: it waits no longer
+    second.result(WAIT_SECONDS)
+    assert batches.sizes == [2]
+
+
+def test_a_batch_waits_no_longer_than_it_may(model, make_scheduler, batches):
+    scheduler = make_scheduler(num_threads=1, batch_wait_seconds=0.05)
+    scheduler.start()
+    assert scheduler.submit(Work(model, make_clip(1))).result(WAIT_SECONDS).queue_seconds >= 0.05
+    assert batches.sizes == [1]
+
+
+def test_forecasts_are_decoded_from_states_that_share_a_batch(make_scheduler, batches, tmp_path):
+    model = load_version(write_forecaster(tmp_path))
+    scheduler = make_scheduler(num_threads=1)
+    states = [
+        model.module.step(make_clip(3, seed)[None], torch.tensor([3]), model.module.initial_state(1, 24, 32))[1]
+        for seed in range(2)
+    ]
+    futures = [scheduler.submit(Work(model, make_clip(0), "decode", state[0], horizon=2)) for state in states]
+    scheduler.start()
+    for state, future in zip(states, futures, strict=True):
+        (forecast,) = future.result(WAIT_SECONDS).outputs
+        torch.testing.assert_close(forecast, model.module.decode(state, 2, 24, 32)[0], rtol=0, atol=TOLERANCE)
+    assert batches.sizes == [2]

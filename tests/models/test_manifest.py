@@ -46,9 +46,13 @@ def test_a_version_is_an_integer_from_one(fields: dict[str, Any], version: str):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"causal": False}, "must be causal"),
+        ({"causal": False}, "may be without steps"),
         ({"output": {"labels": ["a", "a"]}}, "must differ"),
         ({"output": {"labels": []}}, "labels"),
+        ({"task": "predict"}, "answers a PredictOutput"),
+        ({"task": "features", "output": {"max_horizon": 1}}, "takes audio"),
+        ({"task": "predict", "output": {"max_horizon": 10}}, "observes clip_length frames"),
+        ({"input": {"media": "audio", "sample_rate": 8000, "max_samples": 800}}, "has step_samples where"),
         ({"schema_version": 2}, "schema_version"),
         ({"sha256": "0" * 63}, "sha256"),
     ],
@@ -66,7 +70,9 @@ def test_contradictions_are_errors(fields: dict[str, Any], change: dict[str, Any
         ({"rate": None}, "rate"),
         ({"width": "any"}, "width and height together"),
         ({"width": "any", "height": "any"}, "longest_side"),
-        ({"media": "both"}, "sample_rate"),
+        ({"media": "audio"}, "sample_rate"),
+        ({"media": "audio", "sample_rate": 16000}, "step_samples or max_samples"),
+        ({"media": "audio", "sample_rate": 16000, "step_samples": 1, "max_samples": 1}, "step_samples or max_samples"),
     ],
 )
 def test_incomplete_inputs_are_errors(fields: dict[str, Any], change: dict[str, Any], reason: str):

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
-from app.models.golden import read_golden, write_golden
+from app.models.golden import Golden, read_golden, write_golden
 from app.models.store import ModelStore, list_names, list_versions, load_version, open_store
+from tests.tiny_forecaster import write_forecaster
+from tests.tiny_listeners import TinyDescriber, write_describer, write_listeners
 from tests.tiny_models import TinyClassifier, make_tiny, write_version
 
 
@@ -118,13 +120,13 @@ def test_a_module_that_cannot_step_is_refused(folder: Path):
 
 def test_another_network_is_refused_though_its_hash_is_right(folder: Path):
     replace_model(folder, make_tiny(seed=1))
-    with pytest.raises(ModelRejected, match="forward differs from its golden output"):
+    with pytest.raises(ModelRejected, match="logits differs from its golden output"):
         load_version(folder)
 
 
 def test_a_module_of_another_size_is_refused(folder: Path):
     replace_model(folder, make_tiny(num_labels=2))
-    with pytest.raises(ModelRejected, match="forward has the shape"):
+    with pytest.raises(ModelRejected, match="logits has the shape"):
         load_version(folder)
 
 
@@ -138,7 +140,7 @@ def test_a_step_that_depends_on_the_split_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("change", [1e-3, np.nan])
 def test_every_golden_output_is_compared(folder: Path, field: str, change: float):
     golden = read_golden(folder / "golden.npz")
-    getattr(golden, field).flat[0] += change
+    golden.outputs[field].flat[0] += change
     write_golden(folder / "golden.npz", golden)
     with pytest.raises(ModelRejected, match="golden output"):
         load_version(folder)
@@ -147,11 +149,76 @@ def test_every_golden_output_is_compared(folder: Path, field: str, change: float
 def test_golden_output_beyond_the_lengths_means_nothing(folder: Path):
     golden = read_golden(folder / "golden.npz")
     for clip, length in enumerate(golden.lengths):
-        golden.now[clip, length:] = np.nan
-        golden.so_far[clip, length:] = np.nan
-    assert (golden.lengths < golden.frames.shape[1]).any()
+        golden.outputs["now"][clip, length:] = np.nan
+        golden.outputs["so_far"][clip, length:] = np.nan
+    assert (golden.lengths < golden.chunk.shape[1]).any()
     write_golden(folder / "golden.npz", golden)
     load_version(folder)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one model for each task and medium beside TinyClassifier's."""
+    path = tmp_path_factory.mktemp("others")
+    write_forecaster(path)
+    write_listeners(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("tiny-forecast", ["forecast", "next_frames", "state", "decoded"]),
+        ("tiny-describer", ["clip", "steps", "stepped", "stepped_clip", "state", "log_mel", "log_mel_lengths"]),
+        ("tiny-listener", ["logits", "now", "so_far", "state"]),
+        ("tiny-hearer", ["logits"]),
+    ],
+)
+def test_every_golden_output_of_every_task_is_compared(others: Path, tmp_path: Path, name: str, fields: list[str]):
+    folder = shutil.copytree(others / name / "1", tmp_path / name / "1")
+    load_version(folder)
+    golden = read_golden(folder / "golden.npz")
+    assert set(golden.outputs) - {"step_lengths"} == set(fields)
+    for field in fields:
+        changed = {**golden.outputs, field: golden.outputs[field].copy()}
+        changed[field].flat[0] += 1
+        write_golden(folder / "golden.npz", Golden(golden.chunk, golden.lengths, changed))
+        with pytest.raises(ModelRejected, match=f"{field}.* differs"):
+            load_version(folder)
+
+
+class ForgetsItsClip(TinyDescriber):
+    @torch.jit.export
+    def clip(self, state: Tensor) -> Tensor:
+        return torch.cat([state[:, 1:3], state[:, 3:]], dim=1)  # the sums instead of the means
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        steps, state = self.step(waveform, lengths, self.initial_state(waveform.shape[0], 0, 0))
+        return self.clip(state) / 2, steps, (lengths + 399) // 400
+
+
+def test_a_clip_that_is_not_the_steps_clip_is_refused(tmp_path: Path):
+    with pytest.raises(ModelRejected, match="the clip after steps differs"):
+        load_version(write_describer(tmp_path, ForgetsItsClip()))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("tiny-describer", {"dimension": 4}, "3 values for a clip, the manifest has 4"),
+        ("tiny-describer", {"step_dimension": 3}, "2 values for a step, the manifest has 3"),
+        ("tiny-describer", {"num_mels": 5}, "4 mel bands, the manifest has 5"),
+        ("tiny-hearer", {"labels": ["a"]}, "2 logits, the manifest has 1 labels"),
+    ],
+)
+def test_the_manifest_of_a_listener_says_what_it_answers(
+    others: Path, tmp_path: Path, name: str, changes: dict[str, Any], reason: str
+):
+    folder = shutil.copytree(others / name / "1", tmp_path / name / "1")
+    output = json.loads((folder / "manifest.json").read_text())["output"]
+    edit_manifest(folder, output=output | changes)
+    with pytest.raises(ModelRejected, match=reason):
+        load_version(folder)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.9])

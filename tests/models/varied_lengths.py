@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from app.models import torchscript
-from app.models.batching import Scheduler, Work
+from app.models.batching import Scheduler
 from app.models.store import ServedModel
+from app.models.work import Work
 from tests.tiny_models import make_manifest
 
 PAGE_BYTES = 4096

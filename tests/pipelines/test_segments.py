@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import OpenSegment, OverlappingSegmenter, Segment, Segmenter, SegmentRules
 
 RATE = 4.0  # steps per second
 RULES = SegmentRules(smoothing_seconds=1.0, margin=0.1, shortest_seconds=1.0)
@@ -79,3 +79,52 @@ def test_labels_that_do_not_compete_may_overlap() -> None:
     closed = [found for step, row in enumerate(rows) for found in segmenter.push(step / RATE, np.array(row))]
     found = [*closed, *segmenter.finish(6.0)]
     assert sorted(spans(found)) == [(0.0, 4.0, "pan"), (2.0, 6.0, "zoom")]
+
+
+@pytest.mark.parametrize("kind", [Segmenter, OverlappingSegmenter])
+def test_saved_anywhere_and_restored_it_goes_on_as_if_nothing_had_been(kind: type[Segmenter]) -> None:
+    labels, random = ("a", "b", "c"), np.random.default_rng(0)
+    steady = np.repeat(np.eye(3)[random.integers(0, 3, 12)], 6, axis=0)  # (72, 3)
+    scores = list(0.8 * steady + 0.2 * random.random((72, 3)))
+
+    def run(saved_before: int | None) -> list[Segment]:
+        segmenter = kind(labels, RATE, RULES)
+        found: list[Segment] = []
+        for step, row in enumerate(scores):
+            if step == saved_before:
+                saved = segmenter.save()
+                segmenter = kind(labels, RATE, RULES)
+                segmenter.restore(iter(saved))
+            found += segmenter.push(step / RATE, row)
+        return [*found, *segmenter.finish(len(scores) / RATE)]
+
+    whole = run(None)
+    assert len(whole) > 3
+    for step in range(len(scores)):
+        assert run(step) == whole
+
+
+def test_what_is_open_is_known_before_it_ends() -> None:
+    segmenter = Segmenter(("a", "b", "c"), RATE, RULES)
+    assert segmenter.open_segments == ()
+    closed = [segment for step in range(16) for segment in segmenter.push(step / RATE, A if step < 6 else B)]
+    assert spans(closed) == [(0.0, 1.5, "a")]
+    assert segmenter.open_segments == (OpenSegment(1.5, "b"),)
+
+
+def test_smoothed_is_the_mean_of_what_has_come() -> None:
+    segmenter = Segmenter(("a", "b", "c"), RATE, RULES)
+    found = []
+    for step in range(8):
+        row = A if step < 4 else B
+        found.append(segmenter.smoothed(row)[0])
+        list(segmenter.push(step / RATE, row))
+    assert found == [1, 1, 1, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5]  # of five steps: one second, centred
+
+
+def test_labels_that_come_and_go_on_their_own_are_smoothed_and_open_on_their_own() -> None:
+    segmenter = OverlappingSegmenter(("a", "b"), RATE, RAW)
+    for step in range(4):
+        assert segmenter.smoothed(np.array([0.9, 0.8])).tolist() == pytest.approx([0.9, 0.8])
+        list(segmenter.push(step / RATE, np.array([0.9, 0.8])))
+    assert segmenter.open_segments == (OpenSegment(0.0, "a"), OpenSegment(0.0, "b"))

@@ -1,0 +1,61 @@
+"""Ends the work for a client that has left. Pure ASGI.
+
+Frameworks let a request run to its end, whoever is still there to read the answer. Here its task is cancelled, and
+with it go its place, its decoder, and what waits for a model.
+"""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CLIENT_LEFT = 499
+"""What the log line and the metrics say of it, as nginx does: nothing is answered."""
+
+
+class Departure:
+    """Listens on for the client's departure once a request's body has been read, on `paths` alone."""
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+        self.app = app
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in self.paths:
+            await self.app(scope, receive, send)
+            return
+        body_read, answered = asyncio.Event(), False
+
+        async def receive_watched() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                body_read.set()
+            return message
+
+        async def send_watched(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        request = asyncio.current_task()
+        assert request is not None
+        has_left = False
+
+        async def watch() -> None:
+            nonlocal has_left
+            await body_read.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if not answered:
+                has_left = True
+                request.cancel()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await self.app(scope, receive_watched, send_watched)
+        except asyncio.CancelledError:
+            if not has_left:
+                raise
+            request.uncancel()
+            scope["state"]["record"].status = CLIENT_LEFT
+        finally:
+            watching.cancel()

@@ -1,0 +1,76 @@
+"""An answer in events, as they come about: JSON lines, or server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Literal
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from app.api.stream_schemas import Problem
+from app.errors import ServiceError
+
+EventFormat = Literal["application/x-ndjson", "text/event-stream"]
+FORMATS: tuple[EventFormat, ...] = ("application/x-ndjson", "text/event-stream")
+
+EVENT_CONTENT: dict[str, Any] = {
+    "content": {
+        kind: {"schema": {"type": "string", "description": "Events of the type progress, then one of the type result."}}
+        for kind in FORMATS
+    }
+}
+"""Beside the answer in one piece."""
+
+Emit = Callable[[BaseModel], None]
+
+
+def event_format(request: Request) -> EventFormat | None:
+    """The format of events that `request` accepts; None where it wants its answer whole."""
+    accepted = [entry.split(";")[0].strip().lower() for entry in request.headers.get("accept", "").split(",")]
+    return next((kind for kind in FORMATS if kind in accepted), None)
+
+
+async def answer_in_events(kind: EventFormat, work: Callable[[Emit], Awaitable[BaseModel]]) -> StreamingResponse:
+    """What `work` emits, each as it is emitted, then what it returns.
+
+    Raises what `work` raises before its first event; an error after that is the last event.
+    """
+    events: asyncio.Queue[BaseModel | None] = asyncio.Queue()
+
+    async def run() -> None:
+        try:
+            events.put_nowait(await work(events.put_nowait))
+        finally:
+            events.put_nowait(None)
+
+    task = asyncio.create_task(run())
+    try:
+        first = await events.get()
+        if first is None:
+            await task
+    except BaseException:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+    async def lines() -> AsyncIterator[bytes]:
+        event = first
+        try:
+            while event is not None:
+                yield _line(kind, event)
+                event = await events.get()
+            try:
+                await task
+            except ServiceError as error:
+                yield _line(kind, Problem(title=error.title, status=error.status, detail=str(error)))
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return StreamingResponse(lines(), media_type=kind, headers={"Cache-Control": "no-store"})
+
+
+def _line(kind: EventFormat, event: BaseModel) -> bytes:
+    text = event.model_dump_json()
+    return f"data: {text}\n\n".encode() if kind == "text/event-stream" else f"{text}\n".encode()

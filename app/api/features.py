@@ -1,0 +1,219 @@
+"""POST /features."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self, TypeVar
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.api.events import Emit, answer_in_events, event_format
+from app.api.features_files import as_csv, as_npz, as_parquet
+from app.api.formats import described, respond, wanted_format
+from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.receive import receive
+from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
+from app.api.service import service_of
+from app.errors import MalformedRequest
+from app.models.store import ServedModel
+from app.pipelines.features import Features, FeaturesOptions, Level, Rows
+from app.pipelines.reading import Upload
+
+PATH = "/features"
+router = APIRouter(tags=["features"])
+
+Format = Literal["json", "npz", "csv", "parquet"]
+FORMATS: tuple[Format, ...] = ("json", "npz", "csv", "parquet")
+TABLES = {"csv": as_csv, "parquet": as_parquet}
+DEFAULT_WINDOW_SECONDS = 1.0
+MAX_WINDOW_SECONDS = 300.0  # the steps of one window are kept
+
+
+class FeaturesQuery(UploadQuery):
+    """Query of POST /features."""
+
+    model: str | None = None
+    level: Level = Field(default="clip", description="What to answer beside the vector of the whole clip.")
+    window_seconds: float | None = Field(
+        default=None,
+        ge=0.01,
+        le=MAX_WINDOW_SECONDS,
+        description=f"With `level=windows`: length of one; default {DEFAULT_WINDOW_SECONDS:g}.",
+    )
+    hop_seconds: float | None = Field(
+        default=None,
+        ge=0.01,
+        le=MAX_WINDOW_SECONDS,
+        description="With `level=windows`: from one to the next; by default they do not overlap.",
+    )
+    log_mel: bool = Field(default=False, description="Also answer the log-mel spectrogram (json, npz).")
+    format: Format | None = Field(default=None, description="Else the Accept header decides, else it is JSON.")
+
+    @model_validator(mode="after")
+    def _windows_are_asked_for(self) -> Self:
+        if self.level != "windows" and (self.window_seconds, self.hop_seconds) != (None, None):
+            raise ValueError("window_seconds and hop_seconds go with level=windows")
+        return self
+
+
+class Window(BaseModel):
+    """[start_seconds, end_seconds); its features are the mean of the steps that begin in it."""
+
+    start_seconds: Rounded
+    end_seconds: Rounded
+    features: list[float]
+
+
+class FeaturesResponse(BaseModel):
+    media: Media
+    model: ModelRef
+    start_seconds: Rounded = Field(description="Of the sound, from the first displayed frame where there is a picture.")
+    end_seconds: Rounded
+    dimension: int = Field(description="Numbers in `clip`.")
+    clip: list[float] = Field(description="One vector for all of the sound.")
+    step_dimension: int = Field(description="Numbers in a step and in a window.")
+    hop_seconds: Rounded = Field(description="Step k begins at `start_seconds` + k `hop_seconds`.")
+    steps: list[list[float]] | None = Field(description="With `level=steps`.")
+    windows: list[Window] | None = Field(description="With `level=windows`.")
+    log_mel: list[list[float]] | None = Field(description="With `log_mel=true`: rows of mel bands, low to high.")
+    log_mel_hop_seconds: Rounded
+    timing: Timing
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "media": {**EXAMPLE_VIDEO, "audio_codec": "aac", "has_audio": True},
+                "model": {"name": "audio-features", "version": "1", "digest": "c41e…", "license": "CC-BY-SA-4.0"},
+                "start_seconds": 0.0,
+                "end_seconds": 3.0,
+                "dimension": 4,
+                "clip": [0.12, -0.4, 0.031, 0.9],
+                "step_dimension": 2,
+                "hop_seconds": 0.04,
+                "steps": None,
+                "windows": [{"start_seconds": 0.0, "end_seconds": 1.0, "features": [0.1, 0.2]}],
+                "log_mel": None,
+                "log_mel_hop_seconds": 0.01,
+                "timing": EXAMPLE_TIMING,
+            }
+        }
+    )
+
+
+class FeaturesProgress(BaseModel):
+    """An event on the way."""
+
+    type: Literal["progress"] = "progress"
+    seconds: Rounded = Field(description="Of sound read so far.")
+    steps: list[list[float]] | None = Field(description="With `level=steps`: the vectors since the event before.")
+
+
+class FeaturesFinal(FeaturesResponse):
+    """The last event: the whole answer."""
+
+    type: Literal["result"] = "result"
+
+
+_Answer = TypeVar("_Answer", bound=FeaturesResponse)
+
+
+@router.post(
+    PATH,
+    summary="What a sound is like, in numbers",
+    openapi_extra=UPLOAD_BODY,
+    response_model=FeaturesResponse,
+    responses={
+        **UPLOAD_PROBLEMS,
+        **described(
+            FORMATS,
+            "JSON; CSV in the form of openSMILE's Python package (`file,start,end,…`, a row for the clip, each step or "
+            "each window); Parquet with the same rows, times as durations; npz: `clip` and, as asked, `steps`, "
+            "`windows`, each with `…_starts` and `…_ends`, and `log_mel`.",
+            "file,start,end,feature_0,feature_1\nclip.wav,0 days,0 days 00:00:03.250000,0.12,-0.4\n",
+        ),
+    },
+)
+async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -> Response:
+    """A vector of the sound of a file, with or without pictures: of all of it, of each step, or of windows.
+
+    Send the file as for /classify. Sound of any rate and number of channels is mixed and resampled as the model wants.
+    An hour takes no more memory than a minute; an answer with too many numbers is refused with 422. With `Accept:
+    application/x-ndjson` or `text/event-stream` steps come as they are known, and the whole answer last.
+    """
+    service = service_of(request)
+    model = service.store.get(query.model, query.version, "features")
+    chosen = wanted_format(request, query.format, FORMATS)
+    if query.log_mel and chosen in TABLES:
+        raise MalformedRequest(f"log_mel has other rows than the features: it is in json and npz, not in {chosen}.")
+    window_seconds = query.window_seconds or DEFAULT_WINDOW_SECONDS
+    options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
+    kind = event_format(request) if query.format is None else None
+    if kind is not None:
+        return await answer_in_events(kind, lambda emit: _in_events(request, query, model, options, emit))
+    async with receive(request, [model]) as received:
+        upload = Upload(received.descriptor, received.deadline, query.start_seconds, query.end_seconds)
+        answer = await service.features.run(upload, model, options)
+    timing = received.report(answer.cost)
+    return await respond(
+        service, lambda: _encode(answer, chosen, received.file_name, timing), chosen, ModelRef.of(model), timing
+    )
+
+
+async def _in_events(
+    request: Request, query: FeaturesQuery, model: ServedModel, options: FeaturesOptions, emit: Emit
+) -> FeaturesFinal:
+    """The answer, with events on the way, and all the time that a stream may take."""
+    service = service_of(request)
+    num_told = 0
+
+    def tell(seconds: float, parts: Sequence[NDArray[np.float32]]) -> None:
+        nonlocal num_told
+        fresh = [vector for part in parts[num_told:] for vector in _rounded(part)]
+        num_told = len(parts)
+        emit(FeaturesProgress(seconds=seconds, steps=fresh if options.level == "steps" else None))
+
+    async with receive(request, [model]) as received:
+        deadline = received.deadline + service.stream.total_seconds
+        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds)
+        answer = await service.features.run(upload, model, options, tell)
+    return _answer(FeaturesFinal, answer, received.report(answer.cost))
+
+
+def _encode(answer: Features, chosen: str, file_name: str, timing: Timing) -> bytes:
+    if chosen == "npz":
+        return as_npz(answer)
+    if chosen in TABLES:
+        return TABLES[chosen](answer, file_name)
+    return _answer(FeaturesResponse, answer, timing).model_dump_json().encode()
+
+
+def _answer(kind: type[_Answer], answer: Features, timing: Timing) -> _Answer:
+    return kind(
+        media=Media.of(answer.media),
+        model=ModelRef.of(answer.model),
+        start_seconds=answer.clip.starts[0],
+        end_seconds=answer.clip.ends[0],
+        dimension=answer.output.dimension,
+        clip=_rounded(answer.clip.features)[0],
+        step_dimension=answer.output.step_dimension,
+        hop_seconds=answer.output.hop_seconds,
+        steps=None if answer.steps is None else _rounded(answer.steps.features),
+        windows=None if answer.windows is None else _windows(answer.windows),
+        log_mel=None if answer.log_mel is None else _rounded(answer.log_mel),
+        log_mel_hop_seconds=answer.output.log_mel_hop_seconds,
+        timing=timing,
+    )
+
+
+def _windows(rows: Rows) -> list[Window]:
+    return [
+        Window(start_seconds=start, end_seconds=end, features=vector)
+        for start, end, vector in zip(rows.starts, rows.ends, _rounded(rows.features), strict=True)
+    ]
+
+
+def _rounded(vectors: NDArray[np.float32]) -> list[list[float]]:
+    """To six digits after the point, like every number of an answer."""
+    rounded: list[list[float]] = np.round(vectors.astype(np.float64), 6).tolist()
+    return rounded

@@ -1,0 +1,49 @@
+"""WebSocket /stream: pictures or encoded chunks in, an answer for each step out. docs/streams.md describes it."""
+
+import time
+
+from fastapi import APIRouter, WebSocket
+from pydantic import JsonValue
+
+from app.api.service import service_of
+from app.api.stream_connection import Connection
+from app.api.stream_schemas import message_schemas
+from app.api.stream_socket import ClientLeftError
+from app.telemetry import access_logger
+
+INTERNAL_ERROR = 1011
+
+router = APIRouter()
+
+
+@router.get("/stream/schema", summary="The messages of the WebSocket /stream", tags=["stream"])
+async def schema() -> dict[str, JsonValue]:
+    """JSON Schemas of what the client may send and of what the service answers; docs/streams.md explains them."""
+    return message_schemas()
+
+
+@router.websocket("/stream")
+async def stream(websocket: WebSocket) -> None:
+    """One client of one session."""
+    service = service_of(websocket)
+    connection = Connection(websocket, service.stream, service.telemetry)
+    started = time.perf_counter()
+    await websocket.accept()
+    try:
+        with service.stream.sessions.client():
+            await connection.run()
+    except ClientLeftError as left:
+        await connection.leave(left.code)
+    except BaseException:
+        connection.socket.close_code = INTERNAL_ERROR
+        await connection.discard()
+        raise
+    finally:
+        service.telemetry.stream_ends.labels(str(connection.socket.close_code)).inc()
+        fields = {
+            "route": "/stream",
+            "close_code": connection.socket.close_code,
+            "seconds": round(time.perf_counter() - started, 4),
+            **connection.summary(),
+        }
+        access_logger.info("stream", extra={"fields": fields})

@@ -1,0 +1,299 @@
+"""Messages of a stream, version 1: what clients send over the WebSocket, and what is answered there and over HTTP."""
+
+import base64
+import binascii
+import struct
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from app.api.schemas import ModelRef, Rounded
+from app.errors import InvalidStateToken, MalformedRequest
+from app.models.manifest import ClassifyOutput
+from app.pipelines.stream import Stream, StreamEnd, StreamStep
+
+SCHEMA_VERSION = 1
+
+PICTURE_HEADER = struct.Struct("<d")
+"""Before each picture in a binary message: from when on it is on display, in seconds, little-endian float64."""
+
+MAX_IN_FLIGHT = 32
+
+
+def encode_state(token: bytes) -> str:
+    """A state token as JSON carries it."""
+    return base64.b64encode(token).decode()
+
+
+def decode_state(text: str) -> bytes:
+    """The token in `text`; raises InvalidStateToken where that is not base64."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidStateToken("The state is not base64.") from error
+
+
+class StreamQuery(BaseModel):
+    """Query of /stream and /stream/steps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(default=None, description="Without one: that of the state, else the default classifier.")
+    version: str | None = Field(default=None, description="Without one: that of the state, else the newest.")
+
+
+class SocketQuery(StreamQuery):
+    """Query of the WebSocket /stream."""
+
+    state: Literal["false", "true", "binary"] = "false"
+    """true: answers carry state tokens; binary: each follows its answer as a binary message."""
+
+
+class _ClientMessage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Start(_ClientMessage):
+    """The first message. With `session` it goes on with that session, else it begins a new one."""
+
+    type: Literal["start"]
+    schema_version: Literal[1] = 1
+    kind: Literal["pictures", "encoded"] = "pictures"
+    """What the binary messages are: pictures, each after its time (float64, little-endian), or parts of one file."""
+    backpressure: Literal["drop", "block"] = "block"
+    """Of pictures that come too fast: the oldest that wait are dropped, or no more are read from the socket."""
+    max_in_flight: int = Field(default=4, ge=1, le=MAX_IN_FLIGHT)
+    """Pictures that wait, beside those that are worked on."""
+    state: str | None = None
+    """A token to go on from, base64."""
+    session: str | None = Field(default=None, max_length=64)
+    acknowledged: int = Field(default=0, ge=0)
+    """With `session`: the last step the client has; what came after is sent again."""
+
+    @model_validator(mode="after")
+    def _one_past(self) -> Self:
+        if self.session is not None and self.state is not None:
+            raise ValueError("a session has its own state")
+        return self
+
+
+class Acknowledge(_ClientMessage):
+    """The client has every answer up to `sequence`: they need not be kept for it."""
+
+    type: Literal["acknowledge"]
+    sequence: int = Field(ge=0)
+
+
+class AskState(_ClientMessage):
+    """Asks for a state token now."""
+
+    type: Literal["state"]
+
+
+class Rewind(_ClientMessage):
+    """Goes on from `state` instead; pictures that wait are dropped."""
+
+    type: Literal["rewind"]
+    state: str
+
+
+class End(_ClientMessage):
+    """No more will be sent; `done` follows once everything is judged."""
+
+    type: Literal["end"]
+
+
+ClientMessage = Acknowledge | AskState | Rewind | End | Start
+_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+
+
+def read_message(text: str) -> ClientMessage:
+    """A client's message; raises MalformedRequest for anything else."""
+    try:
+        return _CLIENT_MESSAGE.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise MalformedRequest(f"The message is none of version {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+
+
+class Limits(BaseModel):
+    max_in_flight: int
+    max_message_bytes: int
+    idle_seconds: float
+    """Without a message from the client, the session ends."""
+    total_seconds: float
+    resume_seconds: float
+    """For so long a session waits for a client that was cut off."""
+
+
+class Welcome(BaseModel):
+    """The session is open."""
+
+    type: Literal["welcome"] = "welcome"
+    schema_version: Literal[1] = 1
+    session: str
+    """A secret: who knows it can go on with the session."""
+    model: ModelRef
+    task: Literal["classify", "predict", "features"]
+    labels: list[str] | None
+    """`scores`, `smoothed` and `so_far` are in this order."""
+    rate: float
+    """Steps a second that the model was trained for: send as many pictures."""
+    sequence: int
+    """The last step taken."""
+    seconds: Rounded
+    """When the next step begins, if it follows without a gap."""
+    received: int
+    """Pictures, or bytes of the encoded stream, that have come: a client that was cut off goes on from there."""
+    limits: Limits
+
+
+class OpenedSegment(BaseModel):
+    label: str
+    start_seconds: Rounded
+
+
+class ClosedSegment(OpenedSegment):
+    """[start_seconds, end_seconds)"""
+
+    end_seconds: Rounded
+    score: Rounded
+    """Mean over the segment."""
+
+
+class Step(BaseModel):
+    """What one step says. What the model's task does not have is left out."""
+
+    type: Literal["step"] = "step"
+    sequence: int
+    """1 for the first step of the stream, across sessions and tokens."""
+    seconds: Rounded
+    """When the step begins."""
+    picture: int | None = None
+    """The number of its picture among all that the session received, from 0."""
+    dropped: int | None = None
+    """Pictures dropped so far."""
+    scores: list[Rounded] | None = None
+    """Of this moment alone."""
+    smoothed: list[Rounded] | None = None
+    """Mean of `scores` over the last second or so (a setting of the service)."""
+    so_far: list[Rounded] | None = None
+    """Of everything since the stream began."""
+    opened: list[OpenedSegment] | None = None
+    closed: list[ClosedSegment] | None = None
+    surprise: Rounded | None = None
+    """How far the frame is from its forecast, in [0, 1]; a first frame has none."""
+    features: list[Rounded] | None = None
+    state: str | None = None
+    """A token to go on from, base64: where pictures come one at a time, every answer has one."""
+
+    @classmethod
+    def of(cls, step: StreamStep) -> Self:
+        reading = step.reading
+        return cls(
+            sequence=step.sequence,
+            seconds=step.seconds,
+            scores=_listed(reading.scores),
+            smoothed=_listed(reading.smoothed),
+            so_far=_listed(reading.so_far),
+            opened=[OpenedSegment.model_validate(one, from_attributes=True) for one in reading.opened] or None,
+            closed=[ClosedSegment.model_validate(one, from_attributes=True) for one in reading.closed] or None,
+            surprise=reading.surprise,
+            features=_listed(reading.features),
+        )
+
+
+class Problem(BaseModel):
+    """Like problem+json. On its own it concerns one picture, which was passed over; the session goes on."""
+
+    type: Literal["problem"] = "problem"
+    picture: int | None = None
+    title: str
+    status: int
+    detail: str
+
+
+class State(BaseModel):
+    """The token asked for. Null before the first step; in a session with `state=binary` the next message instead."""
+
+    type: Literal["state"] = "state"
+    sequence: int
+    seconds: Rounded
+    state: str | None = None
+
+
+class Rewound(BaseModel):
+    """The stream stands where the state was: the next step is `sequence` + 1."""
+
+    type: Literal["rewound"] = "rewound"
+    sequence: int
+    seconds: Rounded
+    received: int
+
+
+class Label(BaseModel):
+    label: str
+    score: Rounded
+
+
+class Done(BaseModel):
+    """Everything sent was judged; the socket closes with 1000."""
+
+    type: Literal["done"] = "done"
+    sequence: int
+    seconds: Rounded
+    labels: list[Label] | None = None
+    """Of all that was seen or heard, best first."""
+    closed: list[ClosedSegment] | None = None
+    """The segments that were open."""
+    clip: list[Rounded] | None = None
+    """The vector of all that was heard."""
+    dropped: int = 0
+    state: str | None = None
+
+    @classmethod
+    def of(cls, stream: Stream, end: StreamEnd | None, dropped: int = 0) -> Self:
+        output = stream.model.manifest.output
+        labels = None
+        if end is not None and end.so_far is not None and isinstance(output, ClassifyOutput):
+            order = np.argsort(-end.so_far, kind="stable")
+            labels = [Label(label=output.labels[i], score=float(end.so_far[i])) for i in order]
+        return cls(
+            sequence=stream.sequence,
+            seconds=stream.seconds,
+            labels=labels,
+            closed=[ClosedSegment.model_validate(one, from_attributes=True) for one in end.closed] if end else [],
+            clip=_listed(end.clip) if end else None,
+            dropped=dropped,
+        )
+
+
+class Closing(BaseModel):
+    """The service ends the session; the socket closes next, with `code`."""
+
+    type: Literal["closing"] = "closing"
+    code: int
+    title: str
+    detail: str
+    retry_after_seconds: int | None = None
+    state: str | None = None
+    """Where the stream stands: another session, or another replica, can go on from here."""
+
+
+ServerMessage = Annotated[Welcome | Step | Problem | State | Rewound | Done | Closing, Field(discriminator="type")]
+
+
+def message_schemas() -> dict[str, Any]:
+    """JSON Schemas of what either side may say."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "client": _CLIENT_MESSAGE.json_schema(),
+        "server": TypeAdapter(ServerMessage).json_schema(mode="serialization"),
+    }
+
+
+def _listed(values: NDArray[np.floating] | None) -> list[float] | None:
+    return None if values is None else values.tolist()

@@ -1,0 +1,103 @@
+"""The socket of one client of /stream: messages in and out, and how it closes."""
+
+import asyncio
+import math
+from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import BaseModel
+
+from app.api.stream_schemas import PICTURE_HEADER, ClientMessage, Done, State, Step, encode_state, read_message
+from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, TimeLimit
+
+NORMAL, ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1006, 1012, 1013
+"""https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number"""
+PRIVATE = 4000
+"""Every other error closes with this plus its HTTP status."""
+TAKEN_OVER = PRIVATE + 409
+FINAL = frozenset({NORMAL, 1002, 1003, 1007, 1008, 1009})
+"""A client that closes, or is closed, with one of these will not come back for its session."""
+REASON_BYTES = 123  # what a close frame has room for
+
+
+class ClientLeftError(Exception):
+    """The socket is closed."""
+
+    def __init__(self, code: int = ABNORMAL) -> None:
+        super().__init__()
+        self.code = code
+        """With which the client closed it."""
+
+
+class StreamSocket:
+    """Speaks version 1 of the schema. Raises ClientLeftError wherever the client has left."""
+
+    def __init__(self, websocket: WebSocket, idle_seconds: float) -> None:
+        self._websocket = websocket
+        self.idle_seconds: float | None = idle_seconds
+        """How long a client may send nothing; None: for ever."""
+        self.binary_states = False
+        """Tokens are binary messages of their own."""
+        self.close_code = ABNORMAL
+        """How it ended."""
+        self._sending = asyncio.Lock()  # a token follows its answer at once
+
+    async def receive(self) -> ClientMessage | bytes:
+        """The client's next message. Raises TimeLimit where none comes for too long, MalformedRequest."""
+        try:
+            async with asyncio.timeout(self.idle_seconds):
+                message = await self._websocket.receive()
+        except TimeoutError as error:
+            raise TimeLimit(f"Nothing was sent for {self.idle_seconds:g} s.") from error
+        if message["type"] == "websocket.disconnect":
+            raise ClientLeftError(message.get("code", ABNORMAL))
+        text: str | None = message.get("text")
+        if text is not None:
+            return read_message(text)
+        data: bytes = message["bytes"]
+        return data
+
+    async def send(self, message: BaseModel) -> None:
+        async with self._sending:
+            await self._send_text(message)
+
+    async def send_with_state(self, message: Step | State | Done, token: bytes | None) -> None:
+        """`message` with the token, or followed by it."""
+        if token is not None and not self.binary_states:
+            message.state = encode_state(token)
+            token = None
+        async with self._sending:
+            await self._send_text(message)
+            if token is not None:
+                await self._send({"type": "websocket.send", "bytes": token})
+
+    async def close(self, code: int, reason: str) -> None:
+        self.close_code = code
+        text = reason.encode()[:REASON_BYTES].decode(errors="ignore")
+        await self._send({"type": "websocket.close", "code": code, "reason": text})
+
+    async def _send_text(self, message: BaseModel) -> None:
+        await self._send({"type": "websocket.send", "text": message.model_dump_json(exclude_none=True)})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        try:
+            await self._websocket.send(message)
+        except WebSocketDisconnect as error:
+            raise ClientLeftError from error
+
+
+def close_code(error: ServiceError) -> int:
+    """The code with which a socket closes for `error`."""
+    if isinstance(error, Overloaded):
+        return TRY_AGAIN_LATER
+    return SERVICE_RESTART if isinstance(error, NotReady) else PRIVATE + error.status
+
+
+def split_picture(message: bytes) -> tuple[float, bytes]:
+    """(seconds, picture) of a binary message; raises MalformedRequest."""
+    if len(message) <= PICTURE_HEADER.size:
+        raise MalformedRequest("A binary message is the time of a picture, 8 bytes, and the picture.")
+    (seconds,) = PICTURE_HEADER.unpack_from(message)
+    if not math.isfinite(seconds):
+        raise MalformedRequest("The time of a picture is not a number.")
+    return seconds, message[PICTURE_HEADER.size :]

@@ -1,0 +1,75 @@
+"""Single pictures, each a packet for its decoder: no demuxer ever sees them."""
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+
+import av
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from app.errors import InvalidMedia, UnsupportedMedia
+from app.media.frames import one_frame_chunk
+from app.media.probe import Readable, decoder_options
+from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary
+from app.media.scaling import FrameScaler
+
+_LENGTH = struct.Struct("<I")  # bytes of the picture that follows
+
+
+def pack_pictures(pictures: Iterable[bytes]) -> bytes:
+    """The pictures as one file for `read_pictures`."""
+    return b"".join(part for picture in pictures for part in (_LENGTH.pack(len(picture)), picture))
+
+
+def picture_decoder(picture: bytes) -> str | None:
+    """The name of the decoder for a JPEG, PNG or WebP picture; None for anything else."""
+    if picture.startswith(b"\xff\xd8\xff"):
+        return "mjpeg"
+    if picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if picture.startswith(b"RIFF") and picture[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def read_pictures(file: Readable, request: MediaRequest, limits: MediaLimits) -> Iterator[FrameChunk | MediaSummary]:
+    """One FrameChunk of one frame for each picture and spec, at time 0, then MediaSummary.
+
+    Raises UnsupportedMedia for another kind of picture, InvalidMedia for one that does not decode or is too large.
+    """
+    scalers: dict[int, FrameScaler] = {}
+    num_pictures = 0
+    for picture in _unpack(file):
+        frame = _decode(picture, limits)
+        yield from _scaled(frame, request.frames, scalers)
+        num_pictures += 1
+    yield MediaSummary(0.0, num_pictures, 0, "exact", 0.0, 0.0)
+
+
+def _unpack(file: Readable) -> Iterator[bytes]:
+    while prefix := file.read(_LENGTH.size):
+        yield file.read(_LENGTH.unpack(prefix)[0])
+
+
+def _decode(picture: bytes, limits: MediaLimits) -> VideoFrame:
+    name = picture_decoder(picture)
+    if name is None:
+        raise UnsupportedMedia("The picture is not a JPEG, PNG or WebP.")
+    decoder = VideoCodecContext.create(name, "r")
+    assert isinstance(decoder, VideoCodecContext)
+    decoder.options = {**decoder_options(limits), "err_detect": "explode"}
+    decoder.thread_count = 1
+    try:
+        frames = [*decoder.decode(Packet(picture)), *decoder.decode(None)]
+    except (av.FFmpegError, ValueError) as error:
+        raise InvalidMedia(f"The picture cannot be decoded, or has more than {limits.max_pixels} pixels.") from error
+    if not frames or frames[0].is_corrupt:
+        raise InvalidMedia("The picture cannot be decoded.")
+    return frames[0]
+
+
+def _scaled(frame: VideoFrame, specs: Sequence[FrameSpec], scalers: dict[int, FrameScaler]) -> Iterator[FrameChunk]:
+    for number, spec in enumerate(specs):
+        scaler = scalers.setdefault(number, FrameScaler(spec, frame, None))
+        yield one_frame_chunk(number, scaler, frame, 0.0)

@@ -1,0 +1,141 @@
+"""One upload through the decoder, in one pass for everyone who wants frames or sound of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from app.errors import DeadlineExceeded
+from app.media.request import (
+    FrameChunk,
+    FrameSpec,
+    MediaInfo,
+    MediaRequest,
+    MediaSummary,
+    Sampling,
+    WaveformChunk,
+    WaveformSpec,
+)
+from app.media.sandbox import DecoderPool
+from app.models.manifest import Input
+
+_Chunk = TypeVar("_Chunk", contravariant=True)
+
+
+class Consumer(Protocol[_Chunk]):
+    """Takes the chunks of one spec as they are decoded."""
+
+    async def add(self, chunk: _Chunk) -> None:
+        """The next chunk, in order."""
+
+    async def finish(self) -> None:
+        """There are no more chunks."""
+
+    def abandon(self) -> None:
+        """The upload has failed, or is done with: drops what is still under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What is read, of which part, and until when there is time."""
+
+    descriptor: int
+    """Of the open file."""
+    deadline: float
+    """By the event loop's clock."""
+    start_seconds: float | None = None
+    """From the first displayed frame; None: the beginning."""
+    end_seconds: float | None = None
+    sampling: Sampling = "exact"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Where an upload's time went, and how much media there was."""
+
+    decode: MediaSummary
+    queue_seconds: float
+    """Waited for a decoder and, summed over calls, for a place in a batch."""
+    infer_seconds: float
+    """Of the model calls that this upload took part in."""
+
+
+async def read_for(
+    decoders: DecoderPool,
+    upload: Upload,
+    frames: Sequence[tuple[FrameSpec, Consumer[FrameChunk]]] = (),
+    waveforms: Sequence[tuple[WaveformSpec, Consumer[WaveformChunk]]] = (),
+    on_chunk: Callable[[], None] | None = None,
+) -> tuple[MediaInfo, MediaSummary]:
+    """Decodes the upload once and gives each consumer what its spec asks for, until all have finished.
+
+    `on_chunk` is called after each chunk that a consumer has taken.
+    Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
+    """
+    request = MediaRequest(
+        frames=tuple(spec for spec, _ in frames),
+        waveforms=tuple(spec for spec, _ in waveforms),
+        start_seconds=upload.start_seconds,
+        end_seconds=upload.end_seconds,
+        sampling=upload.sampling,
+    )
+    watching, listening = [consumer for _, consumer in frames], [consumer for _, consumer in waveforms]
+    consumers: list[Consumer[FrameChunk] | Consumer[WaveformChunk]] = [*watching, *listening]
+    media: MediaInfo | None = None
+    summary: MediaSummary | None = None
+    events = decoders.read(upload.descriptor, request, upload.deadline)
+    try:
+        async with asyncio.timeout_at(upload.deadline), aclosing(events):
+            async for event in events:
+                match event:
+                    case FrameChunk():
+                        await watching[event.spec].add(event)
+                    case WaveformChunk():
+                        await listening[event.spec].add(event)
+                    case MediaInfo():
+                        media = event
+                    case MediaSummary():
+                        summary = event
+                if on_chunk is not None and isinstance(event, FrameChunk | WaveformChunk):
+                    on_chunk()
+            for consumer in consumers:
+                await consumer.finish()
+    except TimeoutError as late:
+        raise DeadlineExceeded("The file could not be worked through before the deadline.") from late
+    finally:
+        for consumer in consumers:
+            consumer.abandon()
+    assert media is not None
+    assert summary is not None
+    return media, summary
+
+
+def frame_spec(
+    wanted: Input,
+    *,
+    clip_length: int = 0,
+    rate: float = 0.0,
+    chunk_length: int | None = None,
+    last_seconds: float | None = None,
+) -> FrameSpec:
+    """Frames of the size that a model wants, chosen as FrameSpec says; `chunk_length` is that of a clip by default."""
+    assert wanted.fit is not None
+    return FrameSpec(
+        width=wanted.width if isinstance(wanted.width, int) else 0,
+        height=wanted.height if isinstance(wanted.height, int) else 0,
+        fit=wanted.fit,
+        longest_side=wanted.longest_side or 0,
+        clip_length=clip_length,
+        rate=rate,
+        last_seconds=last_seconds,
+        chunk_length=chunk_length or clip_length,
+    )
+
+
+def step_spec(wanted: Input, chunk_seconds: float) -> WaveformSpec:
+    """Sound for a model that steps: in chunks of whole steps that last about `chunk_seconds`."""
+    assert wanted.sample_rate is not None
+    assert wanted.step_samples is not None
+    num_steps = max(1, round(chunk_seconds * wanted.sample_rate / wanted.step_samples))
+    return WaveformSpec(wanted.sample_rate, num_steps * wanted.step_samples)

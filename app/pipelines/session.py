@@ -1,0 +1,223 @@
+"""A session: one stream, what feeds it, and what it answered lately, for a client that may be cut off."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+from app.errors import MalformedRequest, ServiceError, UnknownSession
+from app.models.tokens import StreamPoint
+from app.pipelines.sources import ArrivingSource, Backpressure, PictureSource, Taken
+from app.pipelines.stream import Stream, StreamEnd, StreamStep
+
+MAX_KEPT_EVENTS = 256
+"""Answers that a session keeps for a client that comes back; without acknowledgement the oldest go first."""
+MAX_UNSENT_EVENTS = 64  # then the session waits for its client
+
+Kind = Literal["pictures", "encoded"]
+
+
+@dataclass(slots=True)
+class Stepped:
+    """A step was taken."""
+
+    step: StreamStep
+    picture: int | None
+    """The number of the picture it was taken over."""
+    received: float | None
+    """When that came, by the event loop's clock."""
+    num_dropped: int
+    """Pictures dropped so far."""
+    point: StreamPoint | None
+    """Where the stream stands after it, where that is known: after the last step of a chunk. Gone once it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A picture was passed over."""
+
+    picture: int | None
+    error: ServiceError
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """All that came was judged, or, with an error, the stream cannot go on."""
+
+    end: StreamEnd | None
+    error: ServiceError | None
+    point: StreamPoint | None
+
+
+Event = Stepped | Refused | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """What the client asked for."""
+
+    kind: Kind = "pictures"
+    backpressure: Backpressure = "block"
+    max_in_flight: int = 4
+
+
+class Session:
+    """One stream with what feeds it, what it answered lately, and at most one client."""
+
+    def __init__(self, session_id: str, source: PictureSource | ArrivingSource, options: SessionOptions) -> None:
+        self.id = session_id
+        self.source = source
+        self.options = options
+        self.started = asyncio.get_running_loop().time()
+        self.attachment = 0
+        """Counts the clients it has had; a client whose number is another's has been replaced."""
+        self._events: deque[Event] = deque()
+        self._num_sent = 0  # of `_events`, to the present client
+        self._last_kept = self.stream.sequence  # the last step that is not in `_events` any more
+        self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()  # held while a chunk is stepped over
+        self._worker = asyncio.create_task(self._work())
+
+    @property
+    def stream(self) -> Stream:
+        return self.source.stream
+
+    @property
+    def _is_broken(self) -> bool:
+        return self._worker.done() and not self._worker.cancelled() and self._worker.exception() is not None
+
+    def attach(self, acknowledged: int | None = None) -> int:
+        """Makes the caller the client, in the place of one that there may be; the number it then has.
+
+        `acknowledged`: the last step it knows of; what came after is sent again. Raises UnknownSession where that is
+        not kept any more.
+        """
+        if acknowledged is not None:
+            if acknowledged < self._last_kept:
+                raise UnknownSession(f"Answers up to {self._last_kept} are not kept any more; go on from a state.")
+            self.acknowledge(acknowledged)
+        self._num_sent = 0
+        self.attachment += 1
+        return self.attachment
+
+    def acknowledge(self, sequence: int) -> None:
+        """The client has all answers up to `sequence`."""
+        while self._events:
+            first = self._events[0]
+            if isinstance(first, Ended) or (isinstance(first, Stepped) and first.step.sequence > sequence):
+                break
+            self._forget_first()
+
+    async def next_event(self, attachment: int) -> Event | None:
+        """The next one for the client `attachment`; None once another has taken its place. Raises what broke."""
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._num_sent < len(self._events) or self._is_broken or attachment != self.attachment
+            )
+            if attachment != self.attachment:
+                return None
+            if self._num_sent == len(self._events):
+                self._worker.result()
+            return self._events[self._num_sent]
+
+    async def sent(self, event: Event, attachment: int) -> None:
+        """The client has been sent `event`."""
+        async with self._changed:
+            if attachment != self.attachment:
+                return
+            self._num_sent += 1
+            if isinstance(event, Stepped):
+                event.point = None  # kilobytes, for each of many
+            while self._num_sent > MAX_KEPT_EVENTS:
+                self._forget_first()
+            self._changed.notify_all()
+
+    async def push_picture(self, seconds: float, data: bytes) -> None:
+        """Raises MalformedRequest where the session is not one of pictures."""
+        if not isinstance(self.source, PictureSource):
+            raise MalformedRequest("The session is one of encoded chunks.")
+        await self.source.push(seconds, data)
+
+    async def push_chunk(self, data: bytes) -> None:
+        """Raises MalformedRequest where the session is not one of encoded chunks."""
+        if not isinstance(self.source, ArrivingSource):
+            raise MalformedRequest("The session is one of pictures.")
+        await self.source.push(data)
+
+    async def rewind(self, stream: Stream) -> None:
+        """Goes on with `stream`, once the chunk at work is done; what waits and what was answered is dropped."""
+        async with self._turn, self._changed:
+            await self.source.rewind(stream)
+            self._events.clear()
+            self._num_sent = 0
+            self._last_kept = stream.sequence
+            self._changed.notify_all()
+
+    async def point(self) -> StreamPoint | None:
+        """Where the stream stands, between two chunks."""
+        async with self._turn:
+            return self.stream.point()
+
+    async def wake(self) -> None:
+        """Has a client that has been replaced notice it."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def stop(self, error: ServiceError) -> None:
+        """Takes no more, for `error`, which is the last event: the chunk at work is finished and answered first."""
+        async with self._turn:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+            await self.source.close()
+            async with self._changed:
+                self._events.append(Ended(None, error, self.stream.point()))
+                self._changed.notify_all()
+
+    async def close(self) -> None:
+        self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
+        await self.source.close()
+        self.attachment += 1
+        await self.wake()
+
+    def _forget_first(self) -> None:
+        first = self._events.popleft()
+        self._num_sent = max(0, self._num_sent - 1)
+        if isinstance(first, Stepped):
+            self._last_kept = first.step.sequence
+
+    async def _work(self) -> None:
+        try:
+            while (taken := await self.source.take()) is not None:
+                async with self._turn:
+                    if taken.stream is self.stream:
+                        await self._put(await self._step(taken))
+            ended = Ended(await self.stream.finish(), None, self.stream.point())
+        except ServiceError as error:
+            ended = Ended(None, error, self.stream.point())
+        await self.source.close()  # the next session may need its decoder before the client has taken the answers
+        await self._put([ended])
+
+    async def _step(self, taken: Taken) -> list[Event]:
+        refused = [Refused(number, error) for number, error in taken.refused]
+        steps: list[StreamStep] = []
+        if taken.frames is not None and taken.times is not None:
+            steps = await self.stream.step_frames(taken.frames, taken.times)
+        elif taken.waveform is not None:
+            steps = await self.stream.step_sound(taken.waveform)
+        dropped = self.source.num_dropped
+        unknown = (None,) * len(steps)
+        pictures, received = taken.pictures or unknown, taken.received or unknown
+        stepped = [
+            Stepped(step, picture, at, dropped, None)
+            for step, picture, at in zip(steps, pictures, received, strict=True)
+        ]
+        if stepped:
+            stepped[-1].point = self.stream.point()
+        return [*refused, *stepped]
+
+    async def _put(self, events: list[Event]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._events) - self._num_sent < MAX_UNSENT_EVENTS)
+            self._events.extend(events)
+            self._changed.notify_all()

@@ -1,0 +1,223 @@
+"""What feeds a session: single pictures, or a video or sound that is still being sent. Both bounded, both in order."""
+
+import asyncio
+from collections import deque
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import MalformedRequest, ServiceError
+from app.media.live import LiveDecoder, LiveDecoders
+from app.media.request import FrameChunk, MediaRequest, WaveformChunk
+from app.pipelines.picture_jobs import PictureDecoder
+from app.pipelines.stream import Stream
+
+MAX_CHUNK_FRAMES = 16
+"""Of what waits, in one step: a frame in a chunk of 16 costs a fifth of a frame alone."""
+MAX_WAITING_BYTES = 8 << 20  # of pictures, in one session
+MAX_WAITING_CHUNKS = 4  # of a video or sound, encoded
+LIVE_CHUNK_SECONDS = 0.25  # of sound in one step
+
+Backpressure = Literal["drop", "block"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    number: int
+    """From 0, counting all that the session received."""
+    seconds: float
+    data: bytes
+    received: float
+    """By the event loop's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is stepped over next."""
+
+    stream: Stream
+    """That it was taken for: by the time it is decoded, the session may have gone back."""
+    frames: NDArray[np.uint8] | None = None
+    """(T, H, W, 3)"""
+    times: NDArray[np.float64] | None = None
+    """(T,)"""
+    waveform: NDArray[np.float32] | None = None
+    """(N,)"""
+    pictures: tuple[int, ...] | None = None
+    """(T,) their numbers."""
+    received: tuple[float, ...] | None = None
+    """(T,) when they came, by the event loop's clock."""
+    refused: tuple[tuple[int, ServiceError], ...] = ()
+    """Pictures that do not decode, by number."""
+
+
+class PictureSource:
+    """Pictures as they are sent. Where they come faster than they are judged, they wait or the oldest are dropped."""
+
+    def __init__(
+        self, stream: Stream, decoder: PictureDecoder, backpressure: Backpressure, max_in_flight: int, seconds: float
+    ) -> None:
+        """`max_in_flight`: pictures that wait, beside those at work. `seconds`: that decoding some may take."""
+        self.stream = stream
+        self.num_received = 0
+        self.num_dropped = 0
+        self._decoder = decoder
+        self._backpressure = backpressure
+        self._max_in_flight = max_in_flight
+        self._decode_seconds = seconds
+        self._waiting: deque[Picture] = deque()
+        self._changed = asyncio.Condition()
+        self._ended = False
+        self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
+
+    async def push(self, seconds: float, data: bytes) -> None:
+        """Takes one more picture, on display from `seconds` on. Raises MalformedRequest where time runs backwards."""
+        if seconds < self._last_seconds:
+            raise MalformedRequest(f"A picture of {seconds:g} s came after one of {self._last_seconds:g} s.")
+        async with self._changed:
+            if self._backpressure == "block":
+                await self._changed.wait_for(lambda: not self._is_full(len(data)))
+            while self._is_full(len(data)):
+                self._waiting.popleft()
+                self.num_dropped += 1
+            self._last_seconds = seconds
+            self._waiting.append(Picture(self.num_received, seconds, data, asyncio.get_running_loop().time()))
+            self.num_received += 1
+            self._changed.notify_all()
+
+    async def end(self) -> None:
+        """No more will come."""
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    async def take(self) -> Taken | None:
+        """What waits, decoded; None at the end. Raises DeadlineExceeded."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._waiting) or self._ended)
+            if not self._waiting:
+                return None
+            stream = self.stream
+            spec = stream.frame_spec(MAX_CHUNK_FRAMES)
+            count = min(MAX_CHUNK_FRAMES, len(self._waiting)) if spec.width else 1  # the first one gives the size
+            pictures = [self._waiting.popleft() for _ in range(count)]
+            self._changed.notify_all()
+        deadline = asyncio.get_running_loop().time() + self._decode_seconds
+        found = await self._decoder.decode([picture.data for picture in pictures], spec, deadline)
+        both = list(zip(pictures, found, strict=True))
+        frames = [frame for frame in found if isinstance(frame, np.ndarray)]
+        decoded = [picture for picture, frame in both if isinstance(frame, np.ndarray)]
+        return Taken(
+            stream,
+            frames=np.stack(frames) if frames else None,
+            times=np.array([picture.seconds for picture in decoded]),
+            pictures=tuple(picture.number for picture in decoded),
+            received=tuple(picture.received for picture in decoded),
+            refused=tuple((picture.number, error) for picture, error in both if isinstance(error, ServiceError)),
+        )
+
+    async def rewind(self, stream: Stream) -> None:
+        """Drops what waits and goes on with `stream`, whose time may lie before that of the last picture."""
+        async with self._changed:
+            self.stream = stream
+            self._waiting.clear()
+            self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
+            self._changed.notify_all()
+
+    async def close(self) -> None: ...
+
+    def _is_full(self, num_bytes: int) -> bool:
+        waiting_bytes = sum(len(picture.data) for picture in self._waiting)
+        return len(self._waiting) >= self._max_in_flight or (
+            waiting_bytes > 0 and waiting_bytes + num_bytes > MAX_WAITING_BYTES
+        )
+
+
+class ArrivingSource:
+    """A video or sound as it is sent, through a decoder process of its own. What comes too fast is not taken in."""
+
+    def __init__(self, stream: Stream, decoders: LiveDecoders, decoder: LiveDecoder, seconds: float) -> None:
+        """`seconds`: for which the stream may go on."""
+        self.stream = stream
+        self.num_received = 0
+        """Bytes."""
+        self.num_dropped = 0
+        self._decoders = decoders
+        self._decoder = decoder
+        self._offset_seconds = stream.seconds
+        self._encoded: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING_CHUNKS)
+        self._decoded: asyncio.Queue[FrameChunk | WaveformChunk | ServiceError | None] = asyncio.Queue(MAX_CHUNK_FRAMES)
+        deadline = asyncio.get_running_loop().time() + seconds
+        self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._read(deadline))]
+        self._ahead: FrameChunk | WaveformChunk | ServiceError | None = None
+        self._is_ahead = False
+
+    @classmethod
+    async def open(cls, stream: Stream, decoders: LiveDecoders, seconds: float) -> "ArrivingSource":
+        """Raises Overloaded where no decoder can be had."""
+        if stream.model.manifest.input.media == "audio":
+            request = MediaRequest(waveforms=(stream.sound_spec(LIVE_CHUNK_SECONDS),), source="arriving")
+        else:
+            request = MediaRequest(frames=(stream.frame_spec(1),), source="arriving")
+        return cls(stream, decoders, await decoders.open(request), seconds)
+
+    async def push(self, data: bytes) -> None:
+        """Takes more of the file; waits where what came before is still to be decoded."""
+        await self._encoded.put(data)
+        self.num_received += len(data)
+
+    async def end(self) -> None:
+        await self._encoded.put(None)
+
+    async def take(self) -> Taken | None:
+        """What has been decoded, as much as one step takes; None at the end. Raises what decoding raises."""
+        first = self._ahead if self._is_ahead else await self._decoded.get()
+        self._is_ahead = False
+        if isinstance(first, ServiceError):
+            raise first
+        if first is None:
+            return None
+        if isinstance(first, WaveformChunk):
+            return Taken(self.stream, waveform=first.waveform)
+        chunks = [first]
+        while len(chunks) < MAX_CHUNK_FRAMES and not self._decoded.empty():
+            more = self._decoded.get_nowait()
+            if not isinstance(more, FrameChunk):
+                self._ahead, self._is_ahead = more, True
+                break
+            chunks.append(more)
+        return Taken(
+            self.stream,
+            frames=np.concatenate([chunk.frames for chunk in chunks]),
+            times=np.concatenate([chunk.times for chunk in chunks]) + self._offset_seconds,
+        )
+
+    async def rewind(self, stream: Stream) -> None:
+        raise MalformedRequest("Only a stream of pictures can go back: open another with the state.")
+
+    async def close(self) -> None:
+        """Ends the decoder."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._decoders.release(self._decoder)
+
+    async def _feed(self) -> None:
+        while (data := await self._encoded.get()) is not None:
+            await self._decoder.feed(data)
+        self._decoder.end()
+
+    async def _read(self, deadline: float) -> None:
+        try:
+            events = self._decoder.events(deadline)
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, FrameChunk | WaveformChunk):
+                        await self._decoded.put(event)
+        except ServiceError as error:
+            await self._decoded.put(error)
+        else:
+            await self._decoded.put(None)

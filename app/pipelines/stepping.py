@@ -1,0 +1,97 @@
+"""A stream's next steps from what one request brings: a chunk as a file, or some pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.errors import MediaTooLarge, ServiceError
+from app.media.request import FrameChunk, MediaInfo, WaveformChunk
+from app.media.sandbox import DecoderPool
+from app.pipelines.picture_jobs import PictureDecoder
+from app.pipelines.reading import Cost, Upload, read_for
+from app.pipelines.stream import Stream, StreamStep
+
+CHUNK_FRAMES = 16
+CHUNK_SECONDS = 2.0  # of sound in one step
+MAX_STEPS = 20_000
+"""In one answer: 40 minutes at 8 frames a second."""
+
+
+async def step_file(decoders: DecoderPool, upload: Upload, stream: Stream) -> tuple[list[StreamStep], MediaInfo, Cost]:
+    """The steps over a whole file, as if it followed what the stream has seen or heard.
+
+    Raises UnsupportedMedia, InvalidMedia, MediaTooLarge over MAX_STEPS, DeadlineExceeded.
+    """
+    follower = _Follower(stream)
+    calls = stream.calls
+    if stream.model.manifest.input.media == "audio":
+        media, summary = await read_for(
+            decoders, upload, waveforms=[(stream.sound_spec(CHUNK_SECONDS), _Listener(follower))]
+        )
+    else:
+        media, summary = await read_for(decoders, upload, [(stream.frame_spec(CHUNK_FRAMES), _Watcher(follower))])
+    return follower.steps, media, Cost(summary, summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
+
+
+async def step_pictures(
+    decoder: PictureDecoder, pictures: Sequence[bytes], times: Sequence[float] | None, deadline: float, stream: Stream
+) -> list[StreamStep]:
+    """The steps over `pictures`, on display from `times` on; without them, at the model's rate.
+
+    Raises UnsupportedMedia, InvalidMedia for the first that does not decode, DeadlineExceeded.
+    """
+    if times is None:
+        times = [stream.seconds + number / stream.rate for number in range(len(pictures))]
+    steps: list[StreamStep] = []
+    done = 0
+    while done < len(pictures):
+        spec = stream.frame_spec(CHUNK_FRAMES)
+        after = done + CHUNK_FRAMES if spec.width else 1  # the first one gives the size
+        found = await decoder.decode(pictures[done:after], spec, deadline)
+        for frame in found:
+            if isinstance(frame, ServiceError):
+                raise frame
+        frames = np.stack([frame for frame in found if isinstance(frame, np.ndarray)])
+        steps += await stream.step_frames(frames, np.array(times[done:after]))
+        done = min(after, len(pictures))
+    return steps
+
+
+@dataclass
+class _Follower:
+    stream: Stream
+    steps: list[StreamStep] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.offset_seconds = self.stream.seconds
+
+    def take(self, steps: list[StreamStep]) -> None:
+        self.steps += steps
+        if len(self.steps) > MAX_STEPS:
+            raise MediaTooLarge(f"The chunk has more than {MAX_STEPS} steps: send it in parts, each with the state.")
+
+
+@dataclass
+class _Watcher:
+    follower: _Follower
+
+    async def add(self, chunk: FrameChunk) -> None:
+        follower = self.follower
+        follower.take(await follower.stream.step_frames(chunk.frames, chunk.times + follower.offset_seconds))
+
+    async def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+@dataclass
+class _Listener:
+    follower: _Follower
+
+    async def add(self, chunk: WaveformChunk) -> None:
+        self.follower.take(await self.follower.stream.step_sound(chunk.waveform))
+
+    async def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...

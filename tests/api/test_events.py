@@ -1,0 +1,153 @@
+"""Answers in events, and what becomes of the work for a client that leaves."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import RATE, coloured_frames
+from tests.media_maker import sine, write_sound, write_video
+from tests.server import RunningServer, running_server
+
+NDJSON = {"accept": "application/x-ndjson"}
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Two minutes: green, blue and red in turns of eight seconds."""
+    frames = coloured_frames(*["green", "blue", "red"] * 5, seconds=8.0)
+    path = tmp_path_factory.mktemp("media") / "long.mp4"
+    return write_video(path, frames, RATE, options={"preset": "ultrafast"}).read_bytes()
+
+
+def without_timing(answer: dict) -> dict:
+    return {key: value for key, value in answer.items() if key not in ("timing", "type")}
+
+
+def test_the_last_line_is_the_whole_answer(client: httpx.Client, long_video):
+    url = "/classify?timeline=true&model=tiny-rate"
+    whole = client.post(url, content=long_video).json()
+    response = client.post(url, content=long_video, headers=NDJSON)
+    assert response.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert [line["type"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"]
+    assert without_timing(lines[-1]) == without_timing(whole)
+
+    (results,) = zip(*(line["results"] for line in lines[:-1]), strict=True)
+    seconds = [result["seconds"] for result in results]
+    assert len(seconds) == SECONDS / 8  # a chunk is eight seconds
+    assert seconds == sorted(seconds)
+    assert seconds[-1] <= SECONDS
+    told = [segment for result in results for segment in result["segments"]]
+    assert told == whole["results"][0]["segments"][: len(told)]  # each once, in order
+    assert len(told) >= 9
+    assert results[1]["labels"][0]["label"] == "green"
+
+
+def test_server_sent_events_say_the_same(client: httpx.Client, red_video: Path):
+    url = "/classify?model=tiny-rate&model=tiny"
+    response = client.post(url, content=red_video.read_bytes(), headers={"accept": "text/event-stream, */*"})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = response.text.split("\n\n")
+    assert events.pop() == ""
+    last = json.loads(events[-1].removeprefix("data: "))
+    assert last["type"] == "result"
+    assert [result["model"]["name"] for result in last["results"]] == ["tiny-rate", "tiny"]
+
+
+def test_sound_comes_in_events_too(client: httpx.Client, tmp_path: Path):
+    sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
+    response = client.post("/classify?model=tiny-listener", content=sound, headers=NDJSON)
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert [line["type"] for line in lines] == ["progress"] * 3 + ["result"]
+
+
+def test_steps_of_features_come_as_they_are_known(client: httpx.Client, tmp_path: Path):
+    sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
+    url = "/features?model=tiny-describer&level=steps"
+    whole = client.post(url, content=sound).json()
+    lines = [json.loads(line) for line in client.post(url, content=sound, headers=NDJSON).text.splitlines()]
+    assert [line["type"] for line in lines] == ["progress"] * 3 + ["result"]
+    assert [line["seconds"] for line in lines[:3]] == [8.0, 16.0, 20.0]
+    told = [step for line in lines[:3] for step in line["steps"]]
+    assert told == whole["steps"][: len(told)]
+    assert len(told) >= 160  # of 50 ms: one chunk at least is behind
+    assert without_timing(lines[-1]) == without_timing(whole)
+
+
+def test_surprise_comes_as_it_is_known(client: httpx.Client, three_colour_video: Path):
+    url, video = "/predict?model=tiny-forecast&surprise=true&horizon=1", three_colour_video.read_bytes()
+    whole = client.post(url, content=video).json()
+    lines = [json.loads(line) for line in client.post(url, content=video, headers=NDJSON).text.splitlines()]
+    assert [line["type"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"]
+    told = [score for line in lines[:-1] for score in line["surprise"]]
+    assert told == whole["surprise"][: len(told)]
+    assert len(told) > len(whole["surprise"]) / 2
+    assert without_timing(lines[-1]) == without_timing(whole)
+
+
+def test_a_forecast_alone_has_no_events(client: httpx.Client, red_video: Path):
+    response = client.post("/predict?model=tiny-forecast", content=red_video.read_bytes(), headers=NDJSON)
+    assert response.headers["content-type"] == "application/json"
+
+
+def test_an_error_before_the_first_event_is_a_problem(client: httpx.Client):
+    response = client.post("/classify", content=b"no video" * 10, headers=NDJSON)
+    assert (response.status_code, response.headers["content-type"]) == (415, "application/problem+json")
+
+
+def test_what_is_missing_is_said_before_the_first_event(client: httpx.Client, tmp_path: Path):
+    """A model of sound beside one of video, and no sound."""
+    video = write_video(tmp_path / "v.ts", coloured_frames(*["red"] * 5, seconds=8.0), RATE).read_bytes()
+    response = client.post("/classify?model=tiny-rate&model=tiny-listener", content=video, headers=NDJSON)
+    assert response.status_code == 422
+
+
+@pytest.fixture(scope="module")
+def patient(store: Path) -> Iterator[RunningServer]:
+    with running_server(store, models="tiny-rate", decoder_workers=1, max_requests=1) as running:
+        yield running
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+def test_a_client_that_leaves_stops_the_work(patient, tmp_path, accept):
+    """Its place, its decoder and its model calls are free: the next request is answered. Without that it would be
+    refused with 429, for as long as the first one takes."""
+    frames = coloured_frames(*["red"] * 3, seconds=8.0, width=640, height=480)
+    video = write_video(tmp_path / "large.mp4", frames, RATE, options={"preset": "ultrafast"}).read_bytes()
+    url = "/classify?timeline=true&model=tiny-rate"
+    with patient.client() as client:
+        before = metric(client, 'afterframe_decoder_worker_restarts_total{reason="cancelled"}')
+        leave_early(client, url, video, accept)
+        end = time.monotonic() + 10
+        while metric(client, "afterframe_requests_in_flight") and time.monotonic() < end:
+            time.sleep(0.02)
+        while metric(client, "afterframe_decoder_workers_idle") < 1 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert metric(client, "afterframe_inference_queue_depth") == 0
+        assert metric(client, 'afterframe_decoder_worker_restarts_total{reason="cancelled"}') == before + 1
+        assert client.post(url, content=video).status_code == 200
+    line = next(line for line in reversed(patient.lines) if line.get("status") == 499)
+    assert line["route"] == "/classify"
+
+
+def leave_early(client: httpx.Client, url: str, video: bytes, accept: str) -> None:
+    """Closes the connection while the answer is being made: before it, or after its first event."""
+    headers, timeout = {"accept": accept}, httpx.Timeout(10, read=0.05 if accept == "application/json" else 30)
+    try:
+        with client.stream("POST", url, content=video, headers=headers, timeout=timeout) as response:
+            next(response.iter_lines())
+        assert accept == "application/x-ndjson"
+    except httpx.ReadTimeout:
+        assert accept == "application/json"
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith(name + " "):
+            return float(line.split()[-1])
+    return 0.0

@@ -1,0 +1,238 @@
+"""Every shipped model that can step: any way through a stream equals one `forward` of all of it."""
+
+import base64
+import functools
+import itertools
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from app.models.manifest import read_manifest
+from app.models.store import ServedModel, list_names, list_versions, load_version
+from tests.media_maker import moving_frames, write_sound
+from tests.server import RunningServer, running_server
+from tests.streaming import KEYS, picture, streaming
+
+STORE = Path(__file__).parents[2] / "model_store"
+NUM_FRAMES = 35
+TOLERANCE = 1e-5  # the contract's; answers are rounded to six digits
+CHUNK = 7
+
+
+def shipped(task: str) -> list[str]:
+    """The newest version of each model of `task` that can step."""
+    names = list_names(STORE) if STORE.is_dir() else []
+    manifests = {name: read_manifest(STORE / name / list_versions(STORE, name)[-1] / "manifest.json") for name in names}
+    return [name for name, manifest in manifests.items() if manifest.causal and manifest.task == task]
+
+
+@functools.cache
+def load(name: str) -> ServedModel:
+    return load_version(STORE / name / list_versions(STORE, name)[-1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The servers need the cores: OpenMP's threads would fight them for these, and each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[list[RunningServer]]:
+    """Two processes that know nothing of each other but the key."""
+    with (
+        running_server(STORE, state_keys=KEYS) as first,
+        running_server(STORE, state_keys=KEYS, inference_threads=1) as second,
+    ):
+        yield [first, second]
+
+
+def frames_for(model: ServedModel) -> np.ndarray:
+    """(T, H, W, 3) at the model's own size, so that nothing is scaled."""
+    wanted = model.manifest.input
+    width, height = (wanted.width, wanted.height) if isinstance(wanted.width, int) else (64, 48)
+    assert isinstance(width, int)
+    assert isinstance(height, int)
+    return moving_frames(NUM_FRAMES, width, height)
+
+
+def over_http(clients: list[httpx.Client], name: str, pictures: list[bytes]) -> list[dict]:
+    """Chunks of seven, each to the other replica, with the token of the answer before."""
+    steps, state = [], None
+    for client, first in zip(itertools.cycle(clients), range(0, len(pictures), CHUNK), strict=False):
+        answer = client.post(
+            f"/stream/steps?model={name}",
+            files=[("picture", ("picture", data)) for data in pictures[first : first + CHUNK]],
+            data={"state": state} if state else {},
+        )
+        assert answer.status_code == 200, answer.text
+        steps += answer.json()["steps"]
+        state = answer.json()["state"]
+    return steps
+
+
+def over_socket(replicas: list[RunningServer], name: str, pictures: list[bytes], rate: float) -> list[dict]:
+    """Frame by frame, with a cut, a fork and a change of the process on the way."""
+
+    def show(client, first: int, last: int) -> list[dict]:
+        found = []
+        for number in range(first, last):
+            client.show(number / rate, pictures[number])
+            found += client.hear_steps(1)
+        return found
+
+    with streaming(replicas[0], model=name, state="true") as client:
+        session = client.start()["session"]
+        steps = show(client, 0, 11)
+        client.cut()
+    with streaming(replicas[0], state="true") as client:
+        client.start(session=session, acknowledged=steps[-1]["sequence"])
+        steps += show(client, 11, 17)
+    token = steps[-1]["state"]
+    with streaming(replicas[1], state="true") as fork:
+        fork.start(state=token)
+        show(fork, 20, 24)  # another future
+    with streaming(replicas[1], state="true") as client:
+        client.start(state=token)
+        return [*steps, *show(client, 17, len(pictures))]
+
+
+def check_each_way(replicas: list[RunningServer], model: ServedModel, expected: dict[str, np.ndarray]) -> None:
+    """`expected` (N, ...) by field of the steps: the last N of them."""
+    frames = frames_for(model)
+    pictures = [picture(frame) for frame in frames]
+    wanted = model.manifest.input
+    assert wanted.rate is not None
+    name = model.manifest.name
+    with replicas[0].client() as first, replicas[1].client() as second:
+        chunks = over_http([first, second], name, pictures)
+    singles = over_socket(replicas, name, pictures, wanted.rate)
+    for steps in (chunks, singles):
+        assert [step["sequence"] for step in steps] == list(range(1, NUM_FRAMES + 1))
+        for field, values in expected.items():
+            found = np.array([step[field] for step in steps[-len(values) :]])
+            np.testing.assert_allclose(found, values, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", shipped("classify"))
+def test_a_classifier_comes_to_what_one_forward_says(replicas, name):
+    model = load(name)
+    if model.manifest.input.media == "audio":
+        pytest.skip("sound is below")
+    frames = torch.from_numpy(frames_for(model))
+    lengths = torch.tensor([len(frames)])
+    with torch.inference_mode():
+        whole = torch.softmax(model.module(frames[None], lengths)[0].double(), 0)
+        (now, so_far), _ = model.module.step(frames[None], lengths, model.module.initial_state(1, *frames.shape[1:3]))
+    judged = torch.softmax(so_far[0].double(), 1)
+    np.testing.assert_allclose(judged[-1].numpy(), whole.numpy(), rtol=0, atol=TOLERANCE)
+    check_each_way(replicas, model, {"so_far": judged.numpy(), "scores": torch.softmax(now[0].double(), 1).numpy()})
+
+
+@pytest.mark.parametrize("name", shipped("predict"))
+def test_a_forecasters_surprise_is_that_of_one_pass(replicas, name):
+    model = load(name)
+    frames = torch.from_numpy(frames_for(model))
+    with torch.inference_mode():
+        forecasts, _ = model.module.step(
+            frames[None], torch.tensor([len(frames)]), model.module.initial_state(1, *frames.shape[1:3])
+        )
+    errors = forecasts[0, :-1].double() - frames[1:].double() / 255
+    check_each_way(replicas, model, {"surprise": errors.square().mean(dim=(1, 2, 3)).sqrt().numpy()})
+
+
+@pytest.mark.parametrize("name", shipped("features"))
+def test_features_of_parts_are_those_of_one_forward(replicas, name, tmp_path):
+    model = load(name)
+    wanted = model.manifest.input
+    assert wanted.sample_rate is not None
+    assert wanted.step_samples is not None
+    waveform = np.random.default_rng(0).normal(0, 0.1, 20 * wanted.step_samples).astype(np.float32)
+    waveform = np.round(waveform * 32768) / 32768  # as 16-bit sound keeps it
+    with torch.inference_mode():
+        clip, steps, _ = model.module(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
+    found, state, answer = [], None, {}
+    edges = [0, len(waveform) // 3 + 11, len(waveform) // 2, len(waveform)]
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
+        sound = write_sound(tmp_path / f"{number}.wav", waveform[first:last], wanted.sample_rate).read_bytes()
+        with replicas[number % 2].client() as client:
+            answer = client.post(
+                "/stream/steps",
+                content=sound,
+                headers={"Afterframe-State": state} if state and len(state) < 2**15 else {},
+                params={"model": name, "end": last == len(waveform)},
+            ).json()
+        found += answer["steps"]
+        state = answer.get("state")
+    np.testing.assert_allclose([step["features"] for step in found], steps[0].numpy(), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(answer["done"]["clip"], clip[0].numpy(), rtol=0, atol=TOLERANCE)
+
+
+def test_tokens_are_as_large_as_the_state(replicas):
+    """Kilobytes: the state, the segments that are open, and less than a kilobyte around them."""
+    for name in shipped("classify"):
+        model = load(name)
+        if model.manifest.input.media == "video":
+            with replicas[0].client() as client:
+                answer = client.post(
+                    f"/stream/steps?model={name}", files={"picture": picture(frames_for(model)[0])}
+                ).json()
+            size = len(base64.b64decode(answer["state"]))
+            assert 4 * model.manifest.state_size < size < 4 * model.manifest.state_size + 2048
+
+
+def test_clients_cut_at_any_moment_and_resumed_elsewhere_end_as_if_never_cut(replicas):
+    """Forty at once, each cut off after a number of answers of its own, in the middle of what it sends."""
+    name = next(name for name in shipped("classify") if load(name).manifest.input.media == "video")
+    model = load(name)
+    rate = model.manifest.input.rate
+    assert rate is not None
+    pictures = [picture(frame) for frame in frames_for(model)]
+
+    def follow(client, first: int) -> tuple[list[dict], dict]:
+        for number in range(first, len(pictures)):
+            client.show(number / rate, pictures[number])
+        return client.end()
+
+    def uncut() -> tuple[list[dict], dict]:
+        with streaming(replicas[0], model=name) as client:
+            client.start()
+            return follow(client, 0)
+
+    def cut(seed: int) -> tuple[list[dict], dict]:
+        chance = random.Random(seed)
+        here, there = chance.sample(replicas, 2)
+        with streaming(here, model=name, state="true") as client:
+            client.start(max_in_flight=chance.choice([1, 4, 16]))
+            for number in range(chance.randint(9, 30)):
+                client.show(number / rate, pictures[number])
+            steps = [*client.hear_steps(1), *client.hear_steps(chance.randint(0, 7))]
+            while "state" not in steps[-1]:  # judged in one step with others: the last of them has it
+                steps += client.hear_steps(1)
+            client.cut()
+        with streaming(there) as client:
+            assert client.start(state=steps[-1]["state"])["sequence"] == steps[-1]["sequence"]
+            rest, done = follow(client, steps[-1]["picture"] + 1)
+        return [*steps, *rest], done
+
+    whole, whole_done = uncut()
+    with ThreadPoolExecutor(8) as clients:
+        results = list(clients.map(cut, range(40)))
+    for steps, done in results:
+        assert [step["sequence"] for step in steps] == list(range(1, NUM_FRAMES + 1))
+        for field in ("scores", "smoothed", "so_far"):
+            found, expected = ([step[field] for step in some] for some in (steps, whole))
+            np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+        assert [step.get("closed") for step in steps] == [step.get("closed") for step in whole]
+        assert [one["label"] for one in done["labels"]] == [one["label"] for one in whole_done["labels"]]
+        scores, expected = ([one["score"] for one in some["labels"]] for some in (done, whole_done))
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=TOLERANCE)

@@ -1,0 +1,158 @@
+"""POST /stream/steps: a stream over plain HTTP."""
+
+import itertools
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.conftest import RATE, coloured_frames
+from tests.media_maker import moving_frames, sine, write_sound, write_video
+from tests.streaming import picture
+
+STEP_RATE = 4.0
+PER_STEP = RATE // int(STEP_RATE)
+
+
+def parts(pictures: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("picture", ("picture", data)) for data in pictures]
+
+
+def scores(steps: list[dict]) -> np.ndarray:
+    return np.array([step["scores"] for step in steps])
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [picture(frame) for frame in moving_frames(20)]
+
+
+def test_pictures_in_any_split_give_the_same_steps(client: httpx.Client, pictures):
+    whole = client.post("/stream/steps?model=tiny-rate", files=parts(pictures)).json()
+    assert [step["seconds"] for step in whole["steps"]] == [number / STEP_RATE for number in range(20)]
+    assert (whole["sequence"], whole["seconds"]) == (20, 5.0)
+    steps, state = [], None
+    for first, last in [(0, 1), (1, 8), (8, 9), (9, 20)]:
+        answer = client.post(
+            "/stream/steps?model=tiny-rate", files=parts(pictures[first:last]), data={"state": state} if state else {}
+        ).json()
+        steps += answer["steps"]
+        state = answer["state"]
+    assert [step["sequence"] for step in steps] == list(range(1, 21))
+    np.testing.assert_allclose(scores(steps), scores(whole["steps"]), atol=1e-5)
+
+
+def test_a_video_in_chunks_is_judged_like_the_whole(client: httpx.Client, tmp_path: Path):
+    frames = coloured_frames("green", "red", seconds=3.0)
+    whole = client.post(
+        "/stream/steps?model=tiny-rate&end=true",
+        content=write_video(tmp_path / "whole.mkv", frames, RATE, options={"qp": "0"}).read_bytes(),
+    ).json()
+    steps, state, answer = [], None, {}
+    for number, first in enumerate(range(0, len(frames), 2 * RATE)):
+        chunk = write_video(
+            tmp_path / f"{number}.mkv", frames[first : first + 2 * RATE], RATE, options={"qp": "0"}
+        ).read_bytes()
+        answer = client.post(
+            "/stream/steps",
+            content=chunk,
+            headers={"Afterframe-State": state} if state else {},
+            params={"end": first + 2 * RATE >= len(frames), **({} if state else {"model": "tiny-rate"})},
+        ).json()
+        steps += answer["steps"]
+        state = answer.get("state")
+    assert state is None
+    assert [step["seconds"] for step in steps] == [step["seconds"] for step in whole["steps"]]
+    np.testing.assert_allclose(scores(steps), scores(whole["steps"]), atol=1e-5)
+    closed = [segment for step in steps for segment in step.get("closed", [])] + answer["done"]["closed"]
+    assert [(one["label"], one["start_seconds"], one["end_seconds"]) for one in closed] == [
+        ("green", 0.0, 3.0),
+        ("red", 3.0, 6.0),
+    ]
+    assert whole["media"]["video_codec"] == "h264"
+
+
+def test_sound_in_chunks_that_are_no_whole_steps_is_heard_like_the_whole(client: httpx.Client, tmp_path: Path):
+    """The tail that makes no whole step is in the state."""
+    waveform = sine(2.0, 8000) * np.linspace(0, 1, 16000, dtype=np.float32)
+    whole = client.post(
+        "/stream/steps?model=tiny-describer&end=true",
+        content=write_sound(tmp_path / "whole.wav", waveform, 8000).read_bytes(),
+    ).json()
+    steps, state, answer = [], None, {}
+    edges = [0, 130, 3333, 9001, 16000]
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
+        chunk = write_sound(tmp_path / f"{number}.wav", waveform[first:last], 8000).read_bytes()
+        answer = client.post(
+            "/stream/steps",
+            content=chunk,
+            headers={"Afterframe-State": state} if state else {},
+            params={"end": last == 16000, **({} if state else {"model": "tiny-describer"})},
+        ).json()
+        steps += answer["steps"]
+        state = answer.get("state")
+    assert len(steps) == len(whole["steps"]) == 40
+    np.testing.assert_allclose(
+        [step["features"] for step in steps], [step["features"] for step in whole["steps"]], atol=1e-5
+    )
+    np.testing.assert_allclose(answer["done"]["clip"], whole["done"]["clip"], atol=1e-5)
+
+
+def test_surprise_goes_on_from_a_state(client: httpx.Client, pictures):
+    """The forecast of the first frame after the token is made again from the state."""
+    whole = client.post("/stream/steps?model=tiny-forecast", files=parts(pictures[:9])).json()["steps"]
+    first = client.post("/stream/steps?model=tiny-forecast", files=parts(pictures[:5])).json()
+    second = client.post("/stream/steps", files=parts(pictures[5:9]), data={"state": first["state"]}).json()
+    assert "surprise" not in whole[0]
+    found = [step.get("surprise") for step in first["steps"] + second["steps"]]
+    np.testing.assert_allclose(found[1:], [step["surprise"] for step in whole[1:]], atol=1e-5)
+
+
+def test_times_are_the_clients(client: httpx.Client, pictures):
+    answer = client.post("/stream/steps?model=tiny", files=parts(pictures[:3]), data={"times": "[1, 1.5, 9]"}).json()
+    assert [step["seconds"] for step in answer["steps"]] == [1.0, 1.5, 9.0]
+    assert answer["seconds"] == 9.25
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "detail"),
+    [
+        ({"times": "[1]"}, 400, "1 times for 2 pictures"),
+        ({"times": "[2, 1]"}, 400, "backwards"),
+        ({"times": "soon"}, 400, "not a JSON list"),
+        ({"times": "[0, NaN]"}, 400, "not a JSON list"),
+        ({"state": "AAAA"}, 401, "not one of this service"),
+        ({"state": "?"}, 401, "not base64"),
+    ],
+)
+def test_what_is_wrong_is_said(client: httpx.Client, pictures, fields, status, detail):
+    response = client.post("/stream/steps?model=tiny", files=parts(pictures[:2]), data=fields)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert detail in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"), [("model=nothing", 404), ("model=tiny-hearer", 400), ("model=tiny&end=perhaps", 400)]
+)
+def test_what_cannot_be_asked_for(client: httpx.Client, pictures, query, status):
+    assert client.post(f"/stream/steps?{query}", files=parts(pictures[:1])).status_code == status
+
+
+def test_the_state_of_another_model_is_a_conflict(client: httpx.Client, pictures):
+    state = client.post("/stream/steps?model=tiny-rate", files=parts(pictures[:1])).json()["state"]
+    response = client.post("/stream/steps?model=tiny", files=parts(pictures[:1]), data={"state": state})
+    assert response.status_code == 409
+    assert "tiny-rate version 1" in response.json()["detail"]
+
+
+def test_a_damaged_picture_is_refused(client: httpx.Client, pictures):
+    for bad, status in ((pictures[0][:50], 422), (b"no picture", 415)):
+        assert client.post("/stream/steps?model=tiny", files=parts([pictures[0], bad])).status_code == status
+
+
+def test_a_form_without_anything_is_refused(client: httpx.Client):
+    response = client.post("/stream/steps?model=tiny", files={"other": ("x", b"x")})
+    assert response.status_code == 400
+    assert "neither" in response.json()["detail"]

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
 from trainer.data.generators import MOTION_LABELS, write_motion
-from trainer.data.listing import InvalidListing, Split, read_listing, write_listing
+from trainer.data.index import parse_columns, read_index
+from trainer.data.listing import InvalidListing, Split, Video, list_files, read_listing, write_listing
 from trainer.progress import progress
-from trainer.recipe import RECIPES, RecipeError
+from trainer.recipe.reading import RECIPES, RecipeError
 
 if TYPE_CHECKING:
     from trainer.data.prepare import DataOptions
@@ -78,7 +79,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=["classify"])
+    parser.add_argument("task", choices=["classify", "predict", "features"])
     parser.add_argument("--name", required=True, help="of the model: lower case, digits, hyphens")
     _add_data(parser)
     _add_splits(parser)
@@ -124,7 +125,10 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of a folder per class, or CSVs")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="of an index of other columns")
+    parser.add_argument("--root", type=Path, help="with --columns: the folder that the index's paths are below")
+    parser.add_argument("--unlabelled", action="store_true", help="labels do not matter: all files of a folder")
     parser.add_argument("--under", default="", help="only rows of the CSV whose path begins with this")
     parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
     parser.add_argument("--val-pattern", metavar="REGEX", help="paths it is found in are val")
@@ -143,10 +147,11 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 def _inspect(options: argparse.Namespace) -> str:
     from trainer.inspection import inspect_data
-    from trainer.recipe import read_recipe
+    from trainer.recipe.classify import ClassifyRecipe
+    from trainer.recipe.reading import read_recipe
 
     output = options.output or Path("runs") / f"inspect-{options.data.stem}"
-    return inspect_data(_data_options(options), read_recipe(options.recipe, options.set), output)
+    return inspect_data(_data_options(options), read_recipe(options.recipe, options.set, ClassifyRecipe), output)
 
 
 def _train(options: argparse.Namespace) -> str:
@@ -155,6 +160,7 @@ def _train(options: argparse.Namespace) -> str:
 
     return train(
         TrainOptions(
+            task=options.task,
             name=options.name,
             data=_data_options(options),
             recipe=options.recipe,
@@ -196,7 +202,7 @@ def _card(options: argparse.Namespace) -> str:
 
 
 def _list(options: argparse.Namespace) -> str:
-    videos = read_listing(options.data, options.group_pattern, options.under, extra_columns=True)
+    videos = [video for data in options.data for video in _listed(data, options)]
     patterns: dict[Split, str | None] = {"val": options.val_pattern, "test": options.test_pattern}
     for split, pattern in patterns.items():
         if pattern:
@@ -204,6 +210,14 @@ def _list(options: argparse.Namespace) -> str:
             videos = [replace(v, split=split) if found.search(v.path.as_posix()) else v for v in videos]
     write_listing(videos, options.output)
     return f"{len(videos)} videos in {options.output}"
+
+
+def _listed(data: Path, options: argparse.Namespace) -> list[Video]:
+    if options.columns:
+        return read_index(data, options.root or data.parent, parse_columns(options.columns))
+    if options.unlabelled and data.is_dir():
+        return list_files(data)
+    return read_listing(data, options.group_pattern, options.under, extra_columns=True)
 
 
 def _generate(options: argparse.Namespace) -> str:

@@ -1,16 +1,18 @@
-"""`evaluate`: a published model on labelled videos, loaded as the service loads it."""
+"""`evaluate`: a published model on labelled videos or sounds, loaded as the service loads it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.errors import ModelRejected
-from app.models.manifest import Input
+from app.models.manifest import ClassifyOutput, Input
 from app.models.store import list_versions, load_version
-from trainer.card import results
-from trainer.data.cache import open_video
+from trainer.data.cache import CachedVideo, open_video
 from trainer.data.decode import CacheSpec
-from trainer.data.listing import InvalidListing, Split, labels_of
+from trainer.data.listing import InvalidListing, Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
-from trainer.metrics import measure, write_predictions
+from trainer.data.sounds import CachedSound, decode_sounds, open_sound
+from trainer.metrics import Evaluation, measure, results, write_predictions
+from trainer.sound_metrics import SoundEvaluation, measure_sounds, sound_results
 
 
 def evaluate(
@@ -24,23 +26,51 @@ def evaluate(
     if not versions or (version and version not in versions):
         raise ModelRejected(f"{store} has no model {name}{f' {version}' if version else ''}")
     model = load_version(store / name / (version or versions[-1]))
-    labels = model.manifest.output.labels
+    output_kind = model.manifest.output
+    if not isinstance(output_kind, ClassifyOutput):
+        raise ModelRejected(f"{name} is for {model.manifest.task}: its figures are made by a bench")
+    labels = output_kind.labels
 
     videos = [video for video in list_videos(options) if split in (None, video.split)]
     if not videos:
         raise InvalidListing(f"{options.data} has no videos of the split {split}")
     if unknown := set(labels_of(videos)) - set(labels):
         raise InvalidListing(f"{options.data} has labels that {name} has not: {', '.join(sorted(unknown))}")
-    data = decode_data(videos, _clip_spec(model.manifest.input), options)
-    opened = [open_video(item, labels) for item in data.decoded]
-    evaluation, scores = measure(model.module, opened, len(labels))
-    told = f"{name} {model.manifest.version}\n\n{results({split or 'all': evaluation}, labels)}"
+    opened: list[CachedVideo] | list[CachedSound]
+    evaluation: Evaluation | SoundEvaluation
+    if model.manifest.input.media == "audio":
+        opened = _open_sounds(videos, labels, model.manifest.input, options)
+        heard, scores = measure_sounds(model.module, opened, len(labels), _max_samples(model.manifest.input))
+        evaluation, tables = heard, sound_results({split or "all": heard}, labels)
+    else:
+        data = decode_data(videos, _clip_spec(model.manifest.input), options)
+        opened = [open_video(item, labels) for item in data.decoded]
+        seen, scores = measure(model.module, opened, len(labels))
+        evaluation, tables = seen, results({split or "all": seen}, labels)
+    told = f"{name} {model.manifest.version}\n\n{tables}"
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / "evaluation.json").write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
         write_predictions(output / "predictions.csv", opened, scores, labels)
         told += f"\n\n{output}"
     return told
+
+
+def _open_sounds(
+    videos: Sequence[Video], labels: Sequence[str], model_input: Input, options: DataOptions
+) -> list[CachedSound]:
+    assert model_input.sample_rate is not None
+    data = decode_sounds(videos, model_input.sample_rate, options.cache, options.num_processes)
+    data.tell_broken()
+    if not data.decoded:
+        raise InvalidListing(f"none of {len(videos)} files has sound")
+    return [open_sound(item, labels) for item in data.decoded]
+
+
+def _max_samples(model_input: Input) -> int:
+    if model_input.max_samples is None:
+        raise ModelRejected("only classifiers that hear a whole sound at once can be evaluated")
+    return model_input.max_samples
 
 
 def _clip_spec(model_input: Input) -> CacheSpec:

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from trainer.card import table
 from trainer.data.cache import open_video
 from trainer.data.checks import count_table, find_problems, spreads
 from trainer.data.contact_sheet import draw_contact_sheet
 from trainer.data.listing import InvalidListing
 from trainer.data.prepare import DataOptions, cache_spec, decode_data, list_videos
 from trainer.data.splits import split_by_group
-from trainer.recipe import Recipe
+from trainer.recipe.classify import ClassifyRecipe
+from trainer.tables import table
 
 
-def inspect_data(options: DataOptions, recipe: Recipe, output: Path) -> str:
+def inspect_data(options: DataOptions, recipe: ClassifyRecipe, output: Path) -> str:
     """A report in Markdown, also in `output`, beside a contact sheet. Raises InvalidListing."""
     videos = list_videos(options)
     remark = ""

@@ -1,7 +1,7 @@
 """How good a scripted classifier is on clips sampled as the service samples them."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,16 @@ from pydantic import BaseModel, ConfigDict
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
 from trainer.data.cache import CachedVideo
+from trainer.data.sounds import CachedSound
+from trainer.tables import percent, table
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, https://arxiv.org/abs/1706.04599
 SHUFFLE_SEED = 0
 BATCH_SIZE = 16
+ABOUT_RESULTS = (
+    "Measured on the published file. One frame: the middle frame in the place of all others. "
+    "Shuffled: the frames in a random order."
+)
 
 
 class Evaluation(BaseModel):
@@ -86,10 +92,35 @@ def score_clips(module: Any, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.f
     return np.concatenate(batches)
 
 
+def results(evaluations: Mapping[str, Evaluation], labels: Sequence[str]) -> str:
+    """Tables of evaluations by the name of their set, Markdown: figures, then confusions."""
+    rows = [
+        [
+            name,
+            str(evaluation.num_videos),
+            percent(evaluation.accuracy),
+            percent(evaluation.macro_recall),
+            f"{evaluation.calibration_error:.3f}",
+            percent(evaluation.majority_share),
+            percent(evaluation.accuracy_one_frame),
+            percent(evaluation.accuracy_shuffled),
+        ]
+        for name, evaluation in evaluations.items()
+    ]
+    heading = ["set", "videos", "accuracy", "macro recall", "calibration error", "most frequent class"]
+    figures = table([[*heading, "control: one frame", "control: shuffled"], *rows])
+    return "\n\n".join(
+        [figures, ABOUT_RESULTS, *(_confusion(name, found, labels) for name, found in evaluations.items())]
+    )
+
+
 def write_predictions(
-    path: Path, videos: Sequence[CachedVideo], scores: NDArray[np.float32], labels: Sequence[str]
+    path: Path,
+    videos: Sequence[CachedVideo | CachedSound],
+    scores: NDArray[np.float32],
+    labels: Sequence[str],
 ) -> None:
-    """A CSV with a row for each video: path, label, answer and the scores of all labels."""
+    """A CSV with a row for each video or sound: path, label, answer and the scores of all labels."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "answer", *labels])
@@ -107,3 +138,8 @@ def _one_frame(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _shuffled(clip: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
     return clip[np.random.default_rng((SHUFFLE_SEED, index)).permutation(len(clip))]
+
+
+def _confusion(name: str, evaluation: Evaluation, labels: Sequence[str]) -> str:
+    rows = [[label, *map(str, row)] for label, row in zip(labels, evaluation.confusion, strict=True)]
+    return table([[f"{name}: truth \\ answer", *labels], *rows])

@@ -5,50 +5,62 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from app.errors import ModelRejected
 from app.models import torchscript
-from app.models.golden import Golden, check_golden, read_golden, record_golden, write_golden
-from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Output
+from app.models.golden import HORIZON, Golden, check_golden, read_golden, record_golden, write_golden
+from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Task
 from app.models.store import list_versions, load_version
 from trainer.card import model_card
-from trainer.data.generators import MotionStyle, draw_motion
+from trainer.plan import Plan
 from trainer.run import RECIPE, Run, read_run
 
-MODEL, GOLDEN = "model.pt", "golden.npz"
-GOLDEN_SEED = 0
-GOLDEN_LENGTHS = (6, 4)
-"""Valid frames of each golden clip: one is padded."""
+MODEL, GOLDEN, PICTURES = "model.pt", "golden.npz", "pictures"
 MAX_DIFFERENCE = 1e-5
 """Between eager and compiled, whole and in chunks, padded and alone: float32 sums in another order."""
 
 
-def compile_network(network: nn.Module, width: int, height: int) -> torch.jit.ScriptModule:
-    """The network compiled, before it is trained: what cannot be published is better known hours earlier.
+class Compiled:
+    """A plan's network compiled before it is trained: what cannot be published is better known hours earlier.
 
-    Raises ModelRejected as `save_compiled`, or RuntimeError for what TorchScript does not take.
+    And compiling reads the source files, which by the end of a long training may be others.
     """
-    scripted = torchscript.script(network)
-    _checked(network, scripted, width, height)
-    return scripted
 
+    def __init__(self, task: Task, plan: Plan) -> None:
+        """Raises ModelRejected as `save`, or RuntimeError for what TorchScript does not take."""
+        self.task = task
+        self.chunk, self.lengths = plan.golden
+        self.step_samples = plan.input.step_samples
+        network = plan.learner.module()
+        self.scripted = torchscript.script(network)
+        self._checked(network)
 
-def save_compiled(network: nn.Module, scripted: torch.jit.ScriptModule, width: int, height: int, folder: Path) -> bytes:
-    """The content of `model.pt`: `scripted` with the weights of `network`. Written to `folder`, beside `golden.npz`.
+    def save(self, network: nn.Module, folder: Path) -> bytes:
+        """The content of `model.pt`, with the weights of `network`. Written to `folder`, beside `golden.npz`.
 
-    Compiling reads the source files, which by the end of a long training may be others: so it was done before.
-    Raises ModelRejected unless both answer the same, to clips whole, in chunks, frame by frame, padded and alone.
-    """
-    scripted.load_state_dict(network.state_dict())
-    model_bytes, golden = _checked(network, scripted, width, height)
-    (folder / MODEL).write_bytes(model_bytes)
-    write_golden(folder / GOLDEN, golden)
-    return model_bytes
+        Raises ModelRejected unless both answer the same, whole, in chunks, padded and alone.
+        """
+        self.scripted.load_state_dict(network.state_dict())
+        model_bytes, golden = self._checked(network)
+        (folder / MODEL).write_bytes(model_bytes)
+        write_golden(folder / GOLDEN, golden)
+        return model_bytes
+
+    def _checked(self, network: nn.Module) -> tuple[bytes, Golden]:
+        golden = record_golden(network.eval(), self.task, self.chunk, self.lengths, self.step_samples)
+        model_bytes = torchscript.save(self.scripted)
+        module = torchscript.load(model_bytes)
+        check_golden(module, self.task, golden, MAX_DIFFERENCE, self.step_samples)
+        _check_padding(module, self.task, golden)
+        if "state" in golden.outputs:
+            _check_step_by_step(module, golden, self.step_samples or 1)
+        return model_bytes, golden
 
 
 def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
@@ -60,10 +72,11 @@ def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
     """
     run, recipe = read_run(folder), (folder / RECIPE).read_text(encoding="utf-8")
     model_bytes, golden = (folder / MODEL).read_bytes(), read_golden(folder / GOLDEN)
+    pictures = sorted((folder / PICTURES).glob("*.png"))
     store.mkdir(parents=True, exist_ok=True)
     version = str(max(map(int, list_versions(store, run.name)), default=0) + 1)
     manifest = _manifest(run, version, model_bytes, golden)
-    card = model_card(run, recipe, version, len(model_bytes), [read_run(other) for other in compared])
+    runs, names = [read_run(other) for other in compared], [picture.name for picture in pictures]
     stage = Path(tempfile.mkdtemp(prefix=".publish-", dir=store))
     try:
         staged = stage / run.name / version
@@ -71,7 +84,10 @@ def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
         (staged / MODEL).write_bytes(model_bytes)
         (staged / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         write_golden(staged / GOLDEN, golden)
+        card = model_card(run, recipe, version, len(model_bytes), runs, names)
         (staged / "card.md").write_text(card, encoding="utf-8")
+        for picture in pictures:
+            shutil.copyfile(picture, staged / picture.name)
         load_version(staged)
         (store / run.name).mkdir(exist_ok=True)
         return staged.rename(store / run.name / version)  # fails where a folder with files came to be meanwhile
@@ -79,29 +95,20 @@ def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
         shutil.rmtree(stage)
 
 
-def _checked(network: nn.Module, scripted: torch.jit.ScriptModule, width: int, height: int) -> tuple[bytes, Golden]:
-    golden = record_golden(network.eval(), _golden_frames(width, height), np.array(GOLDEN_LENGTHS))
-    model_bytes = torchscript.save(scripted)
-    module = torchscript.load(model_bytes)
-    check_golden(module, golden, MAX_DIFFERENCE)
-    _check_padding(module, golden)
-    _check_frame_by_frame(module, golden)
-    return model_bytes, golden
-
-
 def _manifest(run: Run, version: str, model_bytes: bytes, golden: Golden) -> Manifest:
+    causal = "state" in golden.outputs
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=run.name,
         version=version,
         task=run.task,
         summary=run.summary,
-        causal=True,
+        causal=causal,
         cell=run.cell,
         num_parameters=run.num_parameters,
-        state_size=golden.state.shape[1],
+        state_size=golden.outputs["state"].shape[1] if causal else 0,
         sha256=hashlib.sha256(model_bytes).hexdigest(),
-        metrics={split: evaluation.metrics() for split, evaluation in run.evaluations.items()},
+        metrics=run.metrics,
         training_data=run.training_data,
         seed=run.seed,
         command=run.command,
@@ -109,43 +116,43 @@ def _manifest(run: Run, version: str, model_bytes: bytes, golden: Golden) -> Man
         torch_version=torch.__version__,
         golden_tolerance=GoldenTolerance(),
         input=run.input,
-        output=Output(labels=run.labels),
+        output=run.output,
     )
 
 
-def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
-    style = MotionStyle(width=width, height=height, max_speed=2.0)
-    clips = []
-    for index, label in enumerate(("right", "up")[: len(GOLDEN_LENGTHS)]):
-        video = draw_motion(label, 8, style, np.random.default_rng((GOLDEN_SEED, index)))
-        clips.append(np.stack([next(video) for _ in range(max(GOLDEN_LENGTHS))]))
-    return np.stack(clips)
-
-
-def _check_padding(module: torch.jit.ScriptModule, golden: Golden) -> None:
-    for index, length in enumerate(golden.lengths):
-        alone = torch.from_numpy(golden.frames[index : index + 1, :length])
+def _check_padding(module: torch.jit.ScriptModule, task: Task, golden: Golden) -> None:
+    """Each golden row alone, without what is beyond its length."""
+    extra = (HORIZON,) if task == "predict" else ()
+    name = {"classify": "logits", "predict": "forecast", "features": "clip"}[task]
+    for row, length in enumerate(golden.lengths):
+        alone = torch.from_numpy(golden.chunk[row : row + 1, :length])
         with torch.inference_mode():
-            logits = module(alone, torch.tensor([length]))
-        _compare("a clip alone and padded in a batch", logits, golden.logits[index : index + 1])
+            answer = module(alone, torch.tensor([length]), *extra)
+        found = answer[0] if task == "features" else answer
+        _compare(f"{name} of a clip alone and padded in a batch", found, golden.outputs[name][row : row + 1])
 
 
-def _check_frame_by_frame(module: torch.jit.ScriptModule, golden: Golden) -> None:
-    frames = torch.from_numpy(golden.frames)
-    num_clips, num_steps, height, width = frames.shape[:4]
+def _check_step_by_step(module: torch.jit.ScriptModule, golden: Golden, unit: int) -> None:
+    """The state after the golden batch, reached `unit` frames or samples at a time; outputs on the way count in it."""
+    chunk, lengths = torch.from_numpy(golden.chunk), torch.from_numpy(golden.lengths)
+    height, width = (chunk.shape[2], chunk.shape[3]) if chunk.ndim == 5 else (0, 0)
     with torch.inference_mode():
-        state = module.initial_state(num_clips, height, width)
-        for step in range(num_steps):
-            valid = torch.from_numpy((golden.lengths > step).astype(np.int64))
-            (now, so_far), state = module.step(frames[:, step : step + 1], valid, state)
-            rows = golden.lengths > step
-            _compare("now frame by frame", now[rows, 0], golden.now[rows, step])
-            _compare("so_far frame by frame", so_far[rows, 0], golden.so_far[rows, step])
-    _compare("the state frame by frame", state, golden.state)
+        state: Tensor = module.initial_state(chunk.shape[0], height, width)
+        outputs: list[Tensor] = []
+        for start in range(0, chunk.shape[1], unit):
+            valid = (lengths - start).clamp(min=0, max=unit)
+            answered, state = module.step(chunk[:, start : start + unit], valid, state)
+            outputs.append(answered if isinstance(answered, Tensor) else answered[0])
+    _compare("the state step by step", state, golden.outputs["state"])
+    names = [name for name in ("now", "next_frames", "stepped") if name in golden.outputs]
+    counts = golden.outputs.get("step_lengths", golden.lengths)
+    whole = torch.cat(outputs, dim=1)
+    for name in names:
+        for row, count in enumerate(counts):
+            _compare(f"{name} step by step", whole[row, :count], golden.outputs[name][row, :count])
 
 
-def _compare(what: str, found: torch.Tensor, expected: NDArray[np.float32]) -> None:
+def _compare(what: str, found: Tensor, expected: NDArray[Any]) -> None:
     difference = float(np.abs(found.numpy() - expected).max(initial=0.0))
     if not difference <= MAX_DIFFERENCE:  # also when it is NaN
         raise ModelRejected(f"{what}: answers differ by {difference:.3g}, more than {MAX_DIFFERENCE:g}")

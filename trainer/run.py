@@ -4,12 +4,9 @@ import datetime
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
-from app.models.manifest import Input, Name, TrainingData
-from trainer.metrics import Evaluation
-from trainer.recipe import Recipe
+from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, Name, PredictOutput, Task, TrainingData
 
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
@@ -23,8 +20,8 @@ class Epoch(BaseModel):
 
     epoch: int
     train_loss: float
-    val_loss: float
-    val_accuracy: float
+    validation: dict[str, float]
+    """What the learner logged on the validation set, by name; nothing without one."""
 
 
 class Run(BaseModel):
@@ -33,7 +30,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    task: Literal["classify"]
+    task: Task
     summary: str
     cell: Literal["lstm", "gru"]
     settings: tuple[str, ...]
@@ -41,10 +38,10 @@ class Run(BaseModel):
     seed: int
     command: str
     date: datetime.date
-    labels: tuple[str, ...]
     input: Input
+    output: ClassifyOutput | PredictOutput | FeaturesOutput
     training_data: tuple[TrainingData, ...]
-    num_videos: dict[str, int]
+    num_examples: dict[str, int]
     """By split."""
     num_parameters: int
     minutes: float
@@ -52,19 +49,18 @@ class Run(BaseModel):
     num_threads: int
     precision: str
     epochs: tuple[Epoch, ...]
-    evaluations: dict[str, Evaluation]
-    """By split: `val`, on which the checkpoint was chosen, and `test`, read once, where there is one."""
+    metrics: dict[str, dict[str, float]]
+    """By test set, then by name."""
+    headline: str
+    """The metric that runs are compared by."""
+    report: str
+    """Tables of results, Markdown."""
+    limits: tuple[str, ...]
 
     @property
     def variant(self) -> str:
         """What sets this run apart from others of its kind, the seed aside."""
         return ", ".join((self.cell, *self.settings))
-
-
-def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML, complete."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
-    return text
 
 
 def read_run(folder: Path) -> Run:

@@ -14,22 +14,19 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
 
-from trainer.data.cache import CachedVideo
-from trainer.recipe import Recipe
+from trainer.plan import Plan
+from trainer.recipe.reading import RecipeError
+from trainer.recipe.sections import Budget
 from trainer.run import Epoch
-from trainer.tasks.classify import ClassifyTask
-from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
+from trainer.tasks.learner import Learner
 
-WATCHED = "val_rank"
-"""Chosen by and stopped by: accuracy, and the loss among equals. Not the loss alone: where there is little to learn
-from, it is lowest for a network that has learnt nothing and says 50 %."""
-LOSS_IN_RANK = 1e-3
-"""Small beside one video of a small validation set."""
+RANK = "val_rank"
+"""What a learner logs for the best epoch to be chosen by."""
 LIGHTNING_WARNINGS = (
     r".*does not have many workers which may be a bottleneck.*",  # clips are views of mapped memory: nothing to load
     r".*Checkpoint directory .* exists and is not empty.*",  # when a run is resumed
+    r"You defined a `validation_step` but have no `val_dataloader`.*",  # all videos are trained on
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
 )
 
@@ -48,8 +45,8 @@ class Machine:
 class Fitted:
     """What a training came to."""
 
-    task: ClassifyTask
-    """With the weights of its best epoch."""
+    learner: Learner[Any]
+    """With the weights that count."""
     epochs: tuple[Epoch, ...]
     minutes: float
     precision: str
@@ -58,7 +55,8 @@ class Fitted:
 class LearningCurve(Callback):
     """Keeps an Epoch for every validation, over resumes, with the time that it took to get there."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: int) -> None:
+        self.every = every
         self.epochs: list[Epoch] = []
         self.seconds = 0.0
         self._losses: list[torch.Tensor] = []
@@ -75,24 +73,16 @@ class LearningCurve(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         self.seconds += time.monotonic() - self._started  # the epoch's validation is in it
-
-    def on_validation_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        epoch = Epoch(
-            epoch=trainer.current_epoch + 1,
-            train_loss=float(torch.stack(self._losses).mean()),
-            val_loss=float(trainer.callback_metrics["val_loss"]),
-            val_accuracy=float(trainer.callback_metrics["val_accuracy"]),
-        )
-        self.epochs.append(epoch)
-        trainer.callback_metrics[WATCHED] = torch.tensor(epoch.val_accuracy - LOSS_IN_RANK * epoch.val_loss)
+        number = trainer.current_epoch + 1
+        if number % self.every and number != trainer.max_epochs:
+            return
+        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        found.pop(RANK, None)
+        self.epochs.append(Epoch(epoch=number, train_loss=float(torch.stack(self._losses).mean()), validation=found))
         if trainer.is_global_zero and not sys.stderr.isatty():
-            sys.stderr.write(
-                f"epoch {epoch.epoch}/{trainer.max_epochs}, {self._so_far():.0f} s: loss {epoch.train_loss:.3f}, "
-                f"validation loss {epoch.val_loss:.3f}, accuracy {epoch.val_accuracy:.3f}\n"
-            )
-
-    def _so_far(self) -> float:
-        return self.seconds + time.monotonic() - self._started
+            told = "".join(f", {name} {value:.4g}" for name, value in found.items())
+            loss = self.epochs[-1].train_loss
+            sys.stderr.write(f"epoch {number}/{trainer.max_epochs}, {self.seconds:.0f} s: loss {loss:.4g}{told}\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "epochs": [epoch.model_dump() for epoch in self.epochs]}
@@ -102,49 +92,31 @@ class LearningCurve(Callback):
         self.epochs = [Epoch.model_validate(epoch) for epoch in state_dict["epochs"]]
 
 
-def fit(
-    task: ClassifyTask,
-    train: Sequence[CachedVideo],
-    val: Sequence[CachedVideo],
-    folder: Path,
-    seed: int,
-    patience: int,
-    machine: Machine,
-    resume: bool,
-) -> Fitted | None:
-    """The task trained; checkpoints, learning curve and logs are in `folder`.
+def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machine, resume: bool) -> Fitted | None:
+    """The plan's learner trained; checkpoints, learning curve and logs are in `folder`.
 
-    `patience`: epochs without a better validation before it stops; 0: the whole budget. `resume`: from the last
-    epoch that ended. None in all but the first of several processes.
+    `patience`: epochs without a better validation before it stops, and the best one counts; 0: the whole budget, and
+    the last one counts, so that validation has chosen nothing. `resume`: from the last epoch that ended. None in all
+    but the first of several processes.
     """
-    recipe = task.recipe
+    if patience and plan.val is None:
+        raise RecipeError("without validation nothing says when to stop: no patience, or a validation set")
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
-    curve = LearningCurve()
-    checkpoints = ModelCheckpoint(
-        folder / "checkpoints", "best", WATCHED, mode="max", save_last=True, enable_version_counter=False
-    )
-    precision = _precision(recipe, machine)
-    batch_size = max(1, recipe.budget.batch_size // machine.num_devices)
-    last = folder / "checkpoints" / "last.ckpt"
+    every = min(budget.validate_every, budget.num_epochs)
+    curve = LearningCurve(every)
+    precision = _precision(budget, machine)
+    checkpoints = folder / "checkpoints"
     with _quiet():
         trainer = lightning.Trainer(
             accelerator=machine.accelerator,
             devices=machine.num_devices,
-            # A step that starts from a carried state leaves the output of `so_far` without a gradient.
+            # A step may leave an output without a gradient: a classifier's `so_far` from a carried state.
             strategy="ddp_find_unused_parameters_true" if machine.num_devices > 1 else "auto",
             precision=precision,
-            max_epochs=recipe.budget.num_epochs,
-            check_val_every_n_epoch=min(recipe.budget.validate_every, recipe.budget.num_epochs),
-            callbacks=[
-                curve,
-                checkpoints,
-                *(
-                    [EarlyStopping(WATCHED, mode="max", patience=max(1, patience // recipe.budget.validate_every))]
-                    if patience
-                    else []
-                ),
-            ],
+            max_epochs=budget.num_epochs,
+            check_val_every_n_epoch=every,
+            callbacks=[curve, *_keepers(checkpoints, patience, every)],
             logger=CSVLogger(folder, name="logs"),
             log_every_n_steps=1,
             num_sanity_val_steps=0,
@@ -152,53 +124,51 @@ def fit(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        trainer.fit(
-            task,
-            _training_loader(train, recipe, seed, batch_size),
-            DataLoader[Clip](ServedClips(val), batch_size=batch_size),
-            ckpt_path=last if resume and last.exists() else None,
-        )
+        last = checkpoints / "last.ckpt"
+        trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if resume and last.exists() else None)
     if not trainer.is_global_zero:
         return None
-    load_weights(task, folder)
+    load_weights(plan.learner, checkpoints / ("best.ckpt" if patience else "last.ckpt"))
     draw_curve(curve.epochs, folder / "learning_curve.png")
-    return Fitted(task, tuple(curve.epochs), curve.seconds / 60, precision)
+    return Fitted(plan.learner, tuple(curve.epochs), curve.seconds / 60, precision)
 
 
-def load_weights(task: ClassifyTask, folder: Path) -> None:
-    """Puts the best checkpoint of the run in `folder` into `task`. Raises FileNotFoundError."""
-    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    task.load_state_dict(checkpoint["state_dict"])
+def _keepers(checkpoints: Path, patience: int, every: int) -> list[Callback]:
+    """What keeps the last epoch and, where training may stop early, the best one."""
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    if not patience:
+        return [last]
+    best = ModelCheckpoint(checkpoints, "best", RANK, mode="max", enable_version_counter=False)
+    return [last, best, EarlyStopping(RANK, mode="max", patience=max(1, patience // every))]
+
+
+def load_weights(learner: Learner[Any], checkpoint: Path) -> None:
+    """Puts a checkpoint's weights into `learner`. Raises FileNotFoundError."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    learner.load_state_dict(kept["state_dict"])
 
 
 def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
-    """Writes a PNG of losses and validation accuracy by epoch."""
+    """Writes a PNG of the training loss and of each validation figure by epoch."""
     from matplotlib.figure import Figure  # a second to import, for this alone
 
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    losses, accuracy = figure.subplots(1, 2)
+    names = list(epochs[-1].validation) if epochs else []
     numbers = [epoch.epoch for epoch in epochs]
-    losses.plot(numbers, [epoch.train_loss for epoch in epochs], label="training loss")
-    losses.plot(numbers, [epoch.val_loss for epoch in epochs], label="validation loss")
-    losses.legend()
-    accuracy.plot(numbers, [epoch.val_accuracy for epoch in epochs], label="validation accuracy")
-    accuracy.set_ylim(0, 1)
-    accuracy.legend()
-    for axes in (losses, accuracy):
-        axes.set_xlabel("epoch")
+    figure = Figure(figsize=(4 * (1 + len(names)), 4), layout="constrained")
+    panels = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    panels[0].plot(numbers, [epoch.train_loss for epoch in epochs])
+    panels[0].set_title("training loss")
+    for panel, name in zip(panels[1:], names, strict=True):
+        panel.plot(numbers, [epoch.validation[name] for epoch in epochs])
+        panel.set_title(name.removeprefix("val_").replace("_", " ") + ", validation")
+    for panel in panels:
+        panel.set_xlabel("epoch")
     figure.savefig(path)
 
 
-def _training_loader(videos: Sequence[CachedVideo], recipe: Recipe, seed: int, batch_size: int) -> DataLoader[Clip]:
-    # A last batch of one or two clips would move the weights as far as a full one.
-    drop_last = len(videos) >= 2 * batch_size
-    clips = TrainingClips(videos, recipe, seed)
-    return DataLoader(clips, batch_size=batch_size, sampler=DrawSampler(len(videos), seed), drop_last=drop_last)
-
-
-def _precision(recipe: Recipe, machine: Machine) -> Literal["bf16-mixed", "32-true"]:
-    if recipe.budget.precision != "auto":
-        return recipe.budget.precision
+def _precision(budget: Budget, machine: Machine) -> Literal["bf16-mixed", "32-true"]:
+    if budget.precision != "auto":
+        return budget.precision
     if machine.accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     # Without instructions for it, bfloat16 is emulated: many times slower (pytorch#118499).

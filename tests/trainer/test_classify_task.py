@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from trainer.data.cache import CachedVideo
 from trainer.networks.recurrent import Cell
-from trainer.recipe import RECIPES, Recipe, RecipeError, read_recipe
+from trainer.recipe.classify import ClassifyRecipe
+from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
 from trainer.tasks.augment import augment
 from trainer.tasks.classify import Batch, ClassifyTask
 from trainer.tasks.clips import DrawSampler, ServedClips, TrainingClips
@@ -45,8 +46,8 @@ PLAIN = (
 )
 
 
-def tiny_recipe(*overrides: str) -> Recipe:
-    return read_recipe(RECIPES / "actions.yaml", (*TINY, *overrides))
+def tiny_recipe(*overrides: str) -> ClassifyRecipe:
+    return read_recipe(RECIPES / "actions.yaml", (*TINY, *overrides), ClassifyRecipe)
 
 
 def make_videos(num_videos: int, num_labels: int = 2, num_frames: int = 24) -> list[CachedVideo]:
@@ -84,7 +85,7 @@ def fit(task: ClassifyTask, videos: Sequence[CachedVideo], max_epochs: int) -> l
     return trainer
 
 
-def make_batch(recipe: Recipe) -> Batch:
+def make_batch(recipe: ClassifyRecipe) -> Batch:
     clips = TrainingClips(make_videos(4), recipe, seed=0)
     frames, labels, lengths = zip(*(clips[index] for index in range(4)), strict=True)
     return torch.stack(frames), torch.stack(labels), torch.tensor(lengths)
@@ -255,9 +256,9 @@ def test_flipping_mirrors() -> None:
     torch.testing.assert_close(pictures, expected, atol=1e-5, rtol=0)  # the grid's float32
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_of_ours_is_valid_and_small_enough(path: Path) -> None:
-    recipe = read_recipe(path)
+@pytest.mark.parametrize("name", ["actions", "motion", "classify"])
+def test_every_recipe_of_ours_is_valid_and_small_enough(name: str) -> None:
+    recipe = read_recipe(RECIPES / f"{name}.yaml", (), ClassifyRecipe)
     module = ClassifyTask(recipe, "lstm", [1] * 6).module()
     num_parameters = sum(parameter.numel() for parameter in module.parameters())
     assert num_parameters < 3_000_000
@@ -270,6 +271,7 @@ def test_overrides_replace_what_the_file_says() -> None:
     recipe = read_recipe(
         RECIPES / "actions.yaml",
         ["optimisation.learning_rate=1e-3", "network.num_channels=[8, 16]", "network.differences=false"],
+        ClassifyRecipe,
     )
     assert recipe.optimisation.learning_rate == 1e-3
     assert recipe.network.num_channels == (8, 16)
@@ -292,7 +294,7 @@ def test_overrides_replace_what_the_file_says() -> None:
 )
 def test_what_a_recipe_does_not_know_is_an_error(override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        read_recipe(RECIPES / "actions.yaml", [override])
+        read_recipe(RECIPES / "actions.yaml", [override], ClassifyRecipe)
 
 
 @pytest.mark.parametrize("content", ["[1, 2]", "input: {", "input: 3"])
@@ -300,4 +302,4 @@ def test_a_file_that_is_no_recipe_is_an_error(content: str, tmp_path: Path) -> N
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(RecipeError, match=r"broken\.yaml"):
-        read_recipe(path)
+        read_recipe(path, (), ClassifyRecipe)

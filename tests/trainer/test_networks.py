@@ -9,7 +9,7 @@ from trainer.networks.classifier import VideoClassifier
 from trainer.networks.decoders import ForecastDecoder
 from trainer.networks.frame_encoder import FrameEncoder
 from trainer.networks.recurrent import Cell, LstmCell, Recurrent
-from trainer.recipe import Network
+from trainer.recipe.classify import Network
 
 WIDTH, HEIGHT, NUM_LABELS, NUM_STEPS = 32, 24, 5, 7
 EXACT = 1e-5  # the contract's, in float32: sums in another order, nothing else

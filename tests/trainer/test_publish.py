@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from app.errors import ModelRejected
-from app.models.golden import read_golden
-from app.models.manifest import Input, TrainingData
+from app.models.golden import Golden, read_golden, write_golden
+from app.models.manifest import ClassifyOutput, Input, TrainingData
 from app.models.store import list_versions, load_version
 from tests.tiny_models import COLOURS, TinyClassifier, make_tiny
 from trainer.card import comparison, model_card
 from trainer.metrics import Evaluation
-from trainer.publish import compile_network, publish, save_compiled
+from trainer.plan import Plan
+from trainer.plans.classify import report
+from trainer.publish import PICTURES, Compiled, publish
+from trainer.recipe.sections import Optimisation
 from trainer.run import RECIPE, Epoch, Run, write_run
+from trainer.tasks.learner import Learner
 
 WIDTH, HEIGHT = 32, 24
+WANTED = Input(media="video", width=WIDTH, height=HEIGHT, fit="stretch", sampling="uniform", clip_length=8, rate=4.0)
+OPTIMISATION = Optimisation(learning_rate=1e-3, weight_decay=0.0, warmup=0.1, max_gradient_norm=1.0, ema_decay=0.0)
 
 
 def make_evaluation(accuracy: float) -> Evaluation:
@@ -33,7 +40,25 @@ def make_evaluation(accuracy: float) -> Evaluation:
     )
 
 
+def make_plan(network: nn.Module) -> Plan:
+    """Of a training that compiles and publishes, but is never carried out."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 6, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return Plan(
+        learner=Learner(network, OPTIMISATION),
+        train=DataLoader([0]),
+        val=None,
+        input=WANTED,
+        output=ClassifyOutput(labels=COLOURS),
+        golden=(frames, np.array([6, 4])),
+        summary="",
+        num_examples={},
+        headline="accuracy",
+        evaluate=lambda module, folder: report({"val": make_evaluation(0.8)}, COLOURS),
+    )
+
+
 def make_run(seed: int = 0, accuracy: float = 0.8, settings: tuple[str, ...] = ()) -> Run:
+    measured = report({"val": make_evaluation(accuracy)}, COLOURS)
     return Run(
         name="colours",
         task="classify",
@@ -43,25 +68,26 @@ def make_run(seed: int = 0, accuracy: float = 0.8, settings: tuple[str, ...] = (
         seed=seed,
         command="python -m trainer train classify --name colours",
         date=datetime.date(2026, 1, 2),
-        labels=COLOURS,
-        input=Input(
-            media="video", width=WIDTH, height=HEIGHT, fit="stretch", sampling="uniform", clip_length=8, rate=4.0
-        ),
+        input=WANTED,
+        output=ClassifyOutput(labels=COLOURS),
         training_data=(TrainingData(name="lamps", license="CC0-1.0", source="made up"),),
-        num_videos={"train": 20, "val": 10},
+        num_examples={"train": 20, "val": 10},
         num_parameters=1234,
         minutes=1.5,
         num_threads=1,
         precision="32-true",
-        epochs=tuple(Epoch(epoch=n, train_loss=1 / n, val_loss=2 / n, val_accuracy=0.5) for n in range(1, 40)),
-        evaluations={"val": make_evaluation(accuracy)},
+        epochs=tuple(Epoch(epoch=n, train_loss=1 / n, validation={"val_loss": 2 / n}) for n in range(1, 40)),
+        metrics=measured.metrics,
+        headline="accuracy",
+        report=measured.text,
+        limits=measured.limits,
     )
 
 
 def make_run_folder(folder: Path, run: Run | None = None, network: nn.Module | None = None) -> Path:
     folder.mkdir()
     network = network or make_tiny()
-    save_compiled(network, compile_network(network, WIDTH, HEIGHT), WIDTH, HEIGHT, folder)
+    Compiled("classify", make_plan(network)).save(network, folder)
     write_run(run or make_run(), folder)
     (folder / RECIPE).write_text("input: {width: 32}\n")
     return folder
@@ -100,9 +126,10 @@ def test_nothing_is_left_of_a_version_that_would_not_load(tmp_path: Path) -> Non
     run = make_run_folder(tmp_path / "run")
     content = bytearray((run / "model.pt").read_bytes())
     golden = read_golden(run / "golden.npz")
-    np.savez(run / "golden.npz", **{name: getattr(golden, name) + (name == "logits") for name in golden.__slots__})
+    other = dict(golden.outputs) | {"logits": golden.outputs["logits"] + 1}
+    write_golden(run / "golden.npz", Golden(golden.chunk, golden.lengths, other))
 
-    with pytest.raises(ModelRejected, match="forward differs from its golden output by 1"):
+    with pytest.raises(ModelRejected, match="logits differs from its golden output by 1"):
         publish(run, tmp_path / "store")
 
     assert list((tmp_path / "store").iterdir()) == []
@@ -127,15 +154,26 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, mon
 
 
 def test_trained_weights_go_into_what_was_compiled_before(tmp_path: Path) -> None:
-    scripted = compile_network(make_tiny(seed=0), WIDTH, HEIGHT)
+    compiled = Compiled("classify", make_plan(make_tiny(seed=0)))
     trained = make_tiny(seed=1)
 
-    save_compiled(trained, scripted, WIDTH, HEIGHT, tmp_path)
+    compiled.save(trained, tmp_path)
 
     golden = read_golden(tmp_path / "golden.npz")
     with torch.inference_mode():
-        expected = trained(torch.from_numpy(golden.frames), torch.from_numpy(golden.lengths))
-    assert np.abs(golden.logits - expected.numpy()).max() == 0.0
+        expected = trained(torch.from_numpy(golden.chunk), torch.from_numpy(golden.lengths))
+    assert np.abs(golden.outputs["logits"] - expected.numpy()).max() == 0.0
+
+
+def test_pictures_of_the_run_stand_in_the_card(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+    (run / PICTURES).mkdir()
+    (run / PICTURES / "first_look.png").write_bytes(b"png")
+
+    version = publish(run, tmp_path / "store")
+
+    assert (version / "first_look.png").read_bytes() == b"png"
+    assert "![first look](first_look.png)" in (version / "card.md").read_text()
 
 
 class MeanOverTime(TinyClassifier):
@@ -154,7 +192,7 @@ class MeanOverTime(TinyClassifier):
 
 def test_a_network_that_answers_otherwise_in_chunks_is_refused_before_training() -> None:
     with pytest.raises(ModelRejected, match="after a split"):
-        compile_network(MeanOverTime(), WIDTH, HEIGHT)
+        Compiled("classify", make_plan(MeanOverTime()))
 
 
 def test_the_card_says_what_one_must_know() -> None:
@@ -164,16 +202,16 @@ def test_the_card_says_what_one_must_know() -> None:
     for fact in ("CC0-1.0", "lamps (made up)", "seed 0", "1.5 minutes", "1,234 parameters, 2.0 MB", "20 train, 10 val"):
         assert fact in card
     assert "| val | 10 | 80.0 % | 80.0 % | 0.050 | 40.0 % | 30.0 % | 35.0 % |" in card
-    assert "| gru | 0, 1 | 85.0 % ± 7.1 | 1,234 | 1.5 |" in card
-    assert "| 39 | 0.026 | 0.051 | 50.0 % |" in card
+    assert "| gru | 0, 1 | 0.85 ± 0.071 | 1,234 | 1.5 |" in card
+    assert "| 39 | 0.02564 | 0.05128 |" in card
 
 
-def test_comparison_has_a_row_per_variant_best_first() -> None:
+def test_comparison_has_a_row_per_variant() -> None:
     runs = [make_run(0, 0.5), make_run(1, 0.7), make_run(0, 0.9, ("network.recurrence=none",))]
 
     rows = comparison(runs).splitlines()[2:]
 
     assert rows == [
-        "| gru, network.recurrence=none | 0 | 90.0 % | 1,234 | 1.5 |",
-        "| gru | 0, 1 | 60.0 % ± 14.1 | 1,234 | 1.5 |",
+        "| gru | 0, 1 | 0.6 ± 0.14 | 1,234 | 1.5 |",
+        "| gru, network.recurrence=none | 0 | 0.9 | 1,234 | 1.5 |",
     ]

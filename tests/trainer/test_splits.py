@@ -82,4 +82,8 @@ def test_a_group_in_two_splits_is_refused() -> None:
 
 def test_nothing_to_validate_with() -> None:
     with pytest.raises(InvalidListing, match="0 to validate with"):
-        split_by_group(make_videos(2), val_fraction=0.0)
+        split_by_group(make_videos(1), val_fraction=0.001)
+
+
+def test_nothing_is_held_back_where_nothing_was_asked_for() -> None:
+    assert {video.split for video in split_by_group(make_videos(30), val_fraction=0.0)} == {"train"}

@@ -96,7 +96,7 @@ def test_a_folder_of_videos_becomes_a_version(trained: Path) -> None:
     assert manifest.command.startswith("python -m trainer train classify --data")
     run = read_run(trained / "runs/tiny-motion")
     assert [epoch.epoch for epoch in run.epochs] == [1, 2]
-    assert sum(run.num_videos.values()) == 30
+    assert sum(run.num_examples.values()) == 30
     assert (trained / "runs/tiny-motion/learning_curve.png").stat().st_size > 1000
 
 
@@ -164,6 +164,21 @@ def test_a_killed_run_is_resumed(
     assert not (tmp_path / "model_store").exists()
 
 
+def test_all_videos_may_be_trained_on(
+    motion: Path, tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [*train_arguments(motion, "all", "budget.num_epochs=1"), "--val-fraction", "0", "--no-publish"]
+
+    assert "nothing says when to stop" in mistake(*arguments, "--output", "refused", "--patience", "3")
+    trainer(*arguments)
+
+    run = read_run(tmp_path / "runs/all")
+    assert run.num_examples == {"train": 30}
+    assert run.epochs[0].validation == {}
+    assert set(run.metrics) == {"train"}
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_model(motion: Path, tmp_path: Path) -> None:
     process = start(tmp_path, [*train_arguments(motion, "shared"), "--devices", "2"])
@@ -180,7 +195,7 @@ def test_two_processes_train_one_model(motion: Path, tmp_path: Path) -> None:
         (["--name", "Not A Name"], "should match pattern"),
         (["--set", "budget.epochs=3"], "budget.epochs"),
         (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
-        (["--val-fraction", "0"], "0 to validate with"),
+        (["--val-fraction", "0.001", "--test-fraction", "0.999"], "0 videos to train on"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(

@@ -63,7 +63,7 @@ def decode_all(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(_sha256, [video.path for video in videos]))
+        digests = list(threads.map(sha256_of, [video.path for video in videos]))
     places = [
         folder / f"{_key(video, digest, spec)}.rgb" if digest else None
         for video, digest in zip(videos, digests, strict=True)
@@ -111,7 +111,8 @@ def open_video(decoded: DecodedVideo, labels: Sequence[str]) -> CachedVideo:
     )
 
 
-def _sha256(path: Path) -> str | None:
+def sha256_of(path: Path) -> str | None:
+    """The digest of a file in hexadecimal, None where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

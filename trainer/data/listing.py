@@ -74,6 +74,12 @@ class _Grouping:
         return "/".join(match.groups()) or match.group()
 
 
+def list_files(folder: Path) -> list[Video]:
+    """All files below a folder, for learning without labels: theirs is the folder's name, each is its own group."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return [Video(path, folder.name, path.relative_to(folder.parent).as_posix()) for path in paths]
+
+
 def labels_of(videos: Iterable[Video]) -> tuple[str, ...]:
     """The distinct labels in the order of the model's logits: sorted, as the folders are."""
     return tuple(sorted({video.label for video in videos}))

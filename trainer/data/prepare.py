@@ -9,7 +9,7 @@ from trainer.data.cache import BrokenVideo, CachedVideo, DecodedVideo, decode_al
 from trainer.data.checks import find_problems
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import InvalidListing, Split, Video, labels_of, read_listing
-from trainer.recipe import Recipe
+from trainer.recipe.classify import ClassifyRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DataSet:
         return {split: count for split, count in counts.items() if count}
 
 
-def cache_spec(recipe: Recipe) -> CacheSpec:
+def cache_spec(recipe: ClassifyRecipe) -> CacheSpec:
     """What a recipe wants kept of each video."""
     return CacheSpec(
         width=recipe.input.width,

@@ -15,7 +15,8 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
     depends on the group's name alone, so that adding or removing files never moves another, with one exception: a
     label that drew no group for `val` gives the one that came closest, if it has two.
     Fractions are of groups, in [0, 1), and met only roughly where groups are few.
-    Raises InvalidListing if a group is in several splits already, or if `train` or `val` would be empty.
+    A fraction of 0 holds nothing back that was not given. Raises InvalidListing if a group is in several splits
+    already, or if `train` would be empty, or `val` though some was asked for.
     """
     if overlap := groups_in_several_splits(videos):
         raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
@@ -31,7 +32,7 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
         _validate_every_label(videos, splits)
     result = [replace(video, split=splits[video.group]) for video in videos]
     num_train, num_val = (sum(video.split == split for video in result) for split in ("train", "val"))
-    if not num_train or not num_val:
+    if not num_train or (val_fraction and not num_val):
         raise InvalidListing(
             f"{num_train} videos to train on, {num_val} to validate with: "
             "more groups, another validation fraction or a column `split` is needed"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trainer.networks.decoders import AttentiveDecoder
 from trainer.networks.frame_encoder import FrameEncoder, SequenceEmbedding
 from trainer.networks.recurrent import Cell, Recurrent, RunningMean
-from trainer.recipe import Network
+from trainer.recipe.classify import Network
 
 
 def luma(pictures: Tensor) -> Tensor:

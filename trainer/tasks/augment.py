@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.networks.classifier import VideoClassifier, luma
-from trainer.recipe import Augmentation
+from trainer.recipe.classify import Augmentation
 
 
 def _uniform(size: tuple[int, ...], low: float, high: float) -> Tensor:

@@ -1,49 +1,46 @@
 """Learning to classify video: what one step, one epoch and one validation are."""
 
-import copy
-import math
 from collections.abc import Sequence
 
-import lightning
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from trainer.networks.classifier import VideoClassifier
 from trainer.networks.decoders import ForecastDecoder
 from trainer.networks.recurrent import Cell
-from trainer.recipe import Recipe
+from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.augment import augment
+from trainer.tasks.learner import Learner
+
+LOSS_IN_RANK = 1e-3
+"""The best epoch is that of the best accuracy, the loss counts among equals. Not the loss alone: where there is little
+to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """frames (B,T,H,W,3) uint8, labels by step (B,T) int64, lengths (B,) int64."""
 
 
-class ClassifyTask(lightning.LightningModule):
-    """A VideoClassifier, how it is trained, and the average of its weights, which is what counts and is published."""
+class ClassifyTask(Learner[VideoClassifier]):
+    """A VideoClassifier that learns from clips whose every step has a label."""
 
     class_weights: Tensor
 
-    def __init__(self, recipe: Recipe, cell: Cell, label_counts: Sequence[int]) -> None:
+    def __init__(self, recipe: ClassifyRecipe, cell: Cell, label_counts: Sequence[int]) -> None:
         """`label_counts[i]`: how many training videos are of label i."""
-        super().__init__()
+        shape, num_labels = recipe.input, len(label_counts)
+        network = VideoClassifier(num_labels, shape.width, shape.height, cell, recipe.network)
+        super().__init__(network, recipe.optimisation)
         self.recipe = recipe
-        num_labels = len(label_counts)
-        shape = recipe.input
-        self.network = VideoClassifier(num_labels, shape.width, shape.height, cell, recipe.network)
-        self.averaged = copy.deepcopy(self.network).requires_grad_(False)
         size = recipe.network.size
         self.forecaster = ForecastDecoder(cell, size, size) if recipe.optimisation.forecast_weight else None
         self.register_buffer("class_weights", self._weigh(label_counts), persistent=False)
         self.carried: Tensor | None = None
         self.accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.confusion = MulticlassConfusionMatrix(num_labels)
-
-    def module(self) -> VideoClassifier:
-        """The classifier to publish: averaged weights, in eval mode, without what only training needs."""
-        return copy.deepcopy(self.averaged).cpu().eval()
+        self.loss = MeanMetric()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """What one step learns from, unweighted, by name. The state it ends in may be where a later one begins."""
@@ -69,15 +66,6 @@ class ClassifyTask(lightning.LightningModule):
         self.log_dict({f"train_{name}_loss": loss for name, loss in losses.items()})
         return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_index: int) -> None:
-        """Moves the average on, at first by much: a long average of the first steps would be of their noise."""
-        decay = min(self.recipe.optimisation.ema_decay, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                average.lerp_(current, 1 - decay)
-            for kept, latest in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(latest)  # means and variances of the pictures, averages already
-
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         frames, labels, lengths = batch
         last = (lengths - 1).unsqueeze(1)
@@ -86,40 +74,16 @@ class ClassifyTask(lightning.LightningModule):
             logits = self.averaged(frames, lengths)
         self.accuracy.update(logits, truth)
         self.confusion.update(logits, truth)
-        self.log("val_loss", F.cross_entropy(logits, truth), batch_size=len(frames), sync_dist=True)
+        self.loss.update(F.cross_entropy(logits, truth), len(frames))
+        self.log("val_loss", self.loss)
         self.log("val_accuracy", self.accuracy, prog_bar=True)
 
     def on_validation_epoch_start(self) -> None:
         self.confusion.reset()
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        settings = self.recipe.optimisation
-        trained = [*self.network.parameters(), *(self.forecaster.parameters() if self.forecaster else ())]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
-        num_steps = int(self.trainer.estimated_stepping_batches)
-        num_warmup = max(1, round(settings.warmup * num_steps))
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / num_warmup)
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips to the recipe's norm, whatever the Trainer was given, and logs what the norm was."""
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(trained, self.recipe.optimisation.max_gradient_norm)
-        self.log("gradient_norm", norm)
+    def on_validation_epoch_end(self) -> None:
+        rank = self.accuracy.compute() - LOSS_IN_RANK * self.loss.compute()
+        self.log("val_rank", rank, sync_dist=True)
 
     def _weigh(self, label_counts: Sequence[int]) -> Tensor:
         """(K,): what a video of each label counts for, 1 on average over the training videos."""

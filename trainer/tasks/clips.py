@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from trainer.data.cache import CachedVideo
-from trainer.recipe import Recipe
+from trainer.recipe.classify import ClassifyRecipe
 
 Clip = tuple[Tensor, Tensor, int]
 """frames (T,H,W,3) uint8, labels by step (T,) int64, length: how many of the T steps are valid."""
@@ -44,7 +44,7 @@ class TrainingClips(Dataset[Clip]):
     What is drawn depends on the seed and that number alone, in whichever process.
     """
 
-    def __init__(self, videos: Sequence[CachedVideo], recipe: Recipe, seed: int) -> None:
+    def __init__(self, videos: Sequence[CachedVideo], recipe: ClassifyRecipe, seed: int) -> None:
         self.videos = videos
         self.sampling = recipe.sampling
         self.rate = recipe.input.rate

@@ -1,30 +1,14 @@
-"""What a training run is made of: a YAML file plus `--set section.key=value`. A key that does not exist is an error."""
+"""The recipe of a classifier of video."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.media.request import Fit
-
-RECIPES = Path(__file__).parent / "recipes"
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A chance or a part of the whole."""
-Size = Annotated[int, Field(ge=1, le=4096)]
+from trainer.recipe.sections import Optimisation, Recipe, Section, Share, Size
 
 
-class RecipeError(ValueError):
-    """A recipe or an override that cannot be read, in words for the person who wrote it."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Input(_Section):
+class Input(Section):
     """What the model is fed, in training and by the service."""
 
     width: Size
@@ -37,7 +21,7 @@ class Input(_Section):
     """Frames per second of timelines."""
 
 
-class Cache(_Section):
+class Cache(Section):
     """What is kept of each video for training clips."""
 
     width: Size
@@ -47,7 +31,7 @@ class Cache(_Section):
     """Frames per second: the finest temporal jitter."""
 
 
-class Network(_Section):
+class Network(Section):
     """The sizes of a VideoClassifier."""
 
     recurrence: Literal["cell", "none"] = "cell"
@@ -67,7 +51,7 @@ class Network(_Section):
     dropout: Share = 0.3
 
 
-class Sampling(_Section):
+class Sampling(Section):
     """How training clips are drawn. What `rate_share` and `splice_share` leave is spread over whole videos."""
 
     clip_length: int = Field(ge=2)
@@ -86,7 +70,7 @@ class Sampling(_Section):
         return self
 
 
-class Augmentation(_Section):
+class Augmentation(Section):
     """Ranges of random changes to a clip, one draw for all of its frames."""
 
     min_area: float = Field(gt=0, le=1)
@@ -109,17 +93,9 @@ class Augmentation(_Section):
     """alpha of the Beta(alpha, alpha) that two clips are blended by (Zhang et al. 2017); 0: no mixup."""
 
 
-class Optimisation(_Section):
-    """AdamW with warm-up and cosine decay, and the loss it follows."""
+class ClassifyOptimisation(Optimisation):
+    """And the loss it follows."""
 
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    """On matrices and kernels only."""
-    warmup: Share
-    """Share of all steps over which the learning rate rises from 0."""
-    max_gradient_norm: float = Field(gt=0)
-    ema_decay: float = Field(ge=0, lt=1)
-    """Of the averaged weights, which are what is published; 0: the last weights."""
     label_smoothing: Share
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: each class counts alike, however many videos it has."""
@@ -131,59 +107,10 @@ class Optimisation(_Section):
     """Chance that a step starts from a state left by other clips, as moments late in a long video do."""
 
 
-class Budget(_Section):
-    """How long it takes."""
-
-    num_epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    validate_every: int = Field(default=1, ge=1)
-    """Epochs between validations, which cost as much as some epochs do."""
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
-    """auto: bfloat16 where the machine multiplies it, else float32."""
-
-
-class Recipe(_Section):
-    """One training run, but for its data, cell and seed."""
-
+class ClassifyRecipe(Recipe):
     input: Input
     cache: Cache
     network: Network
     sampling: Sampling
     augmentation: Augmentation
-    optimisation: Optimisation
-    budget: Budget
-
-
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe at `path`, changed by overrides such as `optimisation.learning_rate=1e-3`, the value read as YAML.
-
-    Raises RecipeError, or OSError where the file cannot be read.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path.name} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path.name} is not a table of sections")
-    for override in overrides:
-        _set(content, override)
-    try:
-        # A number as YAML 1.1 has it needs a dot: 1e-3 comes as a string, which pydantic turns into a float.
-        return Recipe.model_validate(content)
-    except ValueError as error:
-        raise RecipeError(f"{path.name}: {error}") from error
-
-
-def _set(content: dict[str, object], override: str) -> None:
-    """Puts `section.key=value` into the content, in place. Whether the key may exist is for the Recipe to say."""
-    target, equals, value = override.partition("=")
-    section, dot, key = target.strip().partition(".")
-    if not (equals and dot and key):
-        raise RecipeError(f"{override} is not of the form section.key=value")
-    table = content.setdefault(section, {})
-    if not isinstance(table, dict):
-        raise RecipeError(f"{section} is not a section")
-    try:
-        table[key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{override}: the value is not YAML") from error
+    optimisation: ClassifyOptimisation

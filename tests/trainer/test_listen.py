@@ -1,0 +1,144 @@
+"""Classifiers and describers of sound, from files to the model store, as `train` makes them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.models.manifest import ClassifyOutput, FeaturesOutput
+from app.models.store import load_version
+from tests.media_maker import write_sound
+from trainer.__main__ import main
+from trainer.networks.log_mel import LogMel, mel_centres
+from trainer.recipe.listen import Augmentation
+from trainer.tasks.sound_augment import add_noise, augment, mix, stretch
+
+RATE = 16_000
+SMALL = [
+    "network.num_channels=[4, 8, 8]",
+    "network.size=16",
+    "network.recurrent_size=8",
+    "budget.num_epochs=8",
+    "budget.batch_size=8",
+]
+
+
+def write_tones(folder: Path, count: int) -> Path:
+    """A CSV of rising and falling tones of random pitch and loudness: only the order of the steps tells them apart."""
+    generator = np.random.default_rng(0)
+    rows = []
+    seconds = np.arange(RATE // 2) / RATE
+    for index in range(count):
+        label = ("falling", "rising")[index % 2]
+        low = generator.uniform(200, 600)
+        hertz = low * 3 ** (seconds * 2 if label == "rising" else 1 - seconds * 2)
+        waveform = generator.uniform(0.1, 0.4) * np.sin(2 * np.pi * np.cumsum(hertz) / RATE)
+        write_sound(folder / f"{index}.wav", waveform.astype(np.float32), RATE)
+        rows.append([f"{index}.wav", label, "test" if index >= count * 3 // 4 else "train"])
+    with (folder / "tones.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path", "label", "split"], *rows])
+    return folder / "tones.csv"
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"), 80)
+
+
+def run_trainer(task: str, recipe: str, data: Path, folder: Path, settings: list[str]) -> None:
+    arguments = ["train", task, "--name", "tones", "--data", str(data), "--recipe", f"trainer/recipes/{recipe}.yaml"]
+    arguments += ["--cache", str(folder / "cache"), "--output", str(folder / "run"), "--store", str(folder / "store")]
+    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", "--val-fraction", "0.1"]
+    main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_what_only_order_tells_apart_is_learnt_and_published(tones: Path, tmp_path: Path, cell: str) -> None:
+    run_trainer("classify", "digits", tones, tmp_path, [*SMALL, "augmentation.pitch=1.1", "network.dropout=0.0"])
+    model = load_version(tmp_path / "store" / "tones" / "1")
+
+    manifest = model.manifest
+    assert isinstance(manifest.output, ClassifyOutput)
+    assert manifest.output.labels == ("falling", "rising")
+    assert (manifest.task, manifest.input.media, manifest.causal) == ("classify", "audio", False)
+    assert manifest.metrics["test"]["num_sounds"] == 20
+    assert manifest.metrics["test"]["accuracy"] >= 0.9
+    assert "confusion.png" in model.card
+    assert (tmp_path / "store" / "tones" / "1" / "confusion.png").is_file()
+
+
+def test_a_describer_learns_without_labels_and_is_published(tones: Path, tmp_path: Path) -> None:
+    settings = ["network.num_channels=8", "network.size=16", "network.bottleneck=8"]
+    settings += ["budget.num_epochs=4", "budget.batch_size=16"]
+    run_trainer("features", "audio-features", tones, tmp_path, settings)
+    model = load_version(tmp_path / "store" / "tones" / "1")
+
+    manifest = model.manifest
+    assert isinstance(manifest.output, FeaturesOutput)
+    assert manifest.input.step_samples == 640
+    assert manifest.output.hop_seconds == pytest.approx(0.04)
+    waveform = torch.zeros(1, 6_400)
+    clip, steps, _ = model.module(waveform, torch.tensor([6_400]))
+    assert clip.shape == (1, manifest.output.dimension)
+    assert steps.shape == (1, 10, manifest.output.step_dimension)
+
+
+def make_augmentation(**changes: float) -> Augmentation:
+    nothing = {"tempo": 1.0, "pitch": 1.0, "gain_decibels": 0.0, "colour_decibels": 0.0, "noise": 0.0}
+    masks = {"mel_masks": 0, "mel_mask_width": 0, "time_masks": 0, "time_mask_width": 0.0, "mixup": 0.0}
+    return Augmentation.model_validate({**nothing, **masks, **changes})
+
+
+def log_mel_of_tone(hertz: float) -> torch.Tensor:
+    tone = torch.sin(2 * torch.pi * hertz * torch.arange(RATE // 2) / RATE)
+    return LogMel().whole(tone[None], torch.tensor([RATE // 2]))[0]
+
+
+def test_an_augmentation_of_nothing_changes_nothing() -> None:
+    log_mel, lengths = torch.randn(3, 40, 64), torch.tensor([40, 30, 1])
+    changed, changed_lengths = augment(log_mel, lengths, make_augmentation())
+    assert torch.equal(changed_lengths, lengths)
+    # Positions on the mel scale are computed and rounded to float32: 1e-6 of 64 bands of standard normal values.
+    torch.testing.assert_close(changed[0], log_mel[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(changed[1, :30], log_mel[1, :30], atol=1e-4, rtol=0)
+
+
+def test_pitch_moves_a_tone_to_where_the_higher_tone_is() -> None:
+    torch.manual_seed(0)
+    log_mel = log_mel_of_tone(1000.0)
+    moved, _ = stretch(log_mel, torch.tensor([50]), tempo=1.0, pitch=1.5)
+    peaks = mel_centres()[moved[0, 25].argmax()], mel_centres()[log_mel[0, 25].argmax()]
+    torch.manual_seed(0)
+    torch.rand(1)  # of the tempo
+    factor = 1.5 ** (2 * torch.rand(1) - 1)
+    assert float(peaks[0] / peaks[1]) == pytest.approx(float(factor), rel=0.08)  # a mel is 6 % at 1 kHz
+
+
+def test_tempo_changes_the_length() -> None:
+    torch.manual_seed(0)
+    _, lengths = stretch(torch.randn(200, 50, 64), torch.full((200,), 50), tempo=1.25, pitch=1.0)
+    assert 40 <= int(lengths.min()) <= 42
+    assert 60 <= int(lengths.max()) <= 63
+
+
+def test_noise_is_never_below_the_sound_and_masks_take_their_share() -> None:
+    torch.manual_seed(0)
+    log_mel = log_mel_of_tone(500.0).repeat(20, 1, 1)
+    assert (add_noise(log_mel, 1.0) >= log_mel).all()
+
+    masked, _ = augment(log_mel, torch.full((20,), 50), make_augmentation(time_masks=1, time_mask_width=0.4))
+    share = (masked - log_mel).abs().amax(dim=2).gt(1e-3).float().mean()
+    assert 0.1 < float(share) < 0.3  # spans of up to 0.4 are 0.2 on average
+
+
+def test_mixed_sounds_last_as_long_as_the_longer_and_share_their_labels() -> None:
+    torch.manual_seed(0)
+    log_mel, lengths, targets = torch.randn(2, 20, 64), torch.tensor([20, 10]), torch.eye(2)
+    mixed, mixed_lengths, mixed_targets = mix(log_mel, lengths, targets, alpha=1.0)
+    assert mixed_lengths.tolist() == [20, 20]
+    torch.testing.assert_close(mixed_targets.sum(1), torch.ones(2))
+    torch.testing.assert_close(
+        mixed[0, :10], mixed_targets[0, 0] * log_mel[0, :10] + mixed_targets[0, 1] * log_mel[1, :10]
+    )

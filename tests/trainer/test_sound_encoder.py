@@ -1,0 +1,124 @@
+import pytest
+import torch
+from torch import Tensor
+
+from app.models import torchscript
+from trainer.data.golden_sound import draw_sound
+from trainer.networks.recurrent import Cell, Recurrent
+from trainer.networks.sound_decoder import SoundDecoder, run_whole
+from trainer.networks.sound_encoder import SoundEncoder
+from trainer.recipe.features import Network
+
+EXACT = 1e-5  # the contract's, in float32
+STEP = SoundEncoder.step_samples
+NUM_STEPS = 10
+CELLS: list[Cell] = ["lstm", "gru"]
+
+
+@pytest.fixture(params=CELLS)
+def encoder(request: pytest.FixtureRequest) -> SoundEncoder:
+    torch.manual_seed(0)
+    return SoundEncoder(request.param, Network(num_channels=8, size=12, bottleneck=6, dropout=0.5)).eval()
+
+
+@pytest.fixture(scope="module")
+def waveform() -> Tensor:
+    """(2,N)"""
+    return torch.from_numpy(draw_sound(NUM_STEPS * STEP))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("splits", [[1] * NUM_STEPS, [3, 7], [9, 1]], ids=str)
+def test_any_split_of_a_sound_equals_one_call(encoder: SoundEncoder, waveform: Tensor, splits: list[int]) -> None:
+    clip, steps, step_lengths = encoder(waveform, torch.tensor([NUM_STEPS * STEP] * 2))
+    state = encoder.initial_state(2, 0, 0)
+    parts: list[Tensor] = []
+    for chunk in waveform.split([count * STEP for count in splits], dim=1):
+        vectors, state = encoder.step(chunk, torch.tensor([chunk.shape[1]] * 2), state)
+        parts.append(vectors)
+
+    assert step_lengths.tolist() == [NUM_STEPS] * 2
+    assert steps.shape == (2, NUM_STEPS, encoder.size)
+    assert clip.shape == (2, encoder.dimension)
+    torch.testing.assert_close(torch.cat(parts, dim=1), steps, atol=EXACT, rtol=0)
+    torch.testing.assert_close(encoder.clip(state), clip, atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_and_company_change_nothing(encoder: SoundEncoder, waveform: Tensor) -> None:
+    lengths = torch.tensor([NUM_STEPS * STEP, 5 * STEP - 123])  # an incomplete step counts as one
+    clip, steps, step_lengths = encoder(waveform, lengths)
+
+    assert step_lengths.tolist() == [NUM_STEPS, 5]
+    for row, length in enumerate(lengths.tolist()):
+        alone, alone_steps, _ = encoder(waveform[row : row + 1, :length], torch.tensor([length]))
+        torch.testing.assert_close(alone[0], clip[row], atol=EXACT, rtol=0)
+        torch.testing.assert_close(alone_steps[0], steps[row, : step_lengths[row]], atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+def test_length_0_leaves_the_state_bit_by_bit(encoder: SoundEncoder, waveform: Tensor) -> None:
+    _, state = encoder.step(waveform, torch.tensor([4 * STEP, 0]), encoder.initial_state(2, 0, 0))
+    assert torch.equal(state[1:], encoder.initial_state(1, 0, 0))
+    _, after = encoder.step(waveform, torch.tensor([0, 0]), state)
+    assert torch.equal(after, state)
+
+
+@torch.no_grad()
+def test_served_equals_eager(encoder: SoundEncoder, waveform: Tensor) -> None:
+    served = torchscript.load(torchscript.save(torchscript.script(encoder)))
+    lengths = torch.tensor([NUM_STEPS * STEP, 3 * STEP])
+    for found, expected in zip(served(waveform, lengths), encoder(waveform, lengths), strict=True):
+        torch.testing.assert_close(found, expected, atol=EXACT, rtol=0)
+    log_mel, log_mel_lengths = served.log_mel(waveform, lengths)
+    assert log_mel.shape == (2, NUM_STEPS * 4, 64)
+    assert log_mel_lengths.tolist() == [NUM_STEPS * 4, 12]
+
+
+@torch.no_grad()
+def test_the_statistics_are_means_and_deviations_of_all_that_was_heard(encoder: SoundEncoder, waveform: Tensor) -> None:
+    length = NUM_STEPS * STEP
+    clip, _, _ = encoder(waveform[:1], torch.tensor([length]))
+    log_mel = encoder.normalise(encoder.log_mel(waveform[:1], torch.tensor([length]))[0])[0]
+
+    alike = clip[0, encoder.learned_dimension :].reshape(2, -1)[0]  # all steps alike; the other half is by loudness
+    torch.testing.assert_close(alike[:64], log_mel.mean(dim=0), atol=EXACT, rtol=0)
+    deviation = (log_mel.var(dim=0, correction=0) + encoder.least_variance).sqrt()
+    torch.testing.assert_close(alike[64:128], deviation, atol=EXACT, rtol=0)
+    covariances = torch.cov((log_mel @ encoder.cosines).T, correction=0)[encoder.pairs[0], encoder.pairs[1]]
+    torch.testing.assert_close(alike[256:], covariances, atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+def test_an_hour_of_silence_stays_finite_and_after_it_sound_still_counts(
+    encoder: SoundEncoder, waveform: Tensor
+) -> None:
+    _, state = encoder.step(torch.zeros(1, 50 * STEP), torch.tensor([50 * STEP]), encoder.initial_state(1, 0, 0))
+    silent = encoder.clip(state)
+    assert silent.isfinite().all()
+    _, state = encoder.step(waveform[:1], torch.tensor([waveform.shape[1]]), state)
+    assert (encoder.clip(state) - silent).abs().max() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_runs_the_recurrence_that_is_served(cell: Cell) -> None:
+    torch.manual_seed(0)
+    recurrent, x = Recurrent(cell, 5, 7), torch.randn(2, 9, 5)
+    hidden, _ = recurrent(x, torch.tensor([9, 9]), torch.zeros(2, recurrent.state_size))
+    torch.testing.assert_close(run_whole(recurrent, x), hidden, atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_decoder_begins_at_the_end_and_sees_no_step_before_it_has_given_it(cell: Cell) -> None:
+    torch.manual_seed(0)
+    decoder = SoundDecoder(cell, bottleneck=4, size=6, step_size=3, teacher_dropout=0.0)
+    bottleneck, steps, lengths = torch.randn(1, 4), torch.randn(1, 5, 3), torch.tensor([4])
+    found = decoder(bottleneck, steps, lengths)
+
+    changed = steps.clone()
+    changed[0, 1] += 1
+    other = decoder(bottleneck, changed, lengths)
+    assert torch.equal(found[0, 1:4], other[0, 1:4])  # given before step 1 is told
+    assert (found[0, 0] != other[0, 0]).all()

@@ -1,0 +1,82 @@
+"""Recurrence over maps: a convolutional LSTM or GRU that can stop and go on, its state one map."""
+
+import torch
+from torch import Tensor, nn
+
+from trainer.networks.recurrent import Cell
+
+
+class ConvLstmCell(nn.Module):
+    """One step of a convolutional LSTM (Shi et al. 2015, arXiv 1506.04214, without peepholes).
+
+    `inputs` (B,4*size,H,W) is what `convolve_inputs` makes of x; state (B,2*size,H,W) = hidden ++ cell.
+    """
+
+    def __init__(self, in_channels: int, size: int) -> None:
+        super().__init__()
+        self.convolve_inputs = nn.Conv2d(in_channels, 4 * size, kernel_size=3, padding=1)
+        self.convolve_hidden = nn.Conv2d(size, 4 * size, kernel_size=3, padding=1, bias=False)
+        self.state_channels = 2 * size
+        with torch.no_grad():  # remember by default: Jozefowicz et al. 2015, "An Empirical Exploration of ..."
+            torch.nn.init.zeros_(self.convolve_inputs.bias)  # type: ignore[arg-type]
+            self.convolve_inputs.bias[size : 2 * size].fill_(1.0)  # type: ignore[index]
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        hidden, cell = state.chunk(2, dim=1)
+        enter, keep, new, leave = (inputs + self.convolve_hidden(hidden)).chunk(4, dim=1)
+        cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        return torch.cat((torch.sigmoid(leave) * torch.tanh(cell), cell), dim=1)
+
+
+class ConvGruCell(nn.Module):
+    """One step of a convolutional GRU (Ballas et al. 2015, arXiv 1511.06432), reset after the convolution.
+
+    `inputs` (B,3*size,H,W) is what `convolve_inputs` makes of x; state (B,size,H,W) = hidden.
+    """
+
+    def __init__(self, in_channels: int, size: int) -> None:
+        super().__init__()
+        self.convolve_inputs = nn.Conv2d(in_channels, 3 * size, kernel_size=3, padding=1)
+        self.convolve_hidden = nn.Conv2d(size, 3 * size, kernel_size=3, padding=1)
+        self.state_channels = size
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        reset_x, update_x, new_x = inputs.chunk(3, dim=1)
+        reset_h, update_h, new_h = self.convolve_hidden(state).chunk(3, dim=1)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+        update = torch.sigmoid(update_x + update_h)
+        return new + update * (state - new)
+
+
+class ConvRecurrent(nn.Module):
+    """One convolutional LSTM or GRU over maps of any size. Any split of a sequence equals one call over the whole."""
+
+    def __init__(self, cell: Cell, in_channels: int, size: int) -> None:
+        super().__init__()
+        self.cell = ConvLstmCell(in_channels, size) if cell == "lstm" else ConvGruCell(in_channels, size)
+        self.size = size
+        self.state_channels = self.cell.state_channels
+
+    def hidden(self, state: Tensor) -> Tensor:
+        """state (B,state_channels,H,W) -> what is read from it (B,size,H,W)."""
+        return state[:, : self.size]
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """x (B,C,H,W), state (B,state_channels,H,W) -> state."""
+        after: Tensor = self.cell(self.cell.convolve_inputs(x), state)
+        return after
+
+    def forward(self, x: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B,T,C,H,W), lengths (B,), state -> states after each step (B,T,state_channels,H,W), the last valid one.
+
+        The inputs of all steps are convolved at once: only what depends on the state waits for it.
+        """
+        batch_size, num_steps = x.shape[0], x.shape[1]
+        inputs = self.cell.convolve_inputs(x.flatten(0, 1))
+        inputs = inputs.reshape(batch_size, num_steps, inputs.shape[1], x.shape[3], x.shape[4])
+        states: list[Tensor] = []
+        for t in range(num_steps):
+            valid = (t < lengths).reshape(batch_size, 1, 1, 1)
+            state = torch.where(valid, self.cell(inputs[:, t], state), state)
+            states.append(state)
+        return torch.stack(states, dim=1), state

@@ -1,0 +1,172 @@
+"""How things move: an encoder that watches frames, a decoder that goes on without them."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.networks.composition import LayeredFrame, WarpedFrame
+from trainer.networks.conv_recurrent import ConvRecurrent
+from trainer.networks.flow import ShiftVote, place_costs
+from trainer.networks.recurrent import Cell
+from trainer.networks.warping import enlarge, follow, match_costs, warp
+
+
+def brightness(pictures: Tensor) -> Tensor:
+    """(N,C,H,W), RGB or grey -> (N,1,H,W): luma by ITU-R BT.601."""
+    if pictures.shape[1] == 1:
+        return pictures
+    return 0.299 * pictures[:, 0:1] + 0.587 * pictures[:, 1:2] + 0.114 * pictures[:, 2:3]
+
+
+class PictureFeatures(nn.Module):
+    """What a picture shows, at a quarter of its size: (N,C,H,W) in [0,1] -> (N,num_features,H/4,W/4)."""
+
+    def __init__(self, num_colours: int, num_features: int) -> None:
+        super().__init__()
+        self.convolve = nn.Sequential(
+            nn.Conv2d(4 * num_colours, num_features // 2, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(num_features // 2, num_features, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features: Tensor = self.convolve(F.pixel_unshuffle((pictures - 0.5) * 4.0, 2))
+        return features
+
+
+class TwoScaleRecurrent(nn.Module):
+    """A recurrence at an eighth of the picture for what moves far, and one at a quarter that hears of it."""
+
+    def __init__(self, cell: Cell, in_channels: int, quarter_size: int, eighth_size: int) -> None:
+        super().__init__()
+        self.shrink = nn.Sequential(nn.Conv2d(in_channels, eighth_size, 3, stride=2, padding=1), nn.ReLU())
+        self.eighth = ConvRecurrent(cell, eighth_size, eighth_size)
+        self.tell = nn.Conv2d(eighth_size, quarter_size, 1)
+        self.quarter = ConvRecurrent(cell, in_channels + quarter_size, quarter_size)
+
+    def step(self, x: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B,C,h,w), the two states -> the two states."""
+        eighth = self.eighth.step(self.shrink(x), eighth)
+        told = enlarge(self.tell(self.eighth.hidden(eighth)), 2)
+        return self.quarter.step(torch.cat((x, told), dim=1), quarter), eighth
+
+    def forward(self, x: Tensor, lengths: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B,T,C,h,w), lengths (B,), the two states -> the two after every step (B,T,...)."""
+        batch_size, num_steps = x.shape[0], x.shape[1]
+        flat = x.flatten(0, 1)
+        small = self.shrink(flat)
+        small = small.reshape(batch_size, num_steps, small.shape[1], small.shape[2], small.shape[3])
+        eighths, _ = self.eighth(small, lengths, eighth)
+        told = enlarge(self.tell(self.eighth.hidden(eighths.flatten(0, 1))), 2)
+        both = torch.cat((flat, told), dim=1).reshape(batch_size, num_steps, -1, x.shape[3], x.shape[4])
+        quarters, _ = self.quarter(both, lengths, quarter)
+        return quarters, eighths
+
+
+class MotionEncoder(nn.Module):
+    """What a picture shows and how it moved since the one before: (N,C,H,W) twice -> (N,num_features,H/4,W/4).
+
+    Matching is computed, not learnt: a network would first have to learn to compare.
+    """
+
+    radius: Final[int] = 4
+    """Of the shifts that are tried, at half the size and at a quarter: up to 8 and up to 16 pixels."""
+
+    def __init__(self, num_colours: int, num_features: int) -> None:
+        super().__init__()
+        self.features = PictureFeatures(num_colours, num_features)
+        num_shifts = (2 * self.radius + 1) ** 2
+        self.motion = nn.Sequential(nn.Conv2d(2 * num_shifts, num_features, 1), nn.ReLU())
+        self.fine = ShiftVote(self.radius)
+        self.coarse = ShiftVote(self.radius)
+        self.num_features = 2 * num_features + 4
+
+    def forward(self, pictures: Tensor, before: Tensor) -> Tensor:
+        now, earlier = brightness(pictures), brightness(before)
+        fine = place_costs(match_costs(F.avg_pool2d(now, 2), F.avg_pool2d(earlier, 2), self.radius), 8, 2)
+        coarse = place_costs(match_costs(F.avg_pool2d(now, 4), F.avg_pool2d(earlier, 4), self.radius), 5, 1)
+        motion = self.motion(torch.cat((fine, coarse), dim=1))
+        return torch.cat((self.features(pictures), motion, 0.5 * self.fine(fine), self.coarse(coarse)), dim=1)
+
+
+class MotionDecoder(nn.Module):
+    """The frames to come, from what the encoder remembers, each made from the one before it."""
+
+    reach: Final[int] = 5
+    """Width of the neighbourhood, in quarter pixels, that a place may take its velocity from."""
+
+    def __init__(
+        self, cell: Cell, num_colours: int, num_features: int, quarter_size: int, eighth_size: int, layered: bool
+    ) -> None:
+        super().__init__()
+        self.composition = LayeredFrame(quarter_size) if layered else WarpedFrame()
+        self.num_layers = self.composition.num_layers
+        num_flows = 2 * self.num_layers
+        self.features = PictureFeatures(num_colours, num_features)
+        self.recurrent = TwoScaleRecurrent(cell, num_features + num_flows, quarter_size, eighth_size)
+        self.persistence = nn.Parameter(torch.tensor(0.8))
+        self.spread = nn.Conv2d(quarter_size, self.num_layers * self.reach**2, 3, padding=1)
+        self.accelerate = nn.Conv2d(quarter_size, num_flows, 3, padding=1)
+        self.tell = nn.Conv2d(quarter_size, num_features, 1)
+        num_inputs = 4 * num_colours * (self.num_layers + 1) + num_features + num_flows
+        self.refine = nn.Sequential(nn.Conv2d(num_inputs, 32, 3, padding=1), nn.ReLU())
+        self.adjust = nn.Conv2d(32, num_flows, 3, padding=1)
+        initial_maps = torch.tensor(self.composition.initial_maps).repeat_interleave(4)
+        self.paint = nn.Conv2d(32, len(initial_maps), 3, padding=1)
+        for head in (self.spread, self.accelerate, self.adjust, self.paint):  # training begins at motion that goes on
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.paint.bias.copy_(initial_maps)  # type: ignore[union-attr]
+            self.spread.bias[self.reach**2 // 2 :: self.reach**2].fill_(5.0)  # type: ignore[index]
+
+    def move(self, velocity: Tensor, hidden: Tensor) -> Tensor:
+        """velocity (B*layers,2,h,w), hidden (B,size,h,w) -> the next velocity, of a layer at each place.
+
+        It is that of somewhere near, since what moves brings its velocity along, and changes a little.
+        """
+        height, width = velocity.shape[2], velocity.shape[3]
+        num_near, edge = self.reach * self.reach, self.reach // 2
+        votes = self.spread(hidden).float().reshape(velocity.shape[0], 1, num_near, height, width)
+        near = F.unfold(F.pad(velocity, [edge, edge, edge, edge], mode="replicate"), (self.reach, self.reach))
+        near = near.reshape(velocity.shape[0], 2, num_near, height, width)
+        change: Tensor = self.accelerate(hidden).float().reshape(velocity.shape)
+        moved: Tensor = (near * votes.softmax(dim=2)).sum(dim=2) + change
+        return moved
+
+    def forward(self, last: Tensor, flow: Tensor, quarter: Tensor, eighth: Tensor, horizon: int) -> Tensor:
+        """last frame (B,C,H,W), the flow to it (B,2,H,W), the encoder's states -> frames (B,horizon,C,H,W)."""
+        batch_size, height, width = last.shape[0], last.shape[2], last.shape[3]
+        canvases = self.composition.canvases(last, self.recurrent.quarter.hidden(quarter))
+        num_maps = batch_size * self.num_layers
+        flow = flow.repeat_interleave(self.num_layers, dim=0)
+        # At a quarter of the size and in its pixels, by layer: the flow of one step, and of all so far.
+        velocity = F.avg_pool2d(flow, 4) / 4.0
+        total = torch.zeros_like(velocity)
+        detail = flow - 4.0 * enlarge(velocity, 4)  # what a quarter of the size cannot say, less and less sure
+        details = torch.zeros_like(detail)
+        frame = last
+        frames: list[Tensor] = []
+        for _ in range(horizon):
+            x = torch.cat((self.features(frame), velocity.reshape(batch_size, -1, height // 4, width // 4)), dim=1)
+            quarter, eighth = self.recurrent.step(x, quarter, eighth)
+            hidden = self.recurrent.quarter.hidden(quarter)
+            velocity = self.move(velocity, hidden)
+            total = follow(velocity, total)
+            details = self.persistence * details + detail
+            flow = 4.0 * enlarge(total, 4) + details
+            moved = warp(canvases, flow).reshape(batch_size, -1, height, width)
+            inputs = (
+                F.pixel_unshuffle(torch.cat((moved, last), dim=1), 2),
+                enlarge(self.tell(hidden), 2),
+                enlarge(total, 2).reshape(batch_size, -1, height // 2, width // 2),
+            )
+            refined = self.refine(torch.cat(inputs, dim=1))
+            adjusted = self.adjust(refined).float().reshape(num_maps, 2, height // 2, width // 2)
+            moved = warp(canvases, flow + enlarge(adjusted, 2))
+            frame = self.composition(moved, last, F.pixel_shuffle(self.paint(refined).float(), 2))
+            frames.append(frame)
+        return torch.stack(frames, dim=1)

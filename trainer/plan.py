@@ -1,0 +1,58 @@
+"""What a training of any task is made of, and what it comes to: all that `train` and `publish` know of a task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.jit import ScriptModule
+from torch.utils.data import DataLoader
+
+from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, PredictOutput
+from trainer.data.prepare import DataOptions
+from trainer.tasks.learner import Learner
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a plan is made for, beside its recipe."""
+
+    data: DataOptions
+    cell: Literal["lstm", "gru"]
+    seed: int
+    num_devices: int = 1
+    """Processes that share a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How good a published file is."""
+
+    metrics: dict[str, dict[str, float]]
+    """By set, such as `val` and `test`, then by name."""
+    text: str
+    """Tables for the card, Markdown."""
+    limits: tuple[str, ...]
+    """Where it is not good: sentences for the card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training, ready to begin."""
+
+    learner: Learner[Any]
+    train: DataLoader[Any]
+    val: DataLoader[Any] | None
+    input: Input
+    output: ClassifyOutput | PredictOutput | FeaturesOutput
+    golden: tuple[NDArray[Any], NDArray[np.int64]]
+    """A batch of frames or sound of our own making, long enough to be split, and its lengths: one of them shorter."""
+    summary: str
+    num_examples: dict[str, int]
+    """By split."""
+    headline: str
+    """The metric that runs are compared by."""
+    evaluate: Callable[[ScriptModule, Path], Report]
+    """What the published file is worth; may write to the run's folder, pictures for the card to `pictures/`."""

@@ -1,0 +1,79 @@
+"""From labelled sounds to a training of a classifier of sound."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.jit import ScriptModule
+
+from app.models.manifest import ClassifyOutput, Input
+from trainer.data.golden_sound import draw_sound
+from trainer.data.listing import InvalidListing, Split, labels_of
+from trainer.data.prepare import list_videos
+from trainer.data.sounds import SoundSet, decode_sounds
+from trainer.data.splits import split_by_group
+from trainer.metrics import write_predictions
+from trainer.pictures import draw_confusion
+from trainer.plan import Plan, PlanOptions, Report
+from trainer.recipe.listen import ListenRecipe
+from trainer.sound_metrics import SoundEvaluation, measure_sounds, sound_results
+from trainer.tasks.listen import ListenTask
+from trainer.tasks.waveforms import training_loader, whole_loader
+
+GOLDEN_LENGTHS = (16_000, 9_000)
+"""Samples of each golden sound: one is padded."""
+
+
+def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
+    """The training of a SoundClassifier. Raises InvalidListing for data that cannot be trained on."""
+    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
+    labels, sample_rate = labels_of(videos), recipe.input.sample_rate
+    data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
+    data.tell_broken()
+    train, val = data.opened("train", labels), data.opened("val", labels)
+    if not train:
+        raise InvalidListing("no sounds to train on are left")
+    counts = [sum(sound.label == index for sound in train) for index in range(len(labels))]
+    max_samples = round(recipe.input.max_seconds * sample_rate)
+    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    return Plan(
+        learner=ListenTask(recipe, options.cell, counts),
+        train=training_loader(train, max_samples, batch_size, options.seed),
+        val=whole_loader(val, max_samples, batch_size) if val else None,
+        input=Input(media="audio", sample_rate=sample_rate, max_samples=max_samples),
+        output=ClassifyOutput(labels=labels),
+        golden=(draw_sound(max(GOLDEN_LENGTHS)), np.array(GOLDEN_LENGTHS)),
+        summary=f"Tells {', '.join(labels[:-1])} and {labels[-1]} apart in sound.",
+        num_examples=data.num_sounds(),
+        headline="macro_recall",
+        evaluate=lambda module, folder: _evaluate(module, data, labels, max_samples, folder),
+    )
+
+
+def report_sounds(evaluations: dict[str, SoundEvaluation], labels: Sequence[str]) -> Report:
+    """What evaluations by the name of their set come to."""
+    found = evaluations.get("test") or next(iter(evaluations.values()))
+    return Report(
+        metrics={name: evaluation.metrics() for name, evaluation in evaluations.items()},
+        text=sound_results(evaluations, labels),
+        limits=(
+            f"It answers with one of its {len(labels)} labels whatever is heard, never with none of them.",
+            f"Its scores are off by {found.calibration_error:.3f} on average on sounds like its own, "
+            "and mean less on others.",
+        ),
+    )
+
+
+def _evaluate(module: ScriptModule, data: SoundSet, labels: Sequence[str], max_samples: int, folder: Path) -> Report:
+    """The compiled network on `val` and, this once, on `test`; each answer is written down in the run's folder."""
+    evaluations: dict[str, SoundEvaluation] = {}
+    splits: tuple[Split, ...] = ("val", "test")
+    for split in splits:
+        if sounds := data.opened(split, labels):
+            evaluations[split], scores = measure_sounds(module, sounds, len(labels), max_samples)
+            write_predictions(folder / f"predictions_{split}.csv", sounds, scores, labels)
+    if not evaluations:  # nothing was held back
+        evaluations["train"], _ = measure_sounds(module, data.opened("train", labels), len(labels), max_samples)
+    name, evaluation = list(evaluations.items())[-1]
+    draw_confusion(evaluation.confusion, labels, f"confusion, {name}", folder / "pictures" / "confusion.png")
+    return report_sounds(evaluations, labels)

@@ -1,0 +1,73 @@
+"""The recipe of a classifier of sound."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from trainer.recipe.sections import Optimisation, Recipe, Section, Share, Size
+
+
+class Input(Section):
+    """What the model is fed, in training and by the service."""
+
+    media: Literal["audio"]
+    sample_rate: Literal[16_000]
+    """Hz: that of the log-mel inside the module."""
+    max_seconds: float = Field(gt=0, le=60)
+    """Heard at once; of a longer sound, training takes a part from anywhere."""
+
+
+class Network(Section):
+    """The sizes of a SoundClassifier."""
+
+    num_channels: tuple[Size, ...] = Field(min_length=1, max_length=5)
+    """Of the convolutions; each halves the mels."""
+    halve_time: int = Field(ge=0)
+    """Convolutions, from the first, that halve the steps as well: 2 make them 40 ms."""
+    centred: bool
+    """Whether each mel's mean over the sound is taken away first: with it goes what a microphone, a room or the level
+    adds to all of it."""
+    size: Size
+    """Of embedded steps."""
+    recurrent_size: Size
+    """Of the hidden state, each way."""
+    num_layers: int = Field(ge=1)
+    num_heads: int = Field(ge=1)
+    """Of the attention over steps."""
+    dropout: Share
+
+
+class Augmentation(Section):
+    """Ranges of random changes to a log-mel spectrogram, one draw for a sound."""
+
+    tempo: float = Field(ge=1)
+    """Speed drawn from [1/tempo, tempo], log-uniform."""
+    pitch: float = Field(ge=1)
+    """All frequencies times one factor from [1/pitch, pitch], log-uniform: higher and lower voices."""
+    gain_decibels: float = Field(ge=0)
+    """Louder or quieter by up to this."""
+    colour_decibels: float = Field(ge=0)
+    """Deviation of a smooth random change over the mels: other microphones and rooms."""
+    noise: Share
+    """Chance that coloured noise is added, 5 to 40 dB below the sound's loudest step."""
+    mel_masks: int = Field(ge=0)
+    """SpecAugment (Park et al. 2019): bands that are blanked, each of up to `mel_mask_width` mels."""
+    mel_mask_width: int = Field(ge=0, le=64)
+    time_masks: int = Field(ge=0)
+    """Spans that are blanked, each of up to `time_mask_width` of the sound."""
+    time_mask_width: Share
+    mixup: float = Field(ge=0)
+    """alpha of the Beta(alpha, alpha) that two sounds are blended by (Zhang et al. 2017); 0: no mixup."""
+
+
+class ListenOptimisation(Optimisation):
+    """And the loss it follows."""
+
+    label_smoothing: Share
+
+
+class ListenRecipe(Recipe):
+    input: Input
+    network: Network
+    augmentation: Augmentation
+    optimisation: ListenOptimisation

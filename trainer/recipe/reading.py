@@ -1,0 +1,64 @@
+"""Recipes from YAML files plus `--set section.key=value`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from trainer.recipe.sections import Recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+R = TypeVar("R", bound=Recipe)
+
+
+class RecipeError(ValueError):
+    """A recipe or an override that cannot be read, in words for the person who wrote it."""
+
+
+def read_recipe(path: Path, overrides: Sequence[str], kind: type[R]) -> R:
+    """The recipe at `path`, changed by overrides such as `optimisation.learning_rate=1e-3`, the value read as YAML.
+
+    Raises RecipeError, or OSError where the file cannot be read.
+    """
+    content = read_content(path)
+    for override in overrides:
+        _set(content, override)
+    try:
+        # A number as YAML 1.1 has it needs a dot: 1e-3 comes as a string, which pydantic turns into a float.
+        return kind.model_validate(content)
+    except ValueError as error:
+        raise RecipeError(f"{path.name}: {error}") from error
+
+
+def read_content(path: Path) -> dict[str, object]:
+    """The sections of a recipe, not yet checked. Raises RecipeError or OSError."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path.name} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path.name} is not a table of sections")
+    return content
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML, complete."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+    return text
+
+
+def _set(content: dict[str, object], override: str) -> None:
+    """Puts `section.key=value` into the content, in place. Whether the key may exist is for the Recipe to say."""
+    target, equals, value = override.partition("=")
+    section, dot, key = target.strip().partition(".")
+    if not (equals and dot and key):
+        raise RecipeError(f"{override} is not of the form section.key=value")
+    table = content.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise RecipeError(f"{section} is not a section")
+    try:
+        table[key] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{override}: the value is not YAML") from error

@@ -1,0 +1,121 @@
+"""Learning to describe sound without labels: what one step, one epoch and one validation are."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from trainer.networks.lengths import divide_up, valid_steps
+from trainer.networks.log_mel import NUM_MELS, LogMel
+from trainer.networks.recurrent import Cell
+from trainer.networks.sound_decoder import SoundDecoder, run_whole
+from trainer.networks.sound_encoder import SoundEncoder
+from trainer.recipe.features import FeaturesRecipe
+from trainer.tasks.learner import Learner
+from trainer.tasks.sound_augment import SILENCE, augment
+from trainer.tasks.waveforms import Batch
+
+PROJECTED_SIZE = 128
+
+
+class FeaturesTask(Learner[SoundEncoder]):
+    """A SoundEncoder that learns to tell a decoder what it heard.
+
+    Two versions of each sound are made; from the one the decoder reconstructs the other, so that the bottleneck holds
+    what both have in common. What is told of either should, besides, be more alike than that of any two sounds
+    (Chen et al. 2020, arXiv 2002.05709).
+    """
+
+    def __init__(self, recipe: FeaturesRecipe, cell: Cell) -> None:
+        super().__init__(SoundEncoder(cell, recipe.network), recipe.optimisation)
+        self.recipe = recipe
+        network, settings = recipe.network, recipe.optimisation
+        self.step_size = self.network.frames_per_step * NUM_MELS
+        self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
+        self.decoder = SoundDecoder(cell, network.bottleneck, network.size, self.step_size, settings.teacher_dropout)
+        self.project = nn.Sequential(
+            nn.Linear(self.network.learned_dimension, network.size), nn.GELU(), nn.Linear(network.size, PROJECTED_SIZE)
+        )
+        self.loss = MeanMetric()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        waveform, lengths, _ = batch
+        with torch.no_grad():
+            heard, steps = self.front_end.whole(waveform, lengths)
+            one, one_steps = self._frames(*augment(heard, steps, self.recipe.augmentation))
+            other, other_steps = self._frames(*augment(heard, steps, self.recipe.augmentation))
+        one_clip, other_clip = self._describe(one, one_steps), self._describe(other, other_steps)
+        reconstruction = self._reconstruct(one_clip, other, other_steps) + self._reconstruct(other_clip, one, one_steps)
+        contrast = self._contrast(one_clip, other_clip)
+        self.log_dict({"train_reconstruction": reconstruction / 2, "train_contrast": contrast})
+        return reconstruction / 2 + self.recipe.optimisation.contrast_weight * contrast
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        waveform, lengths, _ = batch
+        self.loss.update(
+            self.reconstruction_error(self.averaged(waveform, lengths)[0], waveform, lengths), len(lengths)
+        )
+        self.log("val_loss", self.loss)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_rank", -self.loss.compute(), sync_dist=True)
+
+    def reconstruct(self, clip: Tensor, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips' vectors (B,D), waveform (B,N), lengths (B,) samples -> normalised log-mel (B,T,M), true and found."""
+        frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
+        true = frames[:, self.network.context :]
+        found = self.decoder(
+            clip[:, : self.recipe.network.bottleneck], true.reshape(len(true), -1, self.step_size), steps
+        )
+        return true, found.reshape(true.shape)
+
+    def reconstruction_error(self, clip: Tensor, waveform: Tensor, lengths: Tensor) -> Tensor:
+        """Mean squared error of `reconstruct`, valid steps alike."""
+        frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
+        return self._reconstruct(clip, frames, steps)
+
+    def _frames(self, log_mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mel (B,T',M), lengths (B,) -> log-mel (B,6+4T,M) with silence around, steps (B,)."""
+        encoder = self.network
+        valid = valid_steps(log_mel.shape[1], lengths).unsqueeze(2)
+        missing = -log_mel.shape[1] % encoder.frames_per_step
+        frames = F.pad(torch.where(valid, log_mel, SILENCE), (0, 0, encoder.context, missing), value=SILENCE)
+        return frames, divide_up(lengths, encoder.frames_per_step)
+
+    def _describe(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,D): what `forward` gives, by faster recurrences."""
+        encoder = self.network
+        lower = run_whole(encoder.lower, encoder.embed(encoder.normalise(log_mel)))
+        upper = run_whole(encoder.upper, lower)
+        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
+            lower, upper = lower.float(), upper.float()
+            values, weights = encoder.measure(log_mel, lower, upper)
+            zeros = torch.zeros(len(lengths), 2 * encoder.num_values + 2, device=values.device)
+            means, _ = encoder.average(zeros[:, 2:], zeros[:, :2], values, weights, lengths)
+            row, last = torch.arange(len(lengths)), lengths - 1
+            return encoder.summarise(lower[row, last], upper[row, last], means)
+
+    def _reconstruct(self, clip: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
+        """How far what the decoder makes of a clip's bottleneck (B,D) is from the frames, valid steps alike."""
+        true = self._own(frames)
+        errors = (self._decode(clip, true, lengths) - true).square().reshape(len(true), -1, self.step_size)
+        valid = valid_steps(errors.shape[1], lengths).unsqueeze(2)
+        return torch.where(valid, errors, 0.0).sum() / (lengths.sum() * self.step_size)
+
+    def _own(self, frames: Tensor) -> Tensor:
+        """Log-mel (B,6+4T,M) -> normalised, (B,4T,M), without what was before the first step."""
+        return self.network.normalise(frames[:, self.network.context :])
+
+    def _decode(self, clip: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+        """Clips' vectors (B,D), true frames (B,4T,M), lengths (B,) in steps -> reconstructed frames (B,4T,M)."""
+        bottleneck = clip[:, : self.recipe.network.bottleneck]
+        steps: Tensor = self.decoder(bottleneck, true.reshape(len(true), -1, self.step_size), lengths)
+        return steps.reshape(true.shape)
+
+    def _contrast(self, one: Tensor, other: Tensor) -> Tensor:
+        """Cross-entropy of finding, among all others in the batch, the other version of the same sound."""
+        learned = torch.cat((one, other))[:, : self.network.learned_dimension]  # (2B,...)
+        projected = F.normalize(self.project(learned).float(), dim=1)
+        alike = projected @ projected.T / self.recipe.optimisation.contrast_temperature
+        alike = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool), -torch.inf)
+        return F.cross_entropy(alike, torch.arange(len(alike)).roll(len(one)))

@@ -1,0 +1,70 @@
+"""What all trainings share: AdamW with warm-up and cosine, clipped gradients, and the average of the weights."""
+
+import copy
+import math
+from typing import Any, Generic, TypeVar
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from trainer.recipe.sections import Optimisation
+
+N = TypeVar("N", bound=nn.Module)
+
+
+class Learner(lightning.LightningModule, Generic[N]):
+    """A network, how it is trained, and the average of its weights, which is what counts and is published.
+
+    A subclass gives `training_step` and `validation_step`, which logs `val_loss` and what else begins with `val_`;
+    among it `val_rank`, by which the best epoch is chosen where training may stop early: the more the better.
+    """
+
+    def __init__(self, network: N, optimisation: Optimisation) -> None:
+        super().__init__()
+        self.optimisation = optimisation
+        self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False)
+
+    def module(self) -> N:
+        """The network to publish: averaged weights, in eval mode."""
+        return copy.deepcopy(self.averaged).cpu().eval()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        """Moves the average on, at first by much: a long average of the first steps would be of their noise."""
+        decay = min(self.optimisation.ema_decay, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                average.lerp_(current, 1 - decay)
+            for kept, latest in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(latest)  # means and variances of the pictures, averages already
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.optimisation
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        num_warmup = max(1, round(settings.warmup * num_steps))
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / num_warmup)
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / num_steps)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips to the recipe's norm, whatever the Trainer was given, and logs what the norm was."""
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.optimisation.max_gradient_norm)
+        self.log("gradient_norm", norm)

@@ -1,0 +1,56 @@
+"""Learning to classify sound: what one step, one epoch and one validation are."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from trainer.networks.log_mel import LogMel
+from trainer.networks.recurrent import Cell
+from trainer.networks.sound_classifier import SoundClassifier
+from trainer.recipe.listen import ListenRecipe
+from trainer.tasks.learner import Learner
+from trainer.tasks.sound_augment import augment, mix
+from trainer.tasks.waveforms import Batch
+
+LOSS_IN_RANK = 1e-3
+"""As for classifiers of video: the loss counts among epochs of equal recall."""
+
+
+class ListenTask(Learner[SoundClassifier]):
+    """A SoundClassifier that learns from labelled sounds, each changed at random in its log-mel spectrogram."""
+
+    def __init__(self, recipe: ListenRecipe, cell: Cell, label_counts: Sequence[int]) -> None:
+        """`label_counts[i]`: how many training sounds are of label i."""
+        num_labels = len(label_counts)
+        super().__init__(SoundClassifier(num_labels, cell, recipe.network), recipe.optimisation)
+        self.recipe = recipe
+        self.num_labels = num_labels
+        self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
+        self.recall = MulticlassAccuracy(num_labels, average="macro")
+        self.loss = MeanMetric()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        waveform, lengths, labels = batch
+        with torch.no_grad():
+            log_mel, steps = self.network.trim(*self.front_end.whole(waveform, lengths))
+            log_mel, steps = augment(log_mel, steps, self.recipe.augmentation)
+            targets = F.one_hot(labels, self.num_labels).float()
+            log_mel, steps, targets = mix(log_mel, steps, targets, self.recipe.augmentation.mixup)
+        smoothing = self.recipe.optimisation.label_smoothing
+        logits = self.network.classify(log_mel, steps)
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        waveform, lengths, labels = batch
+        logits = self.averaged(waveform, lengths)
+        self.recall.update(logits, labels)
+        self.loss.update(F.cross_entropy(logits, labels), len(labels))
+        self.log("val_loss", self.loss)
+        self.log("val_macro_recall", self.recall, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_rank", self.recall.compute() - LOSS_IN_RANK * self.loss.compute(), sync_dist=True)

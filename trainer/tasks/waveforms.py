@@ -1,0 +1,106 @@
+"""Batches of sounds of different lengths."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from trainer.data.sounds import CachedSound
+from trainer.tasks.clips import DrawSampler
+
+Sound = tuple[NDArray[np.float32], int]
+"""waveform (N,), label."""
+Batch = tuple[Tensor, Tensor, Tensor]
+"""waveform (B,N) float32, lengths (B,) int64 samples, labels (B,) int64."""
+
+
+class TrainingSounds(Dataset[Sound]):
+    """Sounds, or parts of them: item `epoch * len(sounds) + index` is that epoch's part of the sound at `index`.
+
+    What is drawn depends on the seed and that number alone, in whichever process.
+    """
+
+    def __init__(self, sounds: Sequence[CachedSound], max_samples: int, seed: int) -> None:
+        self.sounds = sounds
+        self.max_samples = max_samples
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.sounds)
+
+    def __getitem__(self, draw: int) -> Sound:
+        sound = self.sounds[draw % len(self.sounds)]
+        spare = max(0, len(sound.waveform) - self.max_samples)
+        start = int(np.random.default_rng((self.seed, draw)).integers(spare + 1))
+        return sound.waveform[start : start + self.max_samples], sound.label
+
+
+class WholeSounds(Dataset[Sound]):
+    """Each sound as it is, from its beginning up to what the model hears at once."""
+
+    def __init__(self, sounds: Sequence[CachedSound], max_samples: int) -> None:
+        self.sounds = sounds
+        self.max_samples = max_samples
+
+    def __len__(self) -> int:
+        return len(self.sounds)
+
+    def __getitem__(self, index: int) -> Sound:
+        sound = self.sounds[index]
+        return sound.waveform[: self.max_samples], sound.label
+
+
+def collate(sounds: Sequence[Sound]) -> Batch:
+    """The sounds as one batch, padded with silence to the longest."""
+    lengths = torch.tensor([len(waveform) for waveform, _ in sounds])
+    waveforms = torch.zeros(len(sounds), int(lengths.max()))
+    for row, (waveform, _) in enumerate(sounds):
+        waveforms[row, : len(waveform)] = torch.from_numpy(waveform)
+    return waveforms, lengths, torch.tensor([label for _, label in sounds])
+
+
+class AlikeBatches(Sampler[list[int]]):
+    """Batches of sounds about as long as one another: in mixed ones, two thirds of the steps were padding.
+
+    Lightning calls `sampler.set_epoch`; as with the sampler, an epoch's number says all about it.
+    """
+
+    pool: Final = 16
+    """Batches that are put in order of length together, and then shuffled."""
+
+    def __init__(self, sampler: DrawSampler, lengths: Sequence[int], batch_size: int) -> None:
+        self.sampler = sampler
+        self.lengths = lengths
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return max(1, len(self.sampler) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        draws, size = list(self.sampler), self.pool * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(draws), size):
+            ordered = sorted(draws[start : start + size], key=lambda draw: self.lengths[draw % len(self.lengths)])
+            batches += [ordered[place : place + self.batch_size] for place in range(0, len(ordered), self.batch_size)]
+        full = [batch for batch in batches if len(batch) == self.batch_size] or batches[:1]
+        order = np.random.default_rng(draws[0]).permutation(len(full))
+        return iter([full[place] for place in order][: len(self)])
+
+
+def training_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size: int, seed: int) -> DataLoader[Sound]:
+    """Each sound once per epoch, in random order, in batches of similar lengths."""
+    lengths = [min(max_samples, len(sound.waveform)) for sound in sounds]
+    return DataLoader[Sound](
+        TrainingSounds(sounds, max_samples, seed),
+        batch_sampler=AlikeBatches(DrawSampler(len(sounds), seed), lengths, batch_size),
+        collate_fn=collate,
+    )
+
+
+def whole_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size: int) -> DataLoader[Sound]:
+    """Each sound once, in order."""
+    return DataLoader[Sound](WholeSounds(sounds, max_samples), batch_size=batch_size, collate_fn=collate)

@@ -1,0 +1,39 @@
+"""Frames of videos made fit to be filmed by a virtual camera."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+BAR_LEVELS = 24
+"""Brightest level of a black bar after compression."""
+LEAST_SHARE = 0.5
+"""Of the width or height: darker than that all around, it is a dark picture and no bar."""
+
+
+def without_bars(frames: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Frames (h, w, 3) with black bars cut off, at their old size: a bar that moves with the picture is no bar."""
+    return [_trim(frame) for frame in frames]
+
+
+def _trim(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    brightest = frame.max(axis=2)
+    # Nine tenths: a logo in a bar does not make it picture.
+    (top, bottom), (left, right) = (_extent(np.quantile(brightest, 0.9, axis=axis) > BAR_LEVELS) for axis in (1, 0))
+    if (top, bottom, left, right) == (0, height, 0, width):
+        return frame
+    if bottom - top < LEAST_SHARE * height or right - left < LEAST_SHARE * width:
+        return frame
+    picture = torch.from_numpy(frame[top:bottom, left:right].astype(np.float32)).permute(2, 0, 1)[None]
+    stretched = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+    trimmed: NDArray[np.uint8] = stretched[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+    return trimmed
+
+
+def _extent(flags: NDArray[np.bool_]) -> tuple[int, int]:
+    """[first, last + 1) of what is True; all of it where nothing is."""
+    places = np.flatnonzero(flags)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(flags))

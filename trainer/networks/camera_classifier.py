@@ -1,0 +1,178 @@
+"""The classifier of camera work and edits: frames in, logits of labels that may hold together out."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.networks.classifier import luma
+from trainer.networks.frame_encoder import ConvNorm, SequenceEmbedding
+from trainer.networks.picture_motion import LucasKanade
+from trainer.networks.recurrent import Cell, Recurrent
+from trainer.recipe.camera import Network
+
+EXCLUSIVE: Final = ((0, 1), (2, 3), (4, 5), (6,), (7,), (8,), (9, 10, 11, 12))
+"""Labels of trainer.data.scene_labels by number: one of each group holds at most, of different groups several."""
+
+
+class LogOdds(nn.Module):
+    """Vectors to logits of labels in groups, of each of which one holds, or none: (..., size) -> (..., K)."""
+
+    def __init__(self, size: int, group_sizes: list[int]) -> None:
+        super().__init__()
+        self.group_sizes = group_sizes
+        self.project = nn.Linear(size, sum(group_sizes) + len(group_sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        odds: list[Tensor] = []
+        for group in self.project(x).split([size + 1 for size in self.group_sizes], dim=-1):
+            # The logit of a label is its softmax share against that of all others: sigmoid gives the share back.
+            for label in range(1, group.shape[-1]):
+                others = torch.cat((group[..., :label], group[..., label + 1 :]), dim=-1)
+                odds.append(group[..., label] - others.logsumexp(dim=-1))
+        return torch.stack(odds, dim=-1)
+
+
+class CameraClassifier(nn.Module):
+    """How the camera moves and how the video is cut, at every step, `delay_steps` after it has happened.
+
+    The state (B,S) is the recurrence's ++ sums of the logits ++ the number of steps ++ the last frame's luma ++ half as
+    fine ones of the last `lag` frames, the oldest first; float32.
+    """
+
+    max_pixel: Final[float] = 255.0
+    rows: Final[int] = 6
+    columns: Final[int] = 8
+    num_levels: Final[int] = 4
+    num_measures: Final[int] = 6
+
+    def __init__(self, width: int, height: int, cell: Cell, network: Network) -> None:
+        super().__init__()
+        self.width, self.height = width, height
+        self.lag = network.lag
+        self.memory = network.memory
+        size = network.size
+        self.num_labels = sum(len(group) for group in EXCLUSIVE)
+        self.near_motion = LucasKanade(height, width, self.num_levels, self.rows, self.columns)
+        self.far_motion = LucasKanade(height // 2, width // 2, self.num_levels - 1, self.rows, self.columns)
+        stages: list[nn.Module] = [ConvNorm(3, network.num_channels[0], kernel_size=5, stride=2)]
+        for before, after in zip(network.num_channels[:-1], network.num_channels[1:], strict=True):
+            stages.append(ConvNorm(before, after, kernel_size=3, stride=2))
+        self.stages = nn.Sequential(*stages)
+        num_motion = 3 * (2 * self.num_levels - 1)
+        self.mix = ConvNorm(network.num_channels[-1] + num_motion, network.mixed_channels, kernel_size=3, stride=1)
+        num_features = network.mixed_channels * self.rows * self.columns + self.num_measures
+        self.embedding = SequenceEmbedding(num_features, size, network.dropout)
+        self.recurrent = Recurrent(cell, size, size)
+        self.now = LogOdds(2 * size, [len(group) for group in EXCLUSIVE])
+        self.half_size = (height // 2) * (width // 2)
+        sizes = [self.recurrent.state_size, self.num_labels, 1, height * width, self.lag * self.half_size]
+        self.state_sizes = sizes
+
+    def light(self, frames: Tensor) -> Tensor:
+        """frames (B,T,H,W,3) uint8 -> luma (B,T,height,width) in [0,1], resized where the size differs."""
+        pictures = luma(frames.permute(0, 1, 4, 2, 3).to(torch.float32) / self.max_pixel)
+        if pictures.shape[2] != self.height or pictures.shape[3] != self.width:
+            pictures = F.interpolate(pictures, (self.height, self.width), mode="bilinear", antialias=True)
+        return pictures
+
+    def histories(self, light: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """light (B,T,H,W), state (B,S) -> luma from one step before on (B,1+T,H,W), half as fine from `lag` before on.
+
+        (B,lag+T,H/2,W/2). Before the first frame ever, there is that frame again.
+        """
+        _, _, num_seen, last, halves = torch.split(state, self.state_sizes, dim=1)
+        half = F.avg_pool2d(light, 2)
+        begun = num_seen.reshape(-1, 1, 1, 1) > 0
+        last = torch.where(begun, last.reshape(-1, 1, self.height, self.width), light[:, :1])
+        halves = torch.where(begun, halves.reshape(-1, self.lag, self.height // 2, self.width // 2), half[:, :1])
+        return torch.cat((last, light), dim=1), torch.cat((halves, half), dim=1)
+
+    def embed(self, light: Tensor, state: Tensor) -> Tensor:
+        """light (B,T,H,W) in [0,1], state (B,S) before the first of them -> embedded steps (B,T,size)."""
+        batch_size, num_steps = light.shape[0], light.shape[1]
+        history, halves = self.histories(light, state)
+        now = light.reshape(-1, 1, self.height, self.width)
+        before = history[:, :-1].reshape(-1, 1, self.height, self.width)
+        half = halves[:, self.lag :].reshape(-1, 1, self.height // 2, self.width // 2)
+        long_before = halves[:, :num_steps].reshape(-1, 1, self.height // 2, self.width // 2)
+        if self.memory == "none":  # the control: one frame, compared with itself
+            before, long_before = now, half
+        far_change = F.interpolate(half - long_before, (self.height, self.width), mode="nearest")
+        seen = self.stages(torch.cat(((now - 0.5) * 4.0, (now - before) * 12.0, far_change * 6.0), dim=1))
+        seen = F.adaptive_avg_pool2d(seen, (self.rows, self.columns))
+        motion = torch.cat((self.near_motion(before, now), self.far_motion(long_before, half)), dim=1)
+        maps = self.mix(torch.cat((seen, motion), dim=1)).flatten(1)
+        features = torch.cat((maps, self.measures(before, now, long_before, half)), dim=1)
+        embedded: Tensor = self.embedding(features.reshape(batch_size, num_steps, -1))
+        return embedded
+
+    def measures(self, before: Tensor, now: Tensor, long_before: Tensor, half: Tensor) -> Tensor:
+        """Pictures (N,1,H,W) -> (N,num_measures): change and light, where small is as telling as large."""
+        change, far_change = (now - before).abs(), (half - long_before).abs()
+        values = torch.stack(
+            (
+                change.mean(dim=(1, 2, 3)),
+                far_change.mean(dim=(1, 2, 3)),
+                F.avg_pool2d(change, 8).amax(dim=(1, 2, 3)),
+                now.mean(dim=(1, 2, 3)),
+                now.flatten(1).std(dim=1),
+                F.avg_pool2d(now, 4).amax(dim=(1, 2, 3)),
+            ),
+            dim=1,
+        )
+        # A freeze is still to some 2e-4 of the range, live video is not to 1e-3: logarithms keep them apart.
+        return torch.log(values + 1e-5) / 4.0 + 1.0
+
+    def unroll(self, embedded: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """embedded (B,T,size), lengths (B,), state (B,S) -> now, so_far (B,T,K), hidden (B,T,2*size), state (B,S).
+
+        Everything that knows of time. The pictures in the state stay what they were.
+        """
+        recurrent, sums, num_seen, last, halves = torch.split(state, self.state_sizes, dim=1)
+        if self.memory == "none":
+            hidden = torch.zeros_like(embedded)
+        else:
+            hidden, recurrent = self.recurrent(embedded, lengths, recurrent)
+        hidden = torch.cat((embedded, hidden), dim=2)
+        now = self.now(hidden)
+        steps = torch.arange(1, now.shape[1] + 1, device=now.device)
+        valid = (steps <= lengths.unsqueeze(1)).unsqueeze(2)
+        totals = sums.unsqueeze(1) + torch.where(valid, now, 0.0).cumsum(1)  # (B,T,K)
+        counts = num_seen + torch.minimum(steps.unsqueeze(0), lengths.unsqueeze(1))  # (B,T)
+        so_far = totals / counts.clamp(min=1.0).unsqueeze(2)
+        after = torch.cat((recurrent, totals[:, -1], counts[:, -1:], last, halves), dim=1)
+        return now, so_far, hidden, after
+
+    def remember(self, light: Tensor, lengths: Tensor, before: Tensor, state: Tensor) -> Tensor:
+        """light (B,T,H,W), lengths (B,), states (B,S) before and after -> state with each row's last pictures."""
+        history, halves = self.histories(light, before)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        last = history[rows, lengths].flatten(1)  # at length 0 that of before
+        latest = lengths.unsqueeze(1) + torch.arange(self.lag, device=lengths.device)  # (B,lag)
+        recent = halves[rows.unsqueeze(1), latest].flatten(1)
+        pictures = torch.cat((last, recent), dim=1)
+        kept = state.shape[1] - pictures.shape[1]
+        # A row that has seen nothing yet keeps its empty state.
+        pictures = torch.where(state[:, kept - 1 : kept] > 0, pictures, before[:, kept:])
+        return torch.cat((state[:, :kept], pictures), dim=1)
+
+    @torch.jit.export
+    def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
+        """-> (B,S): nothing seen. The state is kept at the model's own size, whatever H and W are."""
+        return torch.zeros(B, sum(self.state_sizes))
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """chunk (B,T,H,W,3) uint8, lengths (B,), state (B,S) -> ((now, so_far) (B,T,K), state after each last step)."""
+        light = self.light(chunk)
+        now, so_far, _, after = self.unroll(self.embed(light, state), lengths, state)
+        return (now, so_far), self.remember(light, lengths, state, after)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """frames (B,T,H,W,3) uint8, lengths (B,) -> logits (B,K): the mean of `now` over each row's steps."""
+        state = self.initial_state(frames.shape[0], frames.shape[2], frames.shape[3]).to(frames.device)
+        so_far = self.step(frames, lengths, state)[0][1]
+        last = (lengths - 1).clamp(min=0)
+        return so_far[torch.arange(len(last), device=last.device), last]

@@ -1,0 +1,150 @@
+"""From videos, whatever they show, to a training of a classifier of camera work and edits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.jit import ScriptModule
+from torch.utils.data import DataLoader
+
+from app.models.manifest import ClassifyOutput, Input
+from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
+from trainer.data.decode import CacheSpec
+from trainer.data.listing import Split
+from trainer.data.prepare import DataSet, decode_data, list_videos
+from trainer.data.scene_labels import EDITS, LABELS, MOTIONS
+from trainer.data.scenes import SceneStyle, draw_scene
+from trainer.data.shots import Still
+from trainer.data.splits import split_by_group
+from trainer.data.stills import without_bars
+from trainer.plan import Plan, PlanOptions, Report
+from trainer.recipe.camera import CameraRecipe
+from trainer.tables import table
+from trainer.tasks.camera import CameraTask
+from trainer.tasks.camera_scenes import Clip, Scenes
+from trainer.tasks.clips import DrawSampler
+
+VALIDATION_SEED = 1_000_003
+TEST_SEED = 2_000_003
+GOLDEN_SEED = 0
+GOLDEN_LENGTHS = (7, 5)
+"""Valid frames of each golden clip: one is padded."""
+LIMITS = (
+    "It knows generated scenes: real hands, lenses and editors do what no generator does. bench/camera.py says how it "
+    "does on real clips.",
+    "Where sky, water or something that moves fills the picture, there is no evidence of the camera.",
+    "A camera that travels is told by how the picture moves: sideways as a pan, forwards as zooming in.",
+)
+
+
+def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
+    """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter."""
+    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
+    data = decode_data(videos, _cache_spec(recipe), options.data)
+    stills = _stills(data, "train")
+    held_back = _stills(data, "val")
+    wanted, sampling = recipe.input, recipe.sampling
+    style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)
+    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    scenes = Scenes(stills, sampling.scenes_per_epoch, sampling.clip_length, style, options.seed)
+    validation = Scenes(held_back, sampling.validation_scenes, sampling.clip_length, style, VALIDATION_SEED)
+    return Plan(
+        learner=CameraTask(recipe, options.cell),
+        train=DataLoader[Clip](scenes, batch_size, sampler=DrawSampler(len(scenes), options.seed), drop_last=True),
+        val=DataLoader[Clip](validation, batch_size) if held_back else None,
+        input=Input(
+            media="video",
+            width=wanted.width,
+            height=wanted.height,
+            fit="stretch",
+            sampling="rate",
+            rate=wanted.rate,
+        ),
+        output=ClassifyOutput(labels=LABELS, scores="sigmoid"),
+        golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
+        summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",
+        num_examples=data.num_videos(),
+        headline="motion_macro_f1",
+        evaluate=lambda module, folder: _evaluate(module, data, recipe, style),
+    )
+
+
+def answer_scenes(
+    module: ScriptModule, stills: Sequence[Still], count: int, recipe: CameraRecipe, style: SceneStyle
+) -> list[Answers]:
+    """What the compiled network says of `count` scenes that are the same at every evaluation."""
+    answers, delay = [], recipe.input.delay_steps
+    for index in range(count):
+        generator = np.random.default_rng((TEST_SEED, index))
+        scene = draw_scene(stills, recipe.sampling.clip_length, style, generator)
+        frames = torch.from_numpy(scene.frames)[None]
+        with torch.inference_mode():
+            state = module.initial_state(1, *frames.shape[2:4])
+            (now, _), _ = module.step(frames, torch.tensor([frames.shape[1]]), state)
+        said = (now[0, delay:] > 0).numpy()
+        answers.append(Answers(str(index), style.rate, said, scene.holds[: len(said)], scene.scored[: len(said)]))
+    return answers
+
+
+def report(answers: dict[str, list[Answers]]) -> Report:
+    """What answers by the name of their set come to."""
+    metrics: dict[str, dict[str, float]] = {}
+    rows = [["set", *LABELS]]
+    events = [["set", *(f"{label}, precision / recall" for label in EDITS)]]
+    for name, given in answers.items():
+        by_label, edits, seconds = f1_by_label(given), count_edits(given), count_seconds(given)
+        figures = {
+            "motion_macro_f1": float(np.mean([by_label[label] for label in MOTIONS if label in by_label])),
+            "edit_precision": edits.precision,
+            "edit_recall": edits.recall,
+            "seconds_right": share(seconds.right, seconds.judged),
+            "moving_found": share(seconds.moving_found, seconds.moving),
+            "false_motion": share(seconds.false_motion, seconds.static),
+        }
+        metrics[name] = {figure: value for figure, value in figures.items() if np.isfinite(value)}
+        rows.append([name, *(f"{by_label[label]:.3f}" if label in by_label else "–" for label in LABELS)])
+        counts = [count_events(given, label) for label in EDITS]
+        events.append([name, *(f"{_shown(one.precision)} / {_shown(one.recall)}" for one in counts)])
+    text = (
+        "Generated scenes, of videos that are in no other set and of none (textures). F1 by step of each label:\n\n"
+        f"{table(rows)}\n\nEdits, each within 0.2 s of where it is:\n\n{table(events)}"
+    )
+    return Report(metrics=metrics, text=text, limits=LIMITS)
+
+
+def _shown(part: float) -> str:
+    return f"{part:.2f}" if np.isfinite(part) else "–"
+
+
+def _evaluate(module: ScriptModule, data: DataSet, recipe: CameraRecipe, style: SceneStyle) -> Report:
+    """The compiled network on scenes of the videos held back, and of none at all."""
+    splits: tuple[Split, ...] = ("val", "test")
+    sources: dict[str, list[Still]] = {split: _stills(data, split) for split in splits}
+    sources = {name: stills for name, stills in sources.items() if stills} | {"textures": []}
+    count = recipe.sampling.validation_scenes
+    return report({name: answer_scenes(module, stills, count, recipe, style) for name, stills in sources.items()})
+
+
+def _cache_spec(recipe: CameraRecipe) -> CacheSpec:
+    stills = recipe.stills
+    return CacheSpec(
+        width=stills.width,
+        height=stills.height,
+        fit="crop",
+        clip_length=stills.per_video,
+        frames_width=0,
+        frames_height=0,
+        frames_rate=0.0,
+    )
+
+
+def _stills(data: DataSet, split: Split) -> list[Still]:
+    return [still for video in data.opened(split) for still in without_bars(video.clip)]
+
+
+def _golden_frames(style: SceneStyle) -> NDArray[np.uint8]:
+    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+    generator = np.random.default_rng(GOLDEN_SEED)
+    scenes = [draw_scene([], 8 * max(GOLDEN_LENGTHS), style, generator).frames for _ in GOLDEN_LENGTHS]
+    return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

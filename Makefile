@@ -10,7 +10,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-slow check format openapi clean \
-	train-motion train-actions eval-motion eval-actions bench-accuracy bench-timelines bench-memory
+	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
+	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
+	bench-accuracy bench-timelines bench-memory bench-streams bench-events
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,11 +54,32 @@ train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
 	  --data-source "python -m trainer generate motion" \
 	  --summary "Tells which way something moves in a drawn video: down, left, right, up, or not at all."
 
-train-actions: .venv/.dev ## trains `actions` on DATA; CELL=lstm|gru, SEED
-	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml \
-	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/actions-$(CELL)-$(SEED) --no-publish \
-	  --data-name "UCF101, six classes" --data-license "none stated; collected for research" \
+UCF101 := --data-name "UCF101, six classes" --data-license "none stated; collected for research" \
 	  --data-source https://www.crcv.ucf.edu/data/UCF101.php
+
+train-actions: .venv/.dev ## trains `actions` on all of DATA but its test split, a quarter of an hour; CELL, SEED
+	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/actions-$(CELL)-$(SEED) --no-publish $(UCF101)
+
+train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CELL, SEED
+	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/forecast-$(CELL)-$(SEED) --no-publish $(UCF101)
+
+train-emotion: .venv/.dev ## trains `emotion` on DATA, a list of RAVDESS; CELL, SEED
+	$(TRAINER) train classify --name emotion --data $(DATA) --recipe trainer/recipes/emotion.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/emotion-$(CELL)-$(SEED) --no-publish \
+	  --data-name "RAVDESS, actors 1-16 (speech, audio)" --data-license CC-BY-NC-SA-4.0 \
+	  --data-source https://zenodo.org/records/1188976
+
+train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED
+	$(TRAINER) train classify --name digits --data $(DATA) --recipe trainer/recipes/digits.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/digits-$(CELL)-$(SEED) --no-publish \
+	  --data-name "Free Spoken Digit Dataset" --data-license CC-BY-SA-4.0 \
+	  --data-source https://github.com/Jakobovski/free-spoken-digit-dataset
+
+train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DATA, labels or none; CELL, SEED
+	$(TRAINER) train features --name audio-features --data $(DATA) --recipe trainer/recipes/audio-features.yaml \
+	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
 
 eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
 	$(TRAINER) generate motion --output runs/motion-eval --count 60 --seed 2
@@ -64,6 +87,19 @@ eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
 
 eval-actions: .venv/.dev ## evaluates `actions` on the test split of DATA
 	$(TRAINER) evaluate --model actions --data $(DATA) --split test
+
+eval-forecast: .venv/.bench ## `forecast` beside copying and optical flow on the test split of DATA; splices found
+	$(BIN)/python -m bench.forecast videos --data $(DATA) --split test
+	$(BIN)/python -m bench.forecast surprise --data $(DATA) --split test
+
+eval-emotion: .venv/.dev ## evaluates `emotion` on the test split of DATA
+	$(TRAINER) evaluate --model emotion --data $(DATA) --split test
+
+eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
+	$(TRAINER) evaluate --model digits --data $(DATA) --split test
+
+eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
+	$(BIN)/python -m bench.probe --module model_store/audio-features/1/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
 
 bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
 	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)
@@ -73,6 +109,12 @@ bench-timelines: .venv/.dev ## timelines of joined clips of DATA
 
 bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 	$(BIN)/python -m bench.memory $(VIDEO)
+
+bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
+	$(BIN)/python -m bench.streams --model actions
+
+bench-events: .venv/.dev ## two hours of VIDEO in events: first result, memory, a client that leaves
+	$(BIN)/python -m bench.events $(VIDEO)
 
 define PRINT_OPENAPI
 import json
@@ -100,4 +142,8 @@ clean: ## removes the environment and what runs left
 
 .venv/.dev: .venv/.service
 	$(PIP) --editable '.[trainer,dev]'
+	@touch $@
+
+.venv/.bench: .venv/.dev
+	$(PIP) --editable '.[bench]'
 	@touch $@

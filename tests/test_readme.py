@@ -34,8 +34,13 @@ def run_curl(command: str, server: RunningServer) -> str:
 
 
 @pytest.mark.parametrize("command", CURLS)
-def test_every_curl_is_answered(command: str, shipped: RunningServer) -> None:
-    assert run_curl(command, shipped)
+def test_every_curl_is_answered(command: str, shipped: RunningServer, tmp_path: Path) -> None:
+    command, _, file = command.partition(" -o ")
+    if file:
+        run_curl(f"{command} -o {tmp_path / file}", shipped)
+        assert (tmp_path / file).stat().st_size > 1000
+    else:
+        assert run_curl(command, shipped)
 
 
 def test_classify_answers_what_the_readme_shows(shipped: RunningServer) -> None:

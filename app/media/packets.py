@@ -116,7 +116,8 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
         return None
     all_pts, all_flags = np.frombuffer(pts, np.int64), _trusted(np.frombuffer(flags, np.uint16))
     is_shown = all_flags & HIDDEN == 0
-    times = np.sort(all_pts[is_shown])
+    times = all_pts[is_shown]
+    times.sort()
     if np.any(times[1:] == times[:-1]):
         return None
     end = final_pts + last_duration(times, final_duration, stream.average_rate, stream.time_base)

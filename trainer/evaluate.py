@@ -6,13 +6,14 @@ from pathlib import Path
 from app.errors import ModelRejected
 from app.models.manifest import ClassifyOutput, Input
 from app.models.store import list_versions, load_version
-from trainer.data.cache import CachedVideo, open_video
+from trainer.data.cache import open_video
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import InvalidListing, Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
 from trainer.data.sounds import CachedSound, decode_sounds, open_sound
-from trainer.metrics import Evaluation, measure, results, write_predictions
-from trainer.sound_metrics import SoundEvaluation, measure_sounds, sound_results
+from trainer.metrics import Example, results, write_predictions
+from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
+from trainer.video_metrics import ABOUT_VIDEOS, measure_videos
 
 
 def evaluate(
@@ -36,22 +37,22 @@ def evaluate(
         raise InvalidListing(f"{options.data} has no videos of the split {split}")
     if unknown := set(labels_of(videos)) - set(labels):
         raise InvalidListing(f"{options.data} has labels that {name} has not: {', '.join(sorted(unknown))}")
-    opened: list[CachedVideo] | list[CachedSound]
-    evaluation: Evaluation | SoundEvaluation
     if model.manifest.input.media == "audio":
-        opened = _open_sounds(videos, labels, model.manifest.input, options)
-        heard, scores = measure_sounds(model.module, opened, len(labels), _max_samples(model.manifest.input))
-        evaluation, tables = heard, sound_results({split or "all": heard}, labels)
+        sounds = _open_sounds(videos, labels, model.manifest.input, options)
+        examples: Sequence[Example] = sounds
+        evaluation, scores = measure_sounds(model.module, sounds, _max_samples(model.manifest.input))
+        about = ABOUT_SOUNDS
     else:
         data = decode_data(videos, _clip_spec(model.manifest.input), options)
-        opened = [open_video(item, labels) for item in data.decoded]
-        seen, scores = measure(model.module, opened, len(labels))
-        evaluation, tables = seen, results({split or "all": seen}, labels)
+        clips = [open_video(item, labels) for item in data.decoded]
+        examples, about = clips, ABOUT_VIDEOS
+        evaluation, scores = measure_videos(model.module, clips)
+    tables = results({split or "all": evaluation}, labels, about)
     told = f"{name} {model.manifest.version}\n\n{tables}"
     if output:
         output.mkdir(parents=True, exist_ok=True)
         (output / "evaluation.json").write_text(evaluation.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        write_predictions(output / "predictions.csv", opened, scores, labels)
+        write_predictions(output / "predictions.csv", examples, scores, labels)
         told += f"\n\n{output}"
     return told
 

@@ -1,9 +1,9 @@
-"""How good a scripted classifier is on clips sampled as the service samples them."""
+"""How good the scores of a classifier are, of whatever it sees or hears."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,25 +11,29 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_confusion_matrix
 
-from trainer.data.cache import CachedVideo
-from trainer.data.sounds import CachedSound
 from trainer.tables import percent, table
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, https://arxiv.org/abs/1706.04599
-SHUFFLE_SEED = 0
 BATCH_SIZE = 16
-ABOUT_RESULTS = (
-    "Measured on the published file. One frame: the middle frame in the place of all others. "
-    "Shuffled: the frames in a random order."
-)
+SHUFFLE_SEED = 0
+
+
+class Example(Protocol):
+    """What was judged: a CachedVideo or a CachedSound."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
 
 
 class Evaluation(BaseModel):
-    """One model on one set of videos. Shares are in [0, 1]."""
+    """One model on one set of examples. Shares are in [0, 1]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_videos: int
+    num_examples: int
     accuracy: float
     macro_recall: float
     """Mean over the classes that occur of the share found: what accuracy would be were they balanced."""
@@ -37,107 +41,73 @@ class Evaluation(BaseModel):
     """Expected calibration error: how far the score of the answer is from the share of right answers."""
     majority_share: float
     """Accuracy of always answering the most frequent class."""
-    accuracy_one_frame: float
-    """Control: the middle frame in the place of all others, so nothing moves."""
-    accuracy_shuffled: float
-    """Control: the frames in a random order, the same at every evaluation."""
+    controls: dict[str, float]
+    """Accuracy, by what was taken away from the examples."""
     confusion: tuple[tuple[int, ...], ...]
     """[truth][answer]"""
 
     def metrics(self) -> dict[str, float]:
         """The single figures, for the manifest."""
-        return {name: value for name, value in self.model_dump().items() if isinstance(value, int | float)}
+        figures = {name: value for name, value in self.model_dump().items() if isinstance(value, int | float)}
+        return figures | {f"accuracy_{name}": accuracy for name, accuracy in self.controls.items()}
 
 
-def measure(module: Any, videos: Sequence[CachedVideo], num_labels: int) -> tuple[Evaluation, NDArray[np.float32]]:
-    """The evaluation of a scripted classifier, and its scores (len(videos), K).
-
-    Raises ValueError without videos.
-    """
-    if not videos:
-        raise ValueError("no videos to evaluate with")
-    clips = [video.clip for video in videos]
-    truth = torch.tensor([video.label for video in videos])
-    scores = score_clips(module, clips)
+def judge(
+    examples: Sequence[Example], scores: NDArray[np.float32], controls: Mapping[str, NDArray[np.float32]]
+) -> Evaluation:
+    """What scores (len(examples), K) are worth, and those of the same examples under each control."""
+    truth = torch.tensor([example.label for example in examples])
+    num_labels = scores.shape[1]
     confusion = multiclass_confusion_matrix(torch.from_numpy(scores), truth, num_labels).numpy()
     occurrences = confusion.sum(axis=1)
     recall = np.diag(confusion)[occurrences > 0] / occurrences[occurrences > 0]
-    return (
-        Evaluation(
-            num_videos=len(videos),
-            accuracy=_accuracy(scores, truth),
-            macro_recall=float(recall.mean()),
-            calibration_error=float(
-                multiclass_calibration_error(torch.from_numpy(scores), truth, num_labels, CALIBRATION_BINS)
-            ),
-            majority_share=float(occurrences.max() / len(videos)),
-            accuracy_one_frame=_accuracy(score_clips(module, [_one_frame(clip) for clip in clips]), truth),
-            accuracy_shuffled=_accuracy(
-                score_clips(module, [_shuffled(clip, index) for index, clip in enumerate(clips)]), truth
-            ),
-            confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    return Evaluation(
+        num_examples=len(examples),
+        accuracy=_accuracy(scores, truth),
+        macro_recall=float(recall.mean()),
+        calibration_error=float(
+            multiclass_calibration_error(torch.from_numpy(scores), truth, num_labels, CALIBRATION_BINS)
         ),
-        scores,
+        majority_share=float(occurrences.max() / len(examples)),
+        controls={name: _accuracy(found, truth) for name, found in controls.items()},
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
 
 
-def score_clips(module: Any, clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Softmax scores (len(clips), K) of clips (T, H, W, 3) that all have one shape."""
-    batches = []
-    with torch.inference_mode():
-        for start in range(0, len(clips), BATCH_SIZE):
-            frames = torch.from_numpy(np.stack(clips[start : start + BATCH_SIZE]))
-            lengths = torch.full((frames.shape[0],), frames.shape[1])
-            batches.append(module(frames, lengths).softmax(dim=1).numpy())
-    return np.concatenate(batches)
-
-
-def results(evaluations: Mapping[str, Evaluation], labels: Sequence[str]) -> str:
-    """Tables of evaluations by the name of their set, Markdown: figures, then confusions."""
+def results(evaluations: Mapping[str, Evaluation], labels: Sequence[str], about: str) -> str:
+    """Tables of evaluations by the name of their set, Markdown: figures, `about` them in words, confusions."""
+    controls = list(next(iter(evaluations.values())).controls)
     rows = [
         [
             name,
-            str(evaluation.num_videos),
+            str(evaluation.num_examples),
             percent(evaluation.accuracy),
             percent(evaluation.macro_recall),
             f"{evaluation.calibration_error:.3f}",
             percent(evaluation.majority_share),
-            percent(evaluation.accuracy_one_frame),
-            percent(evaluation.accuracy_shuffled),
+            *(percent(evaluation.controls[control]) for control in controls),
         ]
         for name, evaluation in evaluations.items()
     ]
-    heading = ["set", "videos", "accuracy", "macro recall", "calibration error", "most frequent class"]
-    figures = table([[*heading, "control: one frame", "control: shuffled"], *rows])
-    return "\n\n".join(
-        [figures, ABOUT_RESULTS, *(_confusion(name, found, labels) for name, found in evaluations.items())]
-    )
+    heading = ["set", "examples", "accuracy", "macro recall", "calibration error", "most frequent class"]
+    figures = table([[*heading, *(f"control: {control.replace('_', ' ')}" for control in controls)], *rows])
+    return "\n\n".join([figures, about, *(_confusion(name, found, labels) for name, found in evaluations.items())])
 
 
 def write_predictions(
-    path: Path,
-    videos: Sequence[CachedVideo | CachedSound],
-    scores: NDArray[np.float32],
-    labels: Sequence[str],
+    path: Path, examples: Sequence[Example], scores: NDArray[np.float32], labels: Sequence[str]
 ) -> None:
-    """A CSV with a row for each video or sound: path, label, answer and the scores of all labels."""
+    """A CSV with a row for each example: path, label, answer and the scores of all labels."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "answer", *labels])
-        for video, row in zip(videos, scores, strict=True):
-            writer.writerow([video.path, labels[video.label], labels[int(row.argmax())], *(f"{x:.6f}" for x in row)])
+        for example, row in zip(examples, scores, strict=True):
+            answer = labels[int(row.argmax())]
+            writer.writerow([example.path, labels[example.label], answer, *(f"{x:.6f}" for x in row)])
 
 
 def _accuracy(scores: NDArray[np.float32], truth: torch.Tensor) -> float:
     return float((scores.argmax(axis=1) == truth.numpy()).mean())
-
-
-def _one_frame(clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(clip[len(clip) // 2][None], len(clip), axis=0)
-
-
-def _shuffled(clip: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
-    return clip[np.random.default_rng((SHUFFLE_SEED, index)).permutation(len(clip))]
 
 
 def _confusion(name: str, evaluation: Evaluation, labels: Sequence[str]) -> str:

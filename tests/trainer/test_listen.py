@@ -63,7 +63,7 @@ def test_what_only_order_tells_apart_is_learnt_and_published(tones: Path, tmp_pa
     assert isinstance(manifest.output, ClassifyOutput)
     assert manifest.output.labels == ("falling", "rising")
     assert (manifest.task, manifest.input.media, manifest.causal) == ("classify", "audio", False)
-    assert manifest.metrics["test"]["num_sounds"] == 20
+    assert manifest.metrics["test"]["num_examples"] == 20
     assert manifest.metrics["test"]["accuracy"] >= 0.9
     assert "confusion.png" in model.card
     assert (tmp_path / "store" / "tones" / "1" / "confusion.png").is_file()

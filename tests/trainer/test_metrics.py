@@ -7,7 +7,8 @@ import pytest
 from app.models import torchscript
 from tests.tiny_models import COLOURS, make_tiny
 from trainer.data.cache import CachedVideo
-from trainer.metrics import measure, score_clips, write_predictions
+from trainer.metrics import write_predictions
+from trainer.video_metrics import measure_videos, score_clips
 
 LENGTH = 6
 
@@ -22,14 +23,14 @@ def test_figures_of_known_answers() -> None:
     # The tiny classifier answers the colour: 3 of 4 right, green once taken for red, no blue.
     videos = [coloured(0, 0), coloured(0, 0), coloured(1, 1), coloured(0, 1)]
 
-    evaluation, scores = measure(make_tiny(), videos, len(COLOURS))
+    evaluation, scores = measure_videos(make_tiny(), videos)
 
     assert evaluation.confusion == ((2, 0, 0), (1, 1, 0), (0, 0, 0))
     assert evaluation.accuracy == 0.75
     assert evaluation.macro_recall == 0.75  # of the two that occur: 1 and 0.5
     assert evaluation.majority_share == 0.5
     # All frames are alike, so neither control changes anything.
-    assert (evaluation.accuracy_one_frame, evaluation.accuracy_shuffled) == (0.75, 0.75)
+    assert evaluation.controls == {"one_frame": 0.75, "shuffled": 0.75}
     # All scores are above 0.9, in the same one or two bins: the gap of their mean to what is right.
     assert evaluation.calibration_error == pytest.approx(abs(scores.max(axis=1).mean() - 0.75), abs=0.05)
     assert scores.sum(axis=1) == pytest.approx(1.0, abs=1e-6)  # float32 softmax
@@ -41,11 +42,11 @@ def test_controls_take_the_motion_away() -> None:
     video.clip[-1] = (0, 0, 220)
     video.clip[LENGTH // 2] = (0, 220, 0)
 
-    evaluation, _ = measure(make_tiny(), [video], len(COLOURS))
+    evaluation, _ = measure_videos(make_tiny(), [video])
 
     assert evaluation.accuracy == 1.0
-    assert evaluation.accuracy_one_frame == 0.0  # the middle frame is green
-    assert evaluation.accuracy_shuffled == 1.0
+    assert evaluation.controls["one_frame"] == 0.0  # the middle frame is green
+    assert evaluation.controls["shuffled"] == 1.0
 
 
 def test_batches_change_no_score() -> None:
@@ -61,7 +62,7 @@ def test_batches_change_no_score() -> None:
 
 def test_predictions_are_written_for_comparison(tmp_path: Path) -> None:
     videos = [coloured(0, 0), coloured(0, 1)]
-    _, scores = measure(make_tiny(), videos, len(COLOURS))
+    _, scores = measure_videos(make_tiny(), videos)
 
     write_predictions(tmp_path / "predictions.csv", videos, scores, COLOURS)
 
@@ -76,4 +77,4 @@ def test_predictions_are_written_for_comparison(tmp_path: Path) -> None:
 
 def test_no_videos() -> None:
     with pytest.raises(ValueError, match="no videos"):
-        measure(make_tiny(), [], len(COLOURS))
+        measure_videos(make_tiny(), [])

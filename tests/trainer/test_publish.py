@@ -16,7 +16,7 @@ from tests.tiny_models import COLOURS, TinyClassifier, make_tiny
 from trainer.card import comparison, model_card
 from trainer.metrics import Evaluation
 from trainer.plan import Plan
-from trainer.plans.classify import report
+from trainer.plans.evaluating import report
 from trainer.publish import PICTURES, Compiled, publish
 from trainer.recipe.sections import Optimisation
 from trainer.run import RECIPE, Epoch, Run, write_run
@@ -29,13 +29,12 @@ OPTIMISATION = Optimisation(learning_rate=1e-3, weight_decay=0.0, warmup=0.1, ma
 
 def make_evaluation(accuracy: float) -> Evaluation:
     return Evaluation(
-        num_videos=10,
+        num_examples=10,
         accuracy=accuracy,
         macro_recall=accuracy,
         calibration_error=0.05,
         majority_share=0.4,
-        accuracy_one_frame=0.3,
-        accuracy_shuffled=0.35,
+        controls={"one_frame": 0.3, "shuffled": 0.35},
         confusion=((3, 0, 1), (0, 3, 0), (1, 0, 2)),
     )
 
@@ -53,12 +52,12 @@ def make_plan(network: nn.Module) -> Plan:
         summary="",
         num_examples={},
         headline="accuracy",
-        evaluate=lambda module, folder: report({"val": make_evaluation(0.8)}, COLOURS),
+        evaluate=lambda module, folder: report({"val": make_evaluation(0.8)}, COLOURS, "measured"),
     )
 
 
 def make_run(seed: int = 0, accuracy: float = 0.8, settings: tuple[str, ...] = ()) -> Run:
-    measured = report({"val": make_evaluation(accuracy)}, COLOURS)
+    measured = report({"val": make_evaluation(accuracy)}, COLOURS, "measured")
     return Run(
         name="colours",
         task="classify",

@@ -126,7 +126,7 @@ def test_evaluate_through_the_published_file(
 
     told = trainer("evaluate", "--model", "tiny-motion@1", "--data", motion, "--output", "evaluation")
 
-    assert told.startswith("tiny-motion 1\n\n| set | videos |")
+    assert told.startswith("tiny-motion 1\n\n| set | examples |")
     with Path("evaluation/predictions.csv").open() as file:
         answers = {row["path"]: row for row in csv.DictReader(file)}
     assert len(answers) == 30

@@ -1,6 +1,7 @@
 """From labelled videos to a training of a classifier of video."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ from torch.utils.data import DataLoader
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.cache import CachedVideo
 from trainer.data.generators import MotionStyle, draw_motion
-from trainer.data.listing import InvalidListing, Split
+from trainer.data.listing import InvalidListing
 from trainer.data.prepare import DataSet, cache_spec, decode_data, list_videos
 from trainer.data.splits import split_by_group
-from trainer.metrics import Evaluation, measure, results, write_predictions
 from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.evaluating import evaluate_splits, report
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.classify import ClassifyTask
 from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
+from trainer.video_metrics import ABOUT_VIDEOS, measure_videos
 
 GOLDEN_SEED = 0
 GOLDEN_LENGTHS = (6, 4)
@@ -58,31 +60,9 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
     )
 
 
-def report(evaluations: dict[str, Evaluation], labels: Sequence[str]) -> Report:
-    """What evaluations by the name of their set come to."""
-    found = evaluations.get("test") or next(iter(evaluations.values()))
-    return Report(
-        metrics={name: evaluation.metrics() for name, evaluation in evaluations.items()},
-        text=results(evaluations, labels),
-        limits=(
-            f"It answers with one of its {len(labels)} labels whatever a video shows, never with none of them.",
-            f"Its scores are off by {found.calibration_error:.3f} on average on videos like its own, "
-            "and mean less on others.",
-        ),
-    )
-
-
 def _evaluate(module: ScriptModule, data: DataSet, folder: Path) -> Report:
-    """The compiled network on `val` and, this once, on `test`; each answer is written down in the run's folder."""
-    evaluations: dict[str, Evaluation] = {}
-    splits: tuple[Split, ...] = ("val", "test")
-    for split in splits:
-        if videos := data.opened(split):
-            evaluations[split], scores = measure(module, videos, len(data.labels))
-            write_predictions(folder / f"predictions_{split}.csv", videos, scores, data.labels)
-    if not evaluations:  # nothing was held back
-        evaluations["train"], _ = measure(module, data.opened("train"), len(data.labels))
-    return report(evaluations, data.labels)
+    evaluations = evaluate_splits(data.opened, partial(measure_videos, module), data.labels, folder)
+    return report(evaluations, data.labels, ABOUT_VIDEOS)
 
 
 def _training_loader(

@@ -8,15 +8,15 @@ from torch.jit import ScriptModule
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.golden_sound import draw_sound
-from trainer.data.listing import InvalidListing, Split, labels_of
+from trainer.data.listing import InvalidListing, labels_of
 from trainer.data.prepare import list_videos
 from trainer.data.sounds import SoundSet, decode_sounds
 from trainer.data.splits import split_by_group
-from trainer.metrics import write_predictions
 from trainer.pictures import draw_confusion
 from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.evaluating import evaluate_splits, report
 from trainer.recipe.listen import ListenRecipe
-from trainer.sound_metrics import SoundEvaluation, measure_sounds, sound_results
+from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.tasks.listen import ListenTask
 from trainer.tasks.waveforms import training_loader, whole_loader
 
@@ -50,30 +50,13 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     )
 
 
-def report_sounds(evaluations: dict[str, SoundEvaluation], labels: Sequence[str]) -> Report:
-    """What evaluations by the name of their set come to."""
-    found = evaluations.get("test") or next(iter(evaluations.values()))
-    return Report(
-        metrics={name: evaluation.metrics() for name, evaluation in evaluations.items()},
-        text=sound_results(evaluations, labels),
-        limits=(
-            f"It answers with one of its {len(labels)} labels whatever is heard, never with none of them.",
-            f"Its scores are off by {found.calibration_error:.3f} on average on sounds like its own, "
-            "and mean less on others.",
-        ),
-    )
-
-
 def _evaluate(module: ScriptModule, data: SoundSet, labels: Sequence[str], max_samples: int, folder: Path) -> Report:
-    """The compiled network on `val` and, this once, on `test`; each answer is written down in the run's folder."""
-    evaluations: dict[str, SoundEvaluation] = {}
-    splits: tuple[Split, ...] = ("val", "test")
-    for split in splits:
-        if sounds := data.opened(split, labels):
-            evaluations[split], scores = measure_sounds(module, sounds, len(labels), max_samples)
-            write_predictions(folder / f"predictions_{split}.csv", sounds, scores, labels)
-    if not evaluations:  # nothing was held back
-        evaluations["train"], _ = measure_sounds(module, data.opened("train", labels), len(labels), max_samples)
+    evaluations = evaluate_splits(
+        lambda split: data.opened(split, labels),
+        lambda sounds: measure_sounds(module, sounds, max_samples),
+        labels,
+        folder,
+    )
     name, evaluation = list(evaluations.items())[-1]
     draw_confusion(evaluation.confusion, labels, f"confusion, {name}", folder / "pictures" / "confusion.png")
-    return report_sounds(evaluations, labels)
+    return report(evaluations, labels, ABOUT_SOUNDS)

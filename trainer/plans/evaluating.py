@@ -1,0 +1,47 @@
+"""What a classifier comes to at the end of its training, whether it sees or hears."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.listing import Split
+from trainer.metrics import Evaluation, Example, results, write_predictions
+from trainer.plan import Report
+
+E = TypeVar("E", bound=Example)
+
+
+def evaluate_splits(
+    opened: Callable[[Split], Sequence[E]],
+    measure: Callable[[Sequence[E]], tuple[Evaluation, NDArray[np.float32]]],
+    labels: Sequence[str],
+    folder: Path,
+) -> dict[str, Evaluation]:
+    """Evaluations on `val` and, this once, on `test`; each answer is written down in the run's folder.
+
+    On `train` where nothing was held back.
+    """
+    evaluations: dict[str, Evaluation] = {}
+    splits: tuple[Split, ...] = ("val", "test")
+    for split in splits:
+        if examples := opened(split):
+            evaluations[split], scores = measure(examples)
+            write_predictions(folder / f"predictions_{split}.csv", examples, scores, labels)
+    return evaluations or {"train": measure(opened("train"))[0]}
+
+
+def report(evaluations: dict[str, Evaluation], labels: Sequence[str], about: str) -> Report:
+    """What evaluations by the name of their set come to; `about` says how they were measured."""
+    found = evaluations.get("test") or next(iter(evaluations.values()))
+    return Report(
+        metrics={name: evaluation.metrics() for name, evaluation in evaluations.items()},
+        text=results(evaluations, labels, about),
+        limits=(
+            f"It answers with one of its {len(labels)} labels whatever a file holds, never with none of them.",
+            f"Its scores are off by {found.calibration_error:.3f} on average on files like its own, "
+            "and mean less on others.",
+        ),
+    )

@@ -1,20 +1,18 @@
 """Each video decoded once, through the decoder of the service, into plain uint8 pixels on disk."""
 
-import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from trainer.data.decode import CacheEntry, CacheSpec, decode_video, read_entry
+from trainer.data.filling import BrokenVideo, Kind, fill_cache
 from trainer.data.listing import Video
-from trainer.data.workers import JobLimits, run_jobs
-from trainer.progress import progress
+from trainer.data.workers import JobLimits
 
 LAYOUT = 1
 """Part of every key; another number makes all entries again."""
@@ -42,12 +40,7 @@ class DecodedVideo:
     pixels: Path
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenVideo:
-    """A video that is left out, and why."""
-
-    video: Video
-    reason: str
+VIDEOS = Kind(decode_video, "trainer.data.decode", read_entry, ".rgb", "decoding")
 
 
 def decode_all(
@@ -61,35 +54,12 @@ def decode_all(
 
     The key of an entry is the content of the file, its start and end, and the spec: a file may be moved or renamed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(sha256_of, [video.path for video in videos]))
-    places = [
-        folder / f"{_key(video, digest, spec)}.rgb" if digest else None
-        for video, digest in zip(videos, digests, strict=True)
-    ]
-    missing = {
-        path: (video, digest, spec, path, path.with_suffix(f".{os.getpid()}.partial"))
-        for video, digest, path in zip(videos, digests, places, strict=True)
-        if path and read_entry(path) is None
-    }
-    jobs = list(missing.values())
-    ends = run_jobs(decode_video, jobs, num_processes or os.cpu_count() or 1, limits, ["trainer.data.decode"])
-    reasons: dict[Path, str | None] = {}
-    for index, reason in progress(ends, len(jobs), "decoding"):
-        *_, done, partial = jobs[index]
-        reasons[done] = reason
-        partial.unlink(missing_ok=True)
 
-    decoded, broken = [], []
-    for video, path in zip(videos, places, strict=True):
-        entry = read_entry(path) if path else None
-        if path and entry:
-            decoded.append(DecodedVideo(video, entry, path))
-        else:
-            reason = reasons.get(path) if path else "cannot be read"
-            broken.append(BrokenVideo(video, reason or "cannot be read"))
-    return decoded, broken
+    def key(video: Video, sha256: str) -> tuple[Any, ...]:
+        return (LAYOUT, sha256, video.start_seconds, video.end_seconds, *astuple(spec))
+
+    decoded, broken = fill_cache(videos, VIDEOS, spec, key, folder, num_processes, limits)
+    return [DecodedVideo(*item) for item in decoded], broken
 
 
 def open_video(decoded: DecodedVideo, labels: Sequence[str]) -> CachedVideo:
@@ -109,17 +79,3 @@ def open_video(decoded: DecodedVideo, labels: Sequence[str]) -> CachedVideo:
         frames=pixels[:num_frame_bytes].reshape(entry.frames_shape),
         clip=pixels[num_frame_bytes:].reshape(entry.clip_shape),
     )
-
-
-def sha256_of(path: Path) -> str | None:
-    """The digest of a file in hexadecimal, None where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-
-
-def _key(video: Video, sha256: str, spec: CacheSpec) -> str:
-    parts = (LAYOUT, sha256, video.start_seconds, video.end_seconds, *astuple(spec))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.data.cache import BrokenVideo, DecodedVideo
+from trainer.data.cache import DecodedVideo
+from trainer.data.filling import BrokenVideo
 from trainer.data.listing import Video, labels_of
 from trainer.data.splits import groups_in_several_splits
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.data.cache import BrokenVideo, CachedVideo, DecodedVideo, decode_all, open_video
+from trainer.data.cache import CachedVideo, DecodedVideo, decode_all, open_video
 from trainer.data.checks import find_problems
 from trainer.data.decode import CacheSpec
+from trainer.data.filling import BrokenVideo
 from trainer.data.listing import InvalidListing, Split, Video, labels_of, read_listing
 from trainer.recipe.classify import ClassifyRecipe
 

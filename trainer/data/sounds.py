@@ -1,22 +1,19 @@
 """Each sound decoded once, through the decoder of the service, into plain samples on disk."""
 
-import hashlib
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.data.cache import BrokenVideo, sha256_of
 from trainer.data.decode_sound import SoundEntry, decode_sound, read_entry
+from trainer.data.filling import BrokenVideo, Kind, fill_cache
 from trainer.data.listing import Split, Video, list_files, read_listing
-from trainer.data.workers import JobLimits, run_jobs
-from trainer.progress import progress
+from trainer.data.workers import JobLimits
 
 LAYOUT = 1
 """Part of every key; another number makes all entries again."""
@@ -66,6 +63,9 @@ class SoundSet:
         return {split: count for split, count in counts.items() if count}
 
 
+SOUNDS = Kind(decode_sound, "trainer.data.decode_sound", read_entry, ".f32", "decoding sound")
+
+
 def decode_sounds(
     videos: Sequence[Video],
     sample_rate: int,
@@ -78,34 +78,12 @@ def decode_sounds(
     The key of an entry is the content of the file, its start and end, and the sample rate (Hz): a file may be moved
     or renamed. A file without sound is among the broken ones.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(sha256_of, [video.path for video in videos]))
-    places = [
-        folder / f"{_key(video, digest, sample_rate)}.f32" if digest else None
-        for video, digest in zip(videos, digests, strict=True)
-    ]
-    jobs = [
-        (video, digest, sample_rate, path, path.with_suffix(f".{os.getpid()}.partial"))
-        for path, (video, digest) in dict(zip(places, zip(videos, digests, strict=True), strict=True)).items()
-        if path and read_entry(path) is None
-    ]
-    ends = run_jobs(decode_sound, jobs, num_processes or os.cpu_count() or 1, limits, ["trainer.data.decode_sound"])
-    reasons: dict[Path, str | None] = {}
-    for index, reason in progress(ends, len(jobs), "decoding sound"):
-        *_, done, partial = jobs[index]
-        reasons[done] = reason
-        partial.unlink(missing_ok=True)
 
-    found = SoundSet([], [])
-    for video, path in zip(videos, places, strict=True):
-        entry = read_entry(path) if path else None
-        if path and entry:
-            found.decoded.append(DecodedSound(video, entry, path))
-        else:
-            reason = reasons.get(path) if path else None
-            found.broken.append(BrokenVideo(video, reason or "cannot be read"))
-    return found
+    def key(video: Video, sha256: str) -> tuple[Any, ...]:
+        return (LAYOUT, "sound", sha256, video.start_seconds, video.end_seconds, sample_rate)
+
+    decoded, broken = fill_cache(videos, SOUNDS, sample_rate, key, folder, num_processes, limits)
+    return SoundSet([DecodedSound(*item) for item in decoded], broken)
 
 
 def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound:
@@ -120,8 +98,3 @@ def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound
 def list_unlabelled(data: Path) -> list[Video]:
     """All files below a folder, or the rows of a CSV as `read_listing` has them. Raises InvalidListing."""
     return list_files(data) if data.is_dir() else read_listing(data, extra_columns=True)
-
-
-def _key(video: Video, sha256: str, sample_rate: int) -> str:
-    parts = (LAYOUT, "sound", sha256, video.start_seconds, video.end_seconds, sample_rate)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

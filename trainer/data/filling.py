@@ -1,0 +1,96 @@
+"""Files decoded once, by processes that may be lost, into a cache whose keys are what the files hold."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from trainer.data.listing import Video
+from trainer.data.workers import JobLimits, run_jobs
+from trainer.progress import progress
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenVideo:
+    """A file that is left out, and why."""
+
+    video: Video
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[E]):
+    """What is kept of each file, and how it is made."""
+
+    decode: Callable[..., None]
+    """(video, sha256, wanted, path, partial): writes `path` and its entry, by way of `partial`. Of `module`."""
+    module: str
+    """Workers find it imported."""
+    read_entry: Callable[[Path], E | None]
+    """What is known of `path`; None where it is not decoded yet."""
+    suffix: str
+    told: str
+    """What the progress bar says."""
+
+
+def fill_cache(
+    videos: Sequence[Video],
+    kind: Kind[E],
+    wanted: Any,
+    key: Callable[[Video, str], tuple[Any, ...]],
+    folder: Path,
+    num_processes: int | None,
+    limits: JobLimits,
+) -> tuple[list[tuple[Video, E, Path]], list[BrokenVideo]]:
+    """Decodes what is not yet in `folder`; what is there then, and what cannot be had, in the order of `videos`.
+
+    `key`: what an entry of a video with that SHA-256 hangs on; the name of the file never does, so that it may be
+    moved. `wanted` goes to the worker.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as threads:
+        digests = list(threads.map(sha256_of, [video.path for video in videos]))
+    places = [
+        folder / f"{_name(key(video, digest))}{kind.suffix}" if digest else None
+        for video, digest in zip(videos, digests, strict=True)
+    ]
+    missing = {
+        path: (video, digest, wanted, path, path.with_suffix(f".{os.getpid()}.partial"))
+        for video, digest, path in zip(videos, digests, places, strict=True)
+        if path and kind.read_entry(path) is None
+    }
+    jobs = list(missing.values())
+    ends = run_jobs(kind.decode, jobs, num_processes or os.cpu_count() or 1, limits, [kind.module])
+    reasons: dict[Path, str | None] = {}
+    for index, reason in progress(ends, len(jobs), kind.told):
+        *_, done, partial = jobs[index]
+        reasons[done] = reason
+        partial.unlink(missing_ok=True)
+
+    decoded, broken = [], []
+    for video, path in zip(videos, places, strict=True):
+        entry = kind.read_entry(path) if path else None
+        if path and entry:
+            decoded.append((video, entry, path))
+        else:
+            reason = reasons.get(path) if path else None
+            broken.append(BrokenVideo(video, reason or "cannot be read"))
+    return decoded, broken
+
+
+def sha256_of(path: Path) -> str | None:
+    """The digest of a file in hexadecimal, None where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _name(parts: tuple[Any, ...]) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -24,6 +24,8 @@ class PlanOptions:
     seed: int
     num_devices: int = 1
     """Processes that share a batch."""
+    num_loaders: int = 0
+    """Processes that draw generated clips; those of videos are read from the cache and need none."""
 
 
 @dataclass(frozen=True, slots=True)

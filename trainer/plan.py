@@ -24,6 +24,8 @@ class PlanOptions:
     seed: int
     num_devices: int = 1
     """Processes that share a batch."""
+    teachers: tuple[Path, ...] = ()
+    """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
 
 
 @dataclass(frozen=True, slots=True)

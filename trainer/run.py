@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, Name, PredictOutput, Task, TrainingData
 
+MODEL = "model.pt"
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
 """As it was carried out, with `--set` in it."""

@@ -49,6 +49,14 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
         return buffer.getvalue()
 
 
+def weights(model_bytes: bytes) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of the module in `model_bytes` by name. Raises RuntimeError for what is no TorchScript."""
+    with _deprecation_accepted():
+        module = torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-untyped-call]
+    found: dict[str, torch.Tensor] = module.state_dict()
+    return found
+
+
 def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
     """The module in `model_bytes`, frozen on `device`: only `forward` and what is in STEP_METHODS are left of it.
 

@@ -178,6 +178,21 @@ def test_padding_is_not_learnt_from() -> None:
     assert total_loss(task, (other_frames, other_labels, lengths)) == loss
 
 
+def test_it_starts_from_weights_that_fit(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    model.write_bytes(torchscript.save(teacher(0)))
+    torch.manual_seed(1)
+    task = ClassifyTask(tiny_recipe(), "lstm", [2, 2, 2])  # a label more
+    task.start_from(model)
+    before, after = torchscript.weights(model.read_bytes()), task.module().state_dict()
+    differing = {name for name in before if before[name].shape != after[name].shape}
+    assert {name.split(".")[0] for name in differing} == {"now", "so_far"}
+    for name in before.keys() - differing:
+        assert torch.equal(before[name], after[name]), name
+    with pytest.raises(RecipeError, match="no weights that fit"):
+        ClassifyTask(tiny_recipe("network.num_channels=[3]", "network.size=6"), "gru", [1, 1, 1, 1]).start_from(model)
+
+
 def teacher(seed: int) -> ScriptModule:
     torch.manual_seed(seed)
     return torchscript.script(ClassifyTask(tiny_recipe(), "lstm", [2, 2]).module())

@@ -197,7 +197,8 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     two_labels.mkdir()
     for label in MOTION_LABELS[:2]:
         (two_labels / label).symlink_to(motion / label)
-    teachers = ["--no-publish", "--teachers", str(trained / "runs/tiny-motion")]
+    run = trained / "runs/tiny-motion"
+    teachers = ["--no-publish", "--teachers", str(run), "--weights", str(run / "model.pt")]
     assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
 

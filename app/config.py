@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """The same for /predict."""
     default_model_features: str = ""
     """The same for /features."""
+    default_model_caption: str = ""
+    """The same for /caption."""
     device: str = Field(default="cpu", pattern="^(cpu|cuda(:[0-9]+)?)$")
     """Where models run."""
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
 from app.api.admission import Admission
 from app.api.departure import Departure
 from app.api.observe import Observe
@@ -23,6 +23,7 @@ from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
 from app.models.store import ModelStore, open_store
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -31,7 +32,7 @@ from app.pipelines.segments import SegmentRules
 from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
-CAPABILITIES = (classify, predict, features, stream_steps)
+CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
 
 PICTURE_JOBS_PER_WORKER = 20_000
@@ -71,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
                         classify=ClassifyPipeline(decoders, scheduler, rules),
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
+                        caption=CaptionPipeline(decoders, scheduler),
                         stream=streams,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
@@ -111,6 +113,7 @@ def _open_store(settings: Settings) -> ModelStore:
         "classify": settings.default_model_classify,
         "predict": settings.default_model_predict,
         "features": settings.default_model_features,
+        "caption": settings.default_model_caption,
     }
     named = {task: name for task, name in defaults.items() if name}
     return open_store(settings.model_store, settings.models or None, settings.device, named)

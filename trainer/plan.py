@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
-from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, PredictOutput
+from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, Input, PredictOutput
 from trainer.data.prepare import DataOptions
 from trainer.tasks.learner import Learner
 
@@ -50,7 +50,7 @@ class Plan:
     train: DataLoader[Any]
     val: DataLoader[Any] | None
     input: Input
-    output: ClassifyOutput | PredictOutput | FeaturesOutput
+    output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     golden: tuple[NDArray[Any], NDArray[np.int64]]
     """A batch of frames or sound of our own making, long enough to be split, and its lengths: one of them shorter."""
     summary: str

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from app.media.sandbox import DecoderPool
 from app.models.store import ModelStore
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -39,6 +40,7 @@ class Service:
     classify: ClassifyPipeline
     predict: PredictPipeline
     features: FeaturesPipeline
+    caption: CaptionPipeline
     stream: StreamService
     encoders: CapacityLimiter
     """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""

@@ -1,5 +1,6 @@
 """The service, wired. Everything that does work is elsewhere."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,8 @@ from app.api.departure import Departure
 from app.api.observe import Observe
 from app.api.service import Service, StreamService
 from app.config import Settings
+from app.media.confinement import LAYERS
+from app.media.ffmpeg import check_ffmpeg
 from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
@@ -41,12 +44,13 @@ PICTURE_JOBS_PER_WORKER = 20_000
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; loads models and starts its workers when the server starts it.
 
-    Raises ModelRejected then, if a model in the store is not what it claims.
+    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
         decoders = _decoder_pool(settings)
         scheduler = Scheduler(
@@ -75,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         deadline_seconds=settings.deadline_seconds,
+                        faults=lambda: _faults(decoders),
                     )
                 }
         finally:
@@ -120,9 +125,15 @@ def _decoder_pool(settings: Settings) -> DecoderPool:
     return DecoderPool(
         num_workers=settings.decoder_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
+        worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
     )
+
+
+def _longest_job_seconds(settings: Settings) -> int:
+    """What no decoder needs more of: an upload answered in events, or a stream, that lasts as long as it may."""
+    return math.ceil(settings.session_total_seconds + settings.deadline_seconds)
 
 
 @asynccontextmanager
@@ -130,9 +141,10 @@ async def _stream_service(
     settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
 ) -> AsyncIterator[StreamService]:
     limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
-    pictures = DecoderPool(settings.picture_workers, settings.decoder_memory_bytes, PICTURE_JOBS_PER_WORKER, limits)
+    memory_bytes, cpu_seconds = settings.decoder_memory_bytes, _longest_job_seconds(settings)
+    pictures = DecoderPool(settings.picture_workers, memory_bytes, cpu_seconds, PICTURE_JOBS_PER_WORKER, limits)
     decoder = PictureDecoder(pictures)
-    live = LiveDecoders(settings.max_live_decoders, settings.decoder_memory_bytes, limits)
+    live = LiveDecoders(settings.max_live_decoders, memory_bytes, limits, cpu_seconds)
     sessions = Sessions(
         scheduler,
         decoder,
@@ -171,11 +183,18 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
+def _faults(decoders: DecoderPool) -> list[str]:
+    """What does not stop the service, but should not stay as it is."""
+    return [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+
+
 def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
     for model in store.models():
         manifest = model.manifest
         telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+    for layer in LAYERS:
+        telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)

@@ -1,5 +1,6 @@
 """The service, wired. Everything that does work is elsewhere."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,8 @@ from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
-from app.models.store import ModelStore, open_store
+from app.models.reload import StoreWatcher
+from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
@@ -63,11 +65,15 @@ def create_app(settings: Settings) -> FastAPI:
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
-            _watch(telemetry, store, decoders, scheduler)
+            watcher = _store_watcher(settings, store, telemetry)
+            _watch(telemetry, decoders, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
-            async with _stream_service(settings, store, decoders, scheduler, rules) as streams:
+            async with (
+                _looking(watcher, settings.model_poll_seconds),
+                _stream_service(settings, store, decoders, scheduler, rules) as streams,
+            ):
                 _watch_streams(telemetry, streams)
                 yield {
                     "service": Service(
@@ -79,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         deadline_seconds=settings.deadline_seconds,
-                        faults=lambda: _faults(decoders),
+                        faults=lambda: _faults(decoders, watcher),
                     )
                 }
         finally:
@@ -183,16 +189,37 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
-def _faults(decoders: DecoderPool) -> list[str]:
-    """What does not stop the service, but should not stay as it is."""
-    return [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) -> StoreWatcher:
+    def tell() -> None:
+        telemetry.model_info.clear()
+        for model in store.models():
+            manifest = model.manifest
+            telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+
+    tell()
+    return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
 
 
-def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:
+@asynccontextmanager
+async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
+    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
+    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
+    try:
+        yield
+    finally:
+        if looks is not None:
+            looks.cancel()
+        await to_thread.run_sync(watcher.close)
+
+
+def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
+    """What does not stop the service, but should not stay as it is. The log says more."""
+    unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+    return unconfined + [f"{what} is not in order" for what in watcher.faults]
+
+
+def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
-    for model in store.models():
-        manifest = model.manifest
-        telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
     for layer in LAYERS:
         telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
@@ -202,4 +229,15 @@ def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, sched
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
+    )
+    watch(
+        "afterframe_model_store_faults",
+        "What in the store is not, or is not what, is served.",
+        lambda: len(watcher.faults),
+    )
+    telemetry.watch_counts(
+        "afterframe_model_versions",
+        "Versions found while running, by what became of them.",
+        "outcome",
+        lambda: watcher.outcomes,
     )

@@ -1,5 +1,6 @@
 """`python -m app` serves, with the settings in the environment."""
 
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -46,6 +47,8 @@ class Server(uvicorn.Server):
 
 def main() -> None:
     settings = Settings()
+    for name in [name for name in os.environ if name.startswith("AFTERFRAME_")]:
+        del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
     config = uvicorn.Config(
         create_app(settings),

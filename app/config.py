@@ -27,9 +27,11 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     model_store: Path = Path("model_store")
-    """Folder of <name>/<version>/model.pt; read once at the start."""
+    """Folder of <name>/<version>/model.pt; read only."""
+    model_poll_seconds: float = Field(default=10.0, ge=0)
+    """How often it is looked at for new versions, which are served once they are checked and warm; 0: never."""
     models: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names to load, separated by commas; empty: all."""
+    """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
     """The model that answers /classify when none is asked for; empty: the first by name."""
     default_model_predict: str = ""

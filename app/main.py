@@ -1,5 +1,7 @@
 """The service, wired. Everything that does work is elsewhere."""
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,11 +19,14 @@ from app.api.departure import Departure
 from app.api.observe import Observe
 from app.api.service import Service, StreamService
 from app.config import Settings
+from app.media.confinement import LAYERS
+from app.media.ffmpeg import check_ffmpeg
 from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
-from app.models.store import ModelStore, open_store
+from app.models.reload import StoreWatcher
+from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
 from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
@@ -42,12 +47,13 @@ PICTURE_JOBS_PER_WORKER = 20_000
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; loads models and starts its workers when the server starts it.
 
-    Raises ModelRejected then, if a model in the store is not what it claims.
+    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
         decoders = _decoder_pool(settings)
         scheduler = Scheduler(
@@ -60,11 +66,15 @@ def create_app(settings: Settings) -> FastAPI:
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
-            _watch(telemetry, store, decoders, scheduler)
+            watcher = _store_watcher(settings, store, telemetry)
+            _watch(telemetry, decoders, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
-            async with _stream_service(settings, store, decoders, scheduler, rules) as streams:
+            async with (
+                _looking(watcher, settings.model_poll_seconds),
+                _stream_service(settings, store, decoders, scheduler, rules) as streams,
+            ):
                 _watch_streams(telemetry, streams)
                 yield {
                     "service": Service(
@@ -77,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         deadline_seconds=settings.deadline_seconds,
+                        faults=lambda: _faults(decoders, watcher),
                     )
                 }
         finally:
@@ -123,9 +134,15 @@ def _decoder_pool(settings: Settings) -> DecoderPool:
     return DecoderPool(
         num_workers=settings.decoder_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
+        worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
     )
+
+
+def _longest_job_seconds(settings: Settings) -> int:
+    """What no decoder needs more of: an upload answered in events, or a stream, that lasts as long as it may."""
+    return math.ceil(settings.session_total_seconds + settings.deadline_seconds)
 
 
 @asynccontextmanager
@@ -133,9 +150,10 @@ async def _stream_service(
     settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
 ) -> AsyncIterator[StreamService]:
     limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
-    pictures = DecoderPool(settings.picture_workers, settings.decoder_memory_bytes, PICTURE_JOBS_PER_WORKER, limits)
+    memory_bytes, cpu_seconds = settings.decoder_memory_bytes, _longest_job_seconds(settings)
+    pictures = DecoderPool(settings.picture_workers, memory_bytes, cpu_seconds, PICTURE_JOBS_PER_WORKER, limits)
     decoder = PictureDecoder(pictures)
-    live = LiveDecoders(settings.max_live_decoders, settings.decoder_memory_bytes, limits)
+    live = LiveDecoders(settings.max_live_decoders, memory_bytes, limits, cpu_seconds)
     sessions = Sessions(
         scheduler,
         decoder,
@@ -174,11 +192,39 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
-def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:
+def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) -> StoreWatcher:
+    def tell() -> None:
+        telemetry.model_info.clear()
+        for model in store.models():
+            manifest = model.manifest
+            telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+
+    tell()
+    return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
+
+
+@asynccontextmanager
+async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
+    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
+    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
+    try:
+        yield
+    finally:
+        if looks is not None:
+            looks.cancel()
+        await to_thread.run_sync(watcher.close)
+
+
+def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
+    """What does not stop the service, but should not stay as it is. The log says more."""
+    unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+    return unconfined + [f"{what} is not in order" for what in watcher.faults]
+
+
+def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
-    for model in store.models():
-        manifest = model.manifest
-        telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+    for layer in LAYERS:
+        telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
@@ -186,4 +232,15 @@ def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, sched
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
+    )
+    watch(
+        "afterframe_model_store_faults",
+        "What in the store is not, or is not what, is served.",
+        lambda: len(watcher.faults),
+    )
+    telemetry.watch_counts(
+        "afterframe_model_versions",
+        "Versions found while running, by what became of them.",
+        "outcome",
+        lambda: watcher.outcomes,
     )

@@ -119,6 +119,12 @@ class Telemetry:
             ("model", "version", "task", "digest"),
             registry=registry,
         )
+        self.confinement = Gauge(
+            "afterframe_decoder_confinement",
+            "1 for each layer that confines the decoder workers, 0 where this machine does not have it.",
+            ("layer",),
+            registry=registry,
+        )
         self.build_info = Gauge(
             "afterframe_build_info",
             "1, with the versions of what runs.",

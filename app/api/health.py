@@ -16,10 +16,10 @@ async def live() -> schemas.Health:
 
 
 @router.get("/health/ready", summary="Models are loaded, checked and warm", responses={503: PROBLEM})
-async def ready(request: Request) -> schemas.Health:
+async def ready(request: Request) -> schemas.Readiness:
     """200 once every model has reproduced its golden output and every first call has been made."""
-    service_of(request)
-    return schemas.Health(status="ready")
+    faults = service_of(request).faults()
+    return schemas.Readiness(status="degraded" if faults else "ready", faults=faults)
 
 
 @router.get(

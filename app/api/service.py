@@ -1,5 +1,6 @@
 """What the routes work with, made once by `app.main` and kept by the application."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter
@@ -47,6 +48,8 @@ class Service:
     telemetry: Telemetry
     deadline_seconds: float
     """From the last byte of an upload to its answer."""
+    faults: Callable[[], list[str]]
+    """What does not stop the service, but should not stay as it is; for whoever runs it."""
 
 
 def service_of(request: HTTPConnection) -> Service:

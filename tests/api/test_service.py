@@ -68,7 +68,7 @@ def test_card_is_markdown(client: httpx.Client) -> None:
 
 def test_health(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
-    assert client.get("/health/ready").json() == {"status": "ready"}
+    assert client.get("/health/ready").json() == {"status": "ready", "faults": []}
 
 
 def test_metrics_count_what_was_done(client: httpx.Client, red_video: Path) -> None:

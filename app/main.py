@@ -14,9 +14,14 @@ from fastapi.responses import RedirectResponse
 
 from app import __version__
 from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api.access import Access, Routes
 from app.api.admission import Admission
+from app.api.body import BodyLimits
 from app.api.departure import Departure
+from app.api.headers import CrossOrigin, SecurityHeaders
+from app.api.keys import KeyRing
 from app.api.observe import Observe
+from app.api.places import Places
 from app.api.service import Service, StreamService
 from app.config import Settings
 from app.media.confinement import LAYERS
@@ -40,6 +45,9 @@ from app.telemetry import Telemetry
 CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
 
+PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
+"""What people read; it needs no API key."""
+
 PICTURE_JOBS_PER_WORKER = 20_000
 """One picture is a job; a worker is replaced for what libraries leak, of which a picture leaves next to nothing."""
 
@@ -50,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
+    places = _places(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -86,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
                         stream=streams,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
+                        places=places,
                         deadline_seconds=settings.deadline_seconds,
                         faults=lambda: _faults(decoders, watcher),
                     )
@@ -101,21 +111,48 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(
-        Admission,
-        telemetry=telemetry,
-        paths=frozenset(capability.PATH for capability in CAPABILITIES),
-        max_requests=settings.max_requests,
-        max_upload_bytes=settings.max_upload_bytes,
-    )
-    app.add_middleware(Departure, paths=frozenset(capability.PATH for capability in CAPABILITIES))
-    app.add_middleware(Observe, telemetry=telemetry)
+    _guard(app, settings, telemetry, places)
     problems.install(app)
     for part in (*CAPABILITIES, stream, models, health):
         app.include_router(part.router)
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     openapi.install(app)
     return app
+
+
+def _places(settings: Settings, telemetry: Telemetry) -> Places:
+    return Places(
+        telemetry,
+        max_requests=settings.max_requests,
+        max_uploads=settings.max_uploads,
+        max_spool_bytes=settings.max_spool_bytes,
+        max_wait_seconds=settings.max_wait_seconds,
+        num_workers=settings.decoder_workers,
+    )
+
+
+def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Places) -> None:
+    """What a request passes before a route sees it, innermost first."""
+    uploads = frozenset(capability.PATH for capability in CAPABILITIES)
+    limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
+    app.add_middleware(Admission, telemetry=telemetry, paths=uploads, places=places, limits=limits)
+    app.add_middleware(Departure, paths=uploads)
+    app.add_middleware(
+        Access,
+        telemetry=telemetry,
+        routes=Routes(
+            operations=health.PATHS,
+            have_own_port=settings.operations_port is not None,
+            public=PUBLIC,
+            streams=frozenset({stream.PATH}),
+        ),
+        keys=KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None,
+        origins=frozenset(settings.cors_origins),
+    )
+    if settings.cors_origins:
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observe, telemetry=telemetry)
 
 
 def _open_store(settings: Settings) -> ModelStore:

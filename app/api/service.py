@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from anyio import CapacityLimiter
 from starlette.requests import HTTPConnection
 
+from app.api.places import Places
 from app.media.sandbox import DecoderPool
 from app.models.store import ModelStore
 from app.models.tokens import StateTokens
@@ -46,6 +47,7 @@ class Service:
     encoders: CapacityLimiter
     """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry
+    places: Places
     deadline_seconds: float
     """From the last byte of an upload to its answer."""
     faults: Callable[[], list[str]]

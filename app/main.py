@@ -48,7 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings)
+        decoders = _decoder_pool(settings, settings.decoder_workers)
+        arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
             settings.max_batch_size,
@@ -56,10 +57,11 @@ def create_app(settings: Settings) -> FastAPI:
             on_batch=telemetry.on_batch,
         )
         await decoders.start()
+        await arriving.start()
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
-            _watch(telemetry, store, decoders, scheduler)
+            _watch(telemetry, store, decoders, arriving, scheduler)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
@@ -72,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
                         stream=streams,
+                        arriving=arriving,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         deadline_seconds=settings.deadline_seconds,
@@ -79,6 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
                 }
         finally:
             await decoders.close()
+            await arriving.close()
             await to_thread.run_sync(scheduler.close)
 
     app = FastAPI(
@@ -116,9 +120,9 @@ def _open_store(settings: Settings) -> ModelStore:
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
     return DecoderPool(
-        num_workers=settings.decoder_workers,
+        num_workers=num_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
@@ -171,7 +175,9 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
-def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:
+def _watch(
+    telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler
+) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
     for model in store.models():
         manifest = model.manifest
@@ -180,6 +186,7 @@ def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, sched
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
+    watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts

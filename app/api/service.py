@@ -40,6 +40,8 @@ class Service:
     predict: PredictPipeline
     features: FeaturesPipeline
     stream: StreamService
+    arriving: DecoderPool
+    """For uploads that are still being sent."""
     encoders: CapacityLimiter
     """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry

@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     decoder_jobs_per_worker: int = Field(default=300, ge=1)
     """A worker is replaced after this many files, so that nothing a library leaks adds up."""
 
+    arriving_workers: int = Field(default=2, ge=0)
+    """Sandboxed processes for uploads that are decoded while they are still being sent, for as long as that takes.
+
+    Where all are taken, and with 0, an upload is decoded once it is there."""
+
     inference_threads: int = Field(default_factory=_num_cores, ge=1)
     """Model calls at once, one torch thread each; by default one per core."""
     max_batch_size: int = Field(default=16, ge=1)

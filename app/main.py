@@ -64,7 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings)
+        decoders = _decoder_pool(settings, settings.decoder_workers)
+        arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
             settings.max_batch_size,
@@ -72,11 +73,12 @@ def create_app(settings: Settings) -> FastAPI:
             on_batch=telemetry.on_batch,
         )
         await decoders.start()
+        await arriving.start()
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
             watcher = _store_watcher(settings, store, telemetry)
-            _watch(telemetry, decoders, scheduler, watcher)
+            _watch(telemetry, decoders, arriving, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
@@ -93,6 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
                         caption=CaptionPipeline(decoders, scheduler),
                         stream=streams,
+                        arriving=arriving,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         places=places,
@@ -102,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
                 }
         finally:
             await decoders.close()
+            await arriving.close()
             await to_thread.run_sync(scheduler.close)
 
     app = FastAPI(
@@ -167,9 +171,9 @@ def _open_store(settings: Settings) -> ModelStore:
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
     return DecoderPool(
-        num_workers=settings.decoder_workers,
+        num_workers=num_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
@@ -258,7 +262,9 @@ def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
     return unconfined + [f"{what} is not in order" for what in watcher.faults]
 
 
-def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher) -> None:
+def _watch(
+    telemetry: Telemetry, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher
+) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
     for layer in LAYERS:
         telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
@@ -266,6 +272,7 @@ def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, wa
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
+    watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts

@@ -47,6 +47,13 @@ class Telemetry:
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
+        self.first_result_seconds = Histogram(
+            "afterframe_first_result_duration_seconds",
+            "Of answers in events: from the request's first byte to the first event.",
+            ("route",),
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
         self.requests_in_flight = Gauge(
             "afterframe_requests_in_flight", "Uploads that hold a place.", registry=registry
         )

@@ -44,6 +44,8 @@ class Service:
     features: FeaturesPipeline
     caption: CaptionPipeline
     stream: StreamService
+    arriving: DecoderPool
+    """For uploads that are still being sent."""
     encoders: CapacityLimiter
     """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry

@@ -1,6 +1,6 @@
 """Video, sound or both -> labels, and segments on a timeline, for one model or several in one decode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +113,18 @@ class ClassifyPipeline:
                 infer_seconds=sum(view.calls.infer_seconds for view in views),
             ),
         )
+
+
+def reads_on_arrival(models: Sequence[ServedModel], options: ClassifyOptions, *, in_events: bool) -> bool:
+    """Whether anything can be told of an upload before all of it is there.
+
+    A model whose frames are spread over the video needs its end. Where there is somebody to tell of a timeline before
+    that, the video is decoded once for each.
+    """
+    wanted = [model.manifest.input for model in models]
+    if any(one.media != "video" for one in wanted):
+        return all(one.media == "audio" for one in wanted)
+    return all(one.sampling == "rate" for one in wanted) or (in_events and options.timeline)
 
 
 class _View:

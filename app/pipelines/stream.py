@@ -88,7 +88,7 @@ class Stream:
         """Goes on from `point`, which must be of this model. Raises MalformedRequest for a model that cannot step."""
         manifest = calls.model.manifest
         if not manifest.causal:
-            raise MalformedRequest(f"Model {manifest.name} hears a sound as a whole; it cannot judge step by step.")
+            raise MalformedRequest(f"Model {manifest.name} takes in a file as a whole; it cannot judge step by step.")
         self.calls = calls
         self.sequence = point.sequence if point else 0
         """Steps taken."""
@@ -188,6 +188,8 @@ def _reader_of(stream: Stream, rules: SegmentRules, point: StreamPoint | None) -
             return _Surprise(stream, point)
         case "features":
             return _Features(stream)
+        case "caption":
+            raise AssertionError("a describer of video has no steps, and Stream has said so")
 
 
 class _Labels:

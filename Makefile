@@ -10,8 +10,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-slow check format openapi clean \
-	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
-	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
+	train-camera train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
+	eval-camera eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
 	bench-accuracy bench-timelines bench-memory bench-streams bench-events
 
 help: ## this list
@@ -45,6 +45,13 @@ openapi: .venv/.service ## writes docs/openapi.json
 TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
+
+train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour; CELL, SEED
+	$(TRAINER) train classify --name camera --data $(DATA) --recipe trainer/recipes/camera.yaml \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 1 --output runs/camera-$(CELL)-$(SEED) --no-publish \
+	  --data-name "scenes generated from frames of UCF101, six classes, and of Surveillance Camera Fight" \
+	  --data-license "UCF101: none stated, collected for research; Surveillance Camera Fight: MIT" \
+	  --data-source "https://www.crcv.ucf.edu/data/UCF101.php, https://github.com/seymanurakti/fight-detection-surv-dataset"
 
 train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
 	$(TRAINER) generate motion --output runs/motion-data --count 120 --seed 0
@@ -80,6 +87,11 @@ train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED
 train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DATA, labels or none; CELL, SEED
 	$(TRAINER) train features --name audio-features --data $(DATA) --recipe trainer/recipes/audio-features.yaml \
 	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
+
+eval-camera: .venv/.bench ## `camera` beside a classical estimate: scenes of DATA, joined clips of DATA, labelled clips in CLIPS
+	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera_joins --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera clips --data $(CLIPS) --model camera
 
 eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
 	$(TRAINER) generate motion --output runs/motion-eval --count 60 --seed 2

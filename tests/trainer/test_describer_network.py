@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from app.models import torchscript
-from tests.trainer.test_camera_network import NETWORK
 from trainer.data.textures import draw_texture
-from trainer.networks.camera_classifier import CameraClassifier
 from trainer.networks.describer import BOS, EOS, PAD, Describer
-from trainer.networks.describer_steps import CameraSteps, FrameSteps
+from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.measured_steps import MeasuredSteps, WholeMotion
 from trainer.networks.writing import StepClock
 
@@ -23,8 +21,7 @@ NUM_WORDS = 9
 
 def describer(cell: str = "gru", max_seconds: int = 2, *, frames: bool = False) -> Describer:
     torch.manual_seed(0)
-    camera = CameraClassifier(WIDTH, HEIGHT, "gru", NETWORK)
-    steps = FrameSteps((4, 8), 0, 8, 0.0) if frames else CameraSteps(camera, RATE, 2)
+    steps = FrameSteps((4, 8), 0, 8, 0.0) if frames else MeasuredSteps(WIDTH, HEIGHT, RATE, 3)
     return Describer(steps, cell, 8, NUM_WORDS, StepClock(RATE, max_seconds)).eval()  # type: ignore[arg-type]
 
 
@@ -38,7 +35,7 @@ def clips() -> torch.Tensor:
 
 def test_pixels_moved_are_measured(clips: torch.Tensor) -> None:
     light = clips.float().mean(dim=4) / 255.0
-    steps = MeasuredSteps(WIDTH, HEIGHT, RATE, lag=3)(light)
+    steps = MeasuredSteps(WIDTH, HEIGHT, RATE, lag=3).measure(light)
     speed = steps[:, 8:, 0].sign() * (torch.exp(2 * steps[:, 8:, 0].abs()) - 1) * MeasuredSteps.slow
     # Widths per second of a pixel a step. Slopes are differences over two pixels, which fine textures do not have
     # everywhere: within a third.
@@ -63,22 +60,6 @@ def test_zoom_and_roll_are_told_from_shifts() -> None:
     motion, apart = WholeMotion(6, 8, 0.75)(torch.stack((zoom, roll)))
     torch.testing.assert_close(motion, torch.tensor([[0.0, 0, 0.6, 0], [0, 0, 0, 0.6]]), atol=2e-3, rtol=0)
     assert apart.max() < 0.01
-
-
-def test_the_classifiers_answers_stand_at_the_moments_they_are_about(clips: torch.Tensor) -> None:
-    module = describer().steps
-    assert isinstance(module, CameraSteps)
-    with torch.no_grad():
-        steps = module(clips, torch.tensor([16, 9]))
-        (now, _), _ = module.camera.step(clips, torch.tensor([16, 9]), module.camera.initial_state(2, HEIGHT, WIDTH))
-    torch.testing.assert_close(steps[0, :14, : module.num_labels], now[0, 2:] * 0.25)
-    torch.testing.assert_close(steps[1, 7:9, : module.num_labels], now[1, [8, 8]] * 0.25)  # none is later
-
-
-def test_the_classifier_stays_as_it_is() -> None:
-    module = describer()
-    assert not any(parameter.requires_grad for parameter in module.steps.camera.parameters())  # type: ignore[union-attr]
-    assert any(parameter.requires_grad for parameter in module.parameters())
 
 
 def test_a_words_share_is_that_of_the_steps_it_is_for() -> None:

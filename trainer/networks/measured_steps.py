@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.networks.classifier import luma
 from trainer.networks.picture_motion import LucasKanade
 
 
@@ -60,6 +61,7 @@ class WholeMotion(nn.Module):
 class MeasuredSteps(nn.Module):
     """Motion against the frame before and the one `lag` steps before, change, light and detail: no weights at all."""
 
+    max_pixel: Final[float] = 255.0
     rows: Final[int] = 6
     columns: Final[int] = 8
     num_levels: Final[int] = 4
@@ -69,6 +71,9 @@ class MeasuredSteps(nn.Module):
     num_signed: Final[int] = 4
     """Of each fit: right, down, zoom, roll."""
     num_of_fit: Final[int] = 6
+    """And how far cells disagree, and how much they tell."""
+    num_others: Final[int] = 8
+    """After the fits: three measures of change over each lag, light and detail."""
     light_scale: Final[float] = 4.0
     detail_scale: Final[float] = 40.0
 
@@ -79,23 +84,28 @@ class MeasuredSteps(nn.Module):
         self.far = LucasKanade(height // 2, width // 2, self.num_levels - 1, self.rows, self.columns)
         self.whole = WholeMotion(self.rows, self.columns, height / width)
         self.num_fits = 2 * self.num_levels - 1
-        self.size = self.num_fits * self.num_of_fit + 8
+        self.size = self.num_fits * self.num_of_fit + self.num_others
 
-    def forward(self, light: Tensor) -> Tensor:
-        """light (B,T,H,W) in [0,1] -> (B,T,size): of each fit its motion, how far cells disagree and how much they
-        tell; then change, light and detail.
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """frames (B,T,H,W,3) uint8, lengths (B,) -> steps (B,T,size); what is beyond a length says nothing."""
+        light = luma(frames.permute(0, 1, 4, 2, 3).to(torch.float32) / self.max_pixel)
+        if light.shape[2] != self.height or light.shape[3] != self.width:
+            light = F.interpolate(light, (self.height, self.width), mode="bilinear", antialias=True)
+        return self.measure(light)
+
+    def measure(self, light: Tensor) -> Tensor:
+        """light (B,T,height,width) in [0,1] -> (B,T,size).
+
+        Of each fit its motion, how far cells disagree and how much they tell; then change, light and detail.
         """
         half = F.avg_pool2d(light, 2)
-        near = self.moved(
-            self.near(earlier(light, 1).flatten(0, 1).unsqueeze(1), light.flatten(0, 1).unsqueeze(1)), 1, 1.0
-        )
-        far = self.moved(
-            self.far(earlier(half, self.lag).flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1)), self.lag, 2.0
-        )
-        moved = torch.cat((near, far), dim=1).reshape(light.shape[0], light.shape[1], -1)
+        near = self.near(earlier(light, 1).flatten(0, 1).unsqueeze(1), light.flatten(0, 1).unsqueeze(1))
+        far = self.far(earlier(half, self.lag).flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
+        moved = torch.cat((self.moved(near, 1, 1.0), self.moved(far, self.lag, 2.0)), dim=1)
         changed = torch.cat((self.changed(light, 1), self.changed(half, self.lag)), dim=2)
         scale = torch.tensor([self.light_scale, self.detail_scale], device=light.device)
-        return torch.cat((moved, changed, light_and_detail(light) * scale), dim=2)
+        steps = moved.reshape(light.shape[0], light.shape[1], -1)
+        return torch.cat((steps, changed, light_and_detail(light) * scale), dim=2)
 
     def moved(self, flow: Tensor, lag: int, pixel: float) -> Tensor:
         """flow (N,3*levels,rows,columns) over `lag` steps -> (N,·). `pixel`: the finest level's, in the picture's."""

@@ -19,7 +19,7 @@ from trainer.data.prepare import decode_data
 from trainer.data.splits import split_by_group
 from trainer.data.words import Tokens, learn_vocabulary, split_words
 from trainer.networks.describer import Describer
-from trainer.networks.describer_steps import FrameSteps
+from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.recipe.caption import CaptionRecipe

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
-from app.errors import ModelRejected
-from app.models import torchscript
-from app.models.manifest import SPECIAL_WORDS, CaptionOutput, Input, read_manifest
+from app.models.manifest import SPECIAL_WORDS, CaptionOutput, Input
 from trainer.caption_metrics import caption_metrics
 from trainer.data.described_scenes import DESCRIBED_STYLE, draw_described
 from trainer.data.filmed_scenes import FilmedScene, film_scenes
@@ -23,14 +21,11 @@ from trainer.data.splits import split_by_group
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
 from trainer.fact_scores import Count, FactScores
-from trainer.networks.camera_classifier import CameraClassifier
 from trainer.networks.describer import Describer
-from trainer.networks.describer_steps import CameraSteps
+from trainer.networks.measured_steps import MeasuredSteps
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
-from trainer.recipe.camera import CameraRecipe
-from trainer.recipe.caption import Camera, DescribeRecipe
-from trainer.recipe.reading import RecipeError, read_recipe
+from trainer.recipe.caption import DescribeRecipe
 from trainer.tables import table
 from trainer.tasks.caption import CaptionTask
 from trainer.tasks.clips import DrawSampler
@@ -43,7 +38,7 @@ BEAM = 4
 MIRROR_SHARE = 0.5
 EXAMPLES = 6
 LIMITS = (
-    "It knows generated scenes. What `camera` takes for something else on real clips, it tells as something else.",
+    "It knows generated scenes: real hands, lenses and editors do what no generator does.",
     "It says what the camera does and how shots are joined, never what is to be seen.",
     "A motion that lasts less than half a second is not told, nor are flashes and moving things.",
 )
@@ -51,42 +46,29 @@ LIMITS = (
 
 def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
     """The training of a Describer on scenes made of the stills of videos; their labels do not matter."""
-    camera_recipe, reader = read_camera(recipe.camera)
-    stills_wanted = camera_recipe.stills
-    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
-    data = decode_data(
-        videos, still_spec(stills_wanted.width, stills_wanted.height, stills_wanted.per_video), options.data
-    )
-    style, rate = DESCRIBED_STYLE, camera_recipe.input.rate
-    if (style.width, style.height, style.rate) != (camera_recipe.input.width, camera_recipe.input.height, rate):
-        raise RecipeError(f"scenes are drawn at {style.width}x{style.height}, {style.rate:g} steps a second")
-
-    def film(split: Split, count: int, seed: int) -> list[FilmedScene]:
-        return certain(film_scenes(stills_of(data, split), count, style, seed, reader, options.data.cache), rate)
-
+    style, rate, writing = DESCRIBED_STYLE, DESCRIBED_STYLE.rate, recipe.writing
+    reader = MeasuredSteps(style.width, style.height, rate, recipe.input.lag)
+    scenes, num_videos = _film(recipe, reader, options)
     clock = StepClock(rate, recipe.input.max_seconds)
     words = (*SPECIAL_WORDS, *vocabulary(recipe.input.max_seconds))
     num_words = len(words) - len(SPECIAL_WORDS) - clock.num_words
-    writing, tokens = recipe.writing, Tokens(words)
-    network = Describer(reader, options.cell, writing.size, num_words, clock)
-    scenes = SceneComments(
-        film("train", recipe.sampling.train_scenes, options.seed),
-        rate,
-        tokens,
-        Shares(MIRROR_SHARE, recipe.sampling.part_share),
-        options.seed,
-    )
-    held_back = {
-        split: film(split, recipe.sampling.validation_scenes, SEEDS[split]) for split in _present(data.num_videos())
-    }
-    validation = SceneComments(held_back.get("val", []), rate, tokens, Shares(), SEEDS["val"])
+    network, tokens = Describer(reader, options.cell, writing.size, num_words, clock), Tokens(words)
+    shares = Shares(MIRROR_SHARE, recipe.sampling.part_share)
+    train = SceneComments(scenes.pop("train"), rate, tokens, shares, options.seed)
+    val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    sampler = DrawSampler(len(train), options.seed)
+
+    def evaluate(module: ScriptModule, folder: Path) -> Report:
+        max_length = writing.max_length
+        return report(
+            {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in scenes.items()}
+        )
+
     return Plan(
         learner=CaptionTask(network, recipe.optimisation, writing.max_length, len(LABELS)),
-        train=DataLoader[Example](
-            scenes, batch_size, sampler=DrawSampler(len(scenes), options.seed), drop_last=True, collate_fn=collate
-        ),
-        val=DataLoader[Example](validation, batch_size, collate_fn=collate) if len(validation) else None,
+        train=DataLoader[Example](train, batch_size, sampler=sampler, drop_last=True, collate_fn=collate),
+        val=DataLoader[Example](val, batch_size, collate_fn=collate) if len(val) else None,
         input=Input(
             media="video",
             width=style.width,
@@ -104,32 +86,27 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
         ),
         golden=(_golden_frames(), np.array(GOLDEN_LENGTHS)),
         summary="Tells in a sentence how the camera moves, how a video is cut, and how bright and busy it is.",
-        num_examples=data.num_videos(),
+        num_examples=num_videos,
         headline="exact_match",
-        evaluate=lambda module, folder: report(
-            {
-                split: describe_scenes(module, found, tokens, writing.max_length, rate)
-                for split, found in held_back.items()
-            }
-        ),
+        evaluate=evaluate,
     )
 
 
-def read_camera(wanted: Camera) -> tuple[CameraRecipe, CameraSteps]:
-    """The published classifier that a recipe names, as the network that it was.
-
-    Raises ModelRejected where the recipe of the classifier is another one's, OSError.
-    """
-    folder = Path(wanted.version)
-    recipe = read_recipe(Path(wanted.recipe), (), CameraRecipe)
-    network = CameraClassifier(
-        recipe.input.width, recipe.input.height, read_manifest(folder / "manifest.json").cell, recipe.network
-    )
-    try:
-        network.load_state_dict(torchscript.weights((folder / "model.pt").read_bytes()))
-    except RuntimeError as error:
-        raise ModelRejected(f"{folder} is not what {wanted.recipe} makes: {error}") from error
-    return recipe, CameraSteps(network.eval(), recipe.input.rate, recipe.input.delay_steps)
+def _film(
+    recipe: DescribeRecipe, reader: MeasuredSteps, options: PlanOptions
+) -> tuple[dict[Split, list[FilmedScene]], dict[str, int]]:
+    """Scenes of each split's videos, and the number of those videos; of every split that has any."""
+    stills = recipe.stills
+    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
+    data = decode_data(videos, still_spec(stills.width, stills.height, stills.per_video), options.data)
+    counts = dict.fromkeys(SEEDS, recipe.sampling.validation_scenes) | {"train": recipe.sampling.train_scenes}
+    seeds = SEEDS | {"train": options.seed}
+    scenes = {}
+    for split in ("train", *SEEDS):
+        if found := stills_of(data, split):
+            filmed = film_scenes(found, counts[split], DESCRIBED_STYLE, seeds[split], reader, options.data.cache)
+            scenes[split] = certain(filmed, DESCRIBED_STYLE.rate)
+    return scenes, data.num_videos()
 
 
 Described = list[tuple[tuple[str, ...], tuple[str, ...]]]
@@ -202,11 +179,6 @@ def _shown(count: Count) -> str:
 def _examples(pairs: Described) -> str:
     wrong = [(said, true) for said, true in pairs if said != true][:EXAMPLES]
     return "\n".join(f"- said: {' '.join(said)}\n  true: {' '.join(true)}" for said, true in wrong) or "none"
-
-
-def _present(counts: dict[str, int]) -> list[Split]:
-    splits: tuple[Split, ...] = ("val", "test")
-    return [split for split in splits if counts.get(split)]
 
 
 def _golden_frames() -> NDArray[np.uint8]:

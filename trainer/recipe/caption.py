@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from app.media.request import Fit
+from trainer.recipe.camera import Stills
 from trainer.recipe.sections import Optimisation, Recipe, Section, Share, Size
 
 
@@ -28,21 +29,14 @@ class CaptionOptimisation(Optimisation):
 
 
 class ScenesInput(Section):
-    """What the model is fed, in training and by the service: what its camera classifier is, for up to so long."""
+    """What the model is fed, in training and by the service."""
 
     scenes: Literal["described"]
     """Generated: trainer.data.described_scenes. What a recipe for described videos does not have."""
     max_seconds: int = Field(ge=8, le=60)
     """Of video that it is shown at once. No less than the longest scene."""
-
-
-class Camera(Section):
-    """The classifier whose judgements are read."""
-
-    version: str
-    """Folder of the published version, such as model_store/camera/1."""
-    recipe: str
-    """That it was trained by."""
+    lag: int = Field(ge=2, le=12)
+    """Steps to the second frame that each one is compared with: slow motion shows there."""
 
 
 class SceneSampling(Section):
@@ -55,7 +49,7 @@ class SceneSampling(Section):
 
 class DescribeRecipe(Recipe):
     input: ScenesInput
-    camera: Camera
+    stills: Stills
     writing: Writing
     sampling: SceneSampling
     optimisation: CaptionOptimisation

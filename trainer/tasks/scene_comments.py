@@ -24,8 +24,6 @@ UNSCORED = -1.0
 """In the place of 0 or 1, where no one knows whether a label holds, and where there is no step."""
 
 SHORTEST_PART = 18  # steps
-NUM_OTHERS = 8
-"""Of a step, after the fits: what no mirror changes."""
 MIRRORS = ((("pan-left", "pan-right"), (0, 3)), (("tilt-up", "tilt-down"), (1, 3)))
 """Left to right, and upside down: labels that take each other's place, and motions that are turned about."""
 
@@ -37,7 +35,7 @@ def facts_of(scene: FilmedScene, rate: float) -> Facts | None:
 
 
 def mirrored(scene: FilmedScene, pair: tuple[str, str], turned: Sequence[int]) -> FilmedScene:
-    """The scene with two labels in each other's place, in what is true, was said and was measured."""
+    """The scene with two labels in each other's place, and what was measured turned about."""
     order = np.arange(len(LABELS))
     first, second = (LABELS.index(label) for label in pair)
     order[[first, second]] = second, first
@@ -46,9 +44,8 @@ def mirrored(scene: FilmedScene, pair: tuple[str, str], turned: Sequence[int]) -
         script.holds[:, order], script.scored[:, order], script.shots, script.light, script.changing, script.held
     )
     steps = scene.steps.copy()
-    steps[:, : len(order)] = steps[:, order]
     for motion in turned:
-        steps[:, len(order) + motion : -NUM_OTHERS : MeasuredSteps.num_of_fit] *= -1
+        steps[:, motion : -MeasuredSteps.num_others : MeasuredSteps.num_of_fit] *= -1
     return FilmedScene(steps, swapped)
 
 

@@ -24,6 +24,10 @@ class PlanOptions:
     seed: int
     num_devices: int = 1
     """Processes that share a batch."""
+    weights: Path | None = None
+    """A `model.pt` to start from where the shapes fit, for classifiers of video; None: from scratch."""
+    teachers: tuple[Path, ...] = ()
+    """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Task
 from app.models.store import list_versions, load_version
 from trainer.card import model_card
 from trainer.plan import Plan
-from trainer.run import RECIPE, Run, read_run
+from trainer.run import MODEL, RECIPE, Run, read_run
 
-MODEL, GOLDEN, PICTURES = "model.pt", "golden.npz", "pictures"
+GOLDEN, PICTURES = "golden.npz", "pictures"
 MAX_DIFFERENCE = 1e-5
 """Between eager and compiled, whole and in chunks, padded and alone: float32 sums in another order."""
 

@@ -17,6 +17,7 @@ from app.models.manifest import (
     TrainingData,
 )
 
+MODEL = "model.pt"
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
 """As it was carried out, with `--set` in it."""

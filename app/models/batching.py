@@ -198,11 +198,12 @@ class Scheduler:
         `step_length`: frames in a chunk of a long video. Other sizes compile on first use.
         """
         for model in models:
-            for work in _first_works(model, step_length) * WARM_UP_RUNS:
+            for work in first_works(model, step_length) * WARM_UP_RUNS:
                 self.submit(work).result()
 
 
-def _first_works(model: ServedModel, step_length: int) -> list[Work]:
+def first_works(model: ServedModel, step_length: int = 32) -> list[Work]:
+    """One work of each size that nearly every request for the model has."""
     wanted, module = model.manifest.input, model.module
     if wanted.sample_rate is not None:
         second = torch.zeros(wanted.sample_rate if wanted.step_samples is None else wanted.step_samples * step_length)

@@ -88,11 +88,19 @@ class ClassifyOutput(_Frozen):
     labels: tuple[str, ...] = Field(min_length=1)
     """`labels[i]` names logit i."""
     scores: Literal["softmax", "sigmoid"] = "softmax"
+    delay_steps: int = Field(default=0, ge=0, le=120)
+    """`now` at a step is about the moment this many steps before: what came after tells a cut from a flash."""
+    brief_labels: tuple[str, ...] = ()
+    """Labels that may hold for one step alone, such as a cut: timelines neither smooth them nor want them to last."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ")
+        if not set(self.brief_labels) <= set(self.labels):
+            raise ValueError("brief_labels must be among the labels")
+        if self.brief_labels and self.scores == "softmax":
+            raise ValueError("brief_labels are for labels that do not compete: sigmoid scores")
         return self
 
 
@@ -189,6 +197,8 @@ class Manifest(_Frozen):
             raise ValueError("a model of video needs a rate for its steps")
         if self.input.media == "audio" and (self.input.step_samples is None) == self.causal:
             raise ValueError("sound has step_samples where, and only where, the model can step")
+        if isinstance(self.output, ClassifyOutput) and self.output.delay_steps and self.input.sampling != "rate":
+            raise ValueError("delay_steps are for a model of video that samples by rate")
         if self.task == "predict" and (self.input.sampling, self.input.clip_length is None) != ("rate", False):
             raise ValueError("a forecaster is fed at a rate and observes clip_length frames")
         if self.task == "caption" and self.input.clip_length is None:

@@ -50,6 +50,17 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
         return buffer.getvalue()
 
 
+def weights(model_bytes: bytes) -> dict[str, torch.Tensor]:
+    """The parameters and buffers in `model_bytes` by name: what another training can begin with.
+
+    Hash the bytes first, as for `load`. Raises RuntimeError for bytes that are not TorchScript.
+    """
+    with _deprecation_accepted():
+        module = torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-untyped-call]
+    found: dict[str, torch.Tensor] = module.state_dict()
+    return found
+
+
 def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
     """The module in `model_bytes`, frozen on `device`: only `forward` and what is in STEP_METHODS are left of it.
 

@@ -14,7 +14,6 @@ from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Roun
 from app.api.service import service_of
 from app.models.store import ModelStore, ServedModel
 from app.pipelines.caption import CaptionOptions, CommentSegment
-from app.pipelines.reading import Upload
 from app.pipelines.shots import finds_shots
 
 PATH = "/caption"
@@ -134,7 +133,7 @@ async def caption(request: Request, query: Annotated[CaptionQuery, Query()]) -> 
     kind = event_format(request)
     if kind is None:
         return await _caption(request, query, None)
-    return await answer_in_events(kind, lambda emit: _caption(request, query, emit))
+    return await answer_in_events(request, kind, lambda emit: _caption(request, query, emit))
 
 
 async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> CaptionResponse:
@@ -143,9 +142,9 @@ async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> 
     model = service.store.get(query.model, query.version, "caption")
     options = CaptionOptions(query.beam, query.max_length, query.length_penalty, query.timeline)
     shots_by = _shots_by(service.store) if query.timeline else None
-    async with receive(request, [model] if shots_by is None else [model, shots_by]) as received:
-        deadline = received.deadline + (service.stream.total_seconds if emit is not None else 0.0)
-        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds)
+    models = [model] if shots_by is None else [model, shots_by]
+    async with receive(request, models, emit, on_arrival=query.is_whole) as received:
+        upload = received.upload(query, in_events=emit is not None)
         on_progress = None if emit is None else _Teller(emit, query.timeline)
         answer = await service.caption.run(upload, model, options, shots_by, on_progress)
     return (CaptionResponse if emit is None else CaptionFinal)(

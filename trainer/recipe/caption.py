@@ -42,7 +42,9 @@ class ScenesInput(Section):
 class SceneSampling(Section):
     train_scenes: int = Field(ge=1)
     validation_scenes: int = Field(ge=1)
-    """Made of other videos than those of training, as are as many to test with."""
+    """Made of other videos than those of training."""
+    test_scenes: int = Field(ge=1)
+    """Made of others again."""
     part_share: Share
     """Chance that a part of a scene is learnt from in its place."""
 

@@ -99,7 +99,8 @@ def _film(
     stills = recipe.stills
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     data = decode_data(videos, still_spec(stills.width, stills.height, stills.per_video), options.data)
-    counts = dict.fromkeys(SEEDS, recipe.sampling.validation_scenes) | {"train": recipe.sampling.train_scenes}
+    wanted = recipe.sampling
+    counts = {"train": wanted.train_scenes, "val": wanted.validation_scenes, "test": wanted.test_scenes}
     seeds = SEEDS | {"train": options.seed}
     scenes = {}
     for split in ("train", *SEEDS):

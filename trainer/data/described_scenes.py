@@ -22,7 +22,9 @@ DESCRIBED_STYLE = SceneStyle(
             part_seconds=(2.0, 6.0), easing_seconds=(0.1, 0.4), still_share=0.2, two_share=0.1, shake_share=0.25
         )
     ),
-    montage=MontageStyle(num_joins=(0.35, 0.4, 0.25), freeze_share=0.15, freeze_seconds=(1.0, 3.0), jump_share=0.0),
+    montage=MontageStyle(
+        num_joins=(0.35, 0.4, 0.25), freeze_share=0.15, freeze_seconds=(1.0, 3.0), jump_share=0.0, still_share=0.0
+    ),
 )
 """The ranges of `camera`'s scenes but for their pace: a motion lasts for two seconds or more, for it takes a clause."""
 NUM_STEPS = (36, 97)

@@ -33,7 +33,7 @@ class WholeMotion(nn.Module):
         )
         x, y, one, none = x.flatten(), y.flatten(), torch.ones(rows * columns), torch.zeros(rows * columns)
         across, down = torch.stack((one, none, x, -y), dim=1), torch.stack((none, one, y, x), dim=1)
-        self.register_buffer("basis", torch.cat((across, down)), persistent=False)  # (2*cells, 4)
+        self.register_buffer("basis", torch.cat((across, down)))  # (2*cells, 4)
         self.basis: Tensor
 
     def forward(self, flow: Tensor) -> tuple[Tensor, Tensor]:

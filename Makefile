@@ -12,7 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 .PHONY: help setup serve test test-slow check format openapi clean \
 	train-camera train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
 	eval-camera eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
-	bench-accuracy bench-timelines bench-memory bench-streams bench-events
+	bench bench-accuracy bench-timelines bench-memory bench-streams bench-events
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -112,6 +112,9 @@ eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
 	$(BIN)/python -m bench.probe --module model_store/audio-features/1/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+
+bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
+	$(BIN)/python -m bench.performance
 
 bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
 	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)

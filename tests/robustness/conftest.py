@@ -1,0 +1,31 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.robustness.mutations import made_files
+from tests.server import RunningServer, running_server
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Small videos and sounds."""
+    return made_files(tmp_path_factory.mktemp("seeds"))
+
+
+@pytest.fixture(scope="module")
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `attacked` runs."""
+    return tmp_path_factory.mktemp("working-folder")
+
+
+@pytest.fixture(scope="module")
+def attacked(store: Path, working_folder: Path) -> Iterator[RunningServer]:
+    """A server of its own for a module, in `working_folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(working_folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        with running_server(store) as server:
+            yield server

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return made_files(tmp_path_factory.mktemp("seeds"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where `attacked` runs."""
     return tmp_path_factory.mktemp("working-folder")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def attacked(store: Path, working_folder: Path) -> Iterator[RunningServer]:
-    """A server of its own for a module, in `working_folder`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(working_folder)
-        patch.setenv("PYTHONPATH", str(ROOT))
-        with running_server(store) as server:
-            yield server
+    """A server that runs in `working_folder`."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(working_folder)
+            patch.setenv("PYTHONPATH", str(ROOT))
+            server = stack.enter_context(running_server(store))
+        yield server

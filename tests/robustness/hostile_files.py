@@ -31,7 +31,7 @@ class Canaries:
     def hits(self) -> int:
         """Connections and datagrams since the last time."""
         count = 0
-        for take in (self.tcp.accept, lambda: self.udp.recv(1)):
+        for take in (lambda: self.tcp.accept()[0].close(), lambda: self.udp.recv(1)):
             try:
                 while True:
                     take()

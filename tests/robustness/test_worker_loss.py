@@ -90,7 +90,7 @@ def check_pool(server: RunningServer, video: bytes) -> None:
 
 
 def test_a_few(store: Path, red_video: Path) -> None:
-    storm(store, red_video.read_bytes(), 10)
+    storm(store, red_video.read_bytes(), 6)
 
 
 @pytest.mark.robustness

@@ -1,6 +1,5 @@
 """The service, wired. Everything that does work is elsewhere."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +12,15 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api.access import Access, Routes
 from app.api.admission import Admission
+from app.api.body import BodyLimits
 from app.api.departure import Departure
+from app.api.headers import CrossOrigin, SecurityHeaders
+from app.api.keys import KeyRing
 from app.api.observe import Observe
+from app.api.places import Places
 from app.api.service import Service, StreamService
 from app.config import Settings
 from app.media.confinement import LAYERS
@@ -28,6 +32,7 @@ from app.models.batching import Scheduler
 from app.models.reload import StoreWatcher
 from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -36,8 +41,11 @@ from app.pipelines.segments import SegmentRules
 from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
-CAPABILITIES = (classify, predict, features, stream_steps)
+CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
+
+PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
+"""What people read; it needs no API key."""
 
 PICTURE_JOBS_PER_WORKER = 20_000
 """One picture is a job; a worker is replaced for what libraries leak, of which a picture leaves next to nothing."""
@@ -49,12 +57,14 @@ def create_app(settings: Settings) -> FastAPI:
     Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
+    places = _places(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings)
+        decoders = _decoder_pool(settings, settings.decoder_workers)
+        arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
             settings.max_batch_size,
@@ -62,16 +72,17 @@ def create_app(settings: Settings) -> FastAPI:
             on_batch=telemetry.on_batch,
         )
         await decoders.start()
+        await arriving.start()
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
             watcher = _store_watcher(settings, store, telemetry)
-            _watch(telemetry, decoders, scheduler, watcher)
+            _watch(telemetry, decoders, arriving, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
             async with (
-                _looking(watcher, settings.model_poll_seconds),
+                watcher.looking(settings.model_poll_seconds),
                 _stream_service(settings, store, decoders, scheduler, rules) as streams,
             ):
                 _watch_streams(telemetry, streams)
@@ -81,15 +92,19 @@ def create_app(settings: Settings) -> FastAPI:
                         classify=ClassifyPipeline(decoders, scheduler, rules),
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
+                        caption=CaptionPipeline(decoders, scheduler),
                         stream=streams,
+                        arriving=arriving,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
+                        places=places,
                         deadline_seconds=settings.deadline_seconds,
                         faults=lambda: _faults(decoders, watcher),
                     )
                 }
         finally:
             await decoders.close()
+            await arriving.close()
             await to_thread.run_sync(scheduler.close)
 
     app = FastAPI(
@@ -99,15 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(
-        Admission,
-        telemetry=telemetry,
-        paths=frozenset(capability.PATH for capability in CAPABILITIES),
-        max_requests=settings.max_requests,
-        max_upload_bytes=settings.max_upload_bytes,
-    )
-    app.add_middleware(Departure, paths=frozenset(capability.PATH for capability in CAPABILITIES))
-    app.add_middleware(Observe, telemetry=telemetry)
+    _guard(app, settings, telemetry, places)
     problems.install(app)
     for part in (*CAPABILITIES, stream, models, health):
         app.include_router(part.router)
@@ -116,20 +123,56 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _places(settings: Settings, telemetry: Telemetry) -> Places:
+    return Places(
+        telemetry,
+        max_requests=settings.max_requests,
+        max_uploads=settings.max_uploads,
+        max_spool_bytes=settings.max_spool_bytes,
+        max_wait_seconds=settings.max_wait_seconds,
+        num_workers=settings.decoder_workers,
+    )
+
+
+def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Places) -> None:
+    """What a request passes before a route sees it, innermost first."""
+    uploads = frozenset(capability.PATH for capability in CAPABILITIES)
+    limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
+    app.add_middleware(Admission, telemetry=telemetry, paths=uploads, places=places, limits=limits)
+    app.add_middleware(Departure, paths=uploads)
+    app.add_middleware(
+        Access,
+        telemetry=telemetry,
+        routes=Routes(
+            operations=health.PATHS,
+            have_own_port=settings.operations_port is not None,
+            public=PUBLIC,
+            streams=frozenset({stream.PATH}),
+        ),
+        keys=KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None,
+        origins=frozenset(settings.cors_origins),
+    )
+    if settings.cors_origins:
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observe, telemetry=telemetry)
+
+
 def _open_store(settings: Settings) -> ModelStore:
     torch.set_num_threads(1)  # of this thread: the golden checks would else fight for the cores with everything else
     defaults = {
         "classify": settings.default_model_classify,
         "predict": settings.default_model_predict,
         "features": settings.default_model_features,
+        "caption": settings.default_model_caption,
     }
     named = {task: name for task, name in defaults.items() if name}
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
     return DecoderPool(
-        num_workers=settings.decoder_workers,
+        num_workers=num_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
@@ -200,25 +243,15 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
     return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
 
 
-@asynccontextmanager
-async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
-    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
-    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
-    try:
-        yield
-    finally:
-        if looks is not None:
-            looks.cancel()
-        await to_thread.run_sync(watcher.close)
-
-
 def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
     """What does not stop the service, but should not stay as it is. The log says more."""
     unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
     return unconfined + [f"{what} is not in order" for what in watcher.faults]
 
 
-def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher) -> None:
+def _watch(
+    telemetry: Telemetry, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher
+) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
     for layer in LAYERS:
         telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
@@ -226,6 +259,7 @@ def _watch(telemetry: Telemetry, decoders: DecoderPool, scheduler: Scheduler, wa
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
+    watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts

@@ -47,10 +47,29 @@ class Telemetry:
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
+        self.first_result_seconds = Histogram(
+            "afterframe_first_result_duration_seconds",
+            "Of answers in events: from the request's first byte to the first event.",
+            ("route",),
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
         self.requests_in_flight = Gauge(
             "afterframe_requests_in_flight", "Uploads that hold a place.", registry=registry
         )
         self.places = Gauge("afterframe_places", "Uploads that may be worked on at once.", registry=registry)
+        self.uploads_arriving = Gauge(
+            "afterframe_uploads_arriving",
+            "Uploads whose last byte has not come; they hold no place.",
+            registry=registry,
+        )
+        self.spool_bytes = Gauge("afterframe_spool_bytes", "Of uploads, on disk.", registry=registry)
+        self.connections_ended = Counter(
+            "afterframe_connections_ended_total",
+            "Connections ended by the service because of what their client did.",
+            ("reason",),
+            registry=registry,
+        )
         self.rejections = Counter(
             "afterframe_requests_rejected_total",
             "Requests refused before their body was read.",

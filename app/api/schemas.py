@@ -49,6 +49,9 @@ class Timing(BaseModel):
     decode_seconds: Rounded
     infer_seconds: Rounded = Field(description="Model calls this upload took part in; they overlap with decoding.")
     total_seconds: Rounded = Field(description="Until the answer is there to be encoded.")
+    decoded_while_uploading: bool = Field(
+        default=False, description="False where the file came at once, or had to be complete to be read."
+    )
 
 
 class UploadQuery(BaseModel):
@@ -59,6 +62,11 @@ class UploadQuery(BaseModel):
     version: str | None = Field(default=None, description="A version of the one model asked for; the newest otherwise.")
     start_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     end_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @property
+    def is_whole(self) -> bool:
+        """No part was asked for."""
+        return self.start_seconds is None and self.end_seconds is None
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
@@ -103,4 +111,5 @@ EXAMPLE_TIMING: dict[str, JsonValue] = {
     "decode_seconds": 0.012,
     "infer_seconds": 0.008,
     "total_seconds": 0.024,
+    "decoded_while_uploading": False,
 }

@@ -78,6 +78,7 @@ class _Summary(_Header):
     sampling: Sampling
     queue_seconds: _Seconds
     decode_seconds: _Seconds
+    while_uploading: bool
 
 
 class _Error(_Header):

@@ -43,7 +43,7 @@ class LiveDecoder:
         Raises UnsupportedMedia, InvalidMedia, MediaTooLarge, or DeadlineExceeded at `deadline` of the loop's clock.
         """
         try:
-            events = self._worker.run(self._fed.fileno(), self._request, self._limits, deadline)
+            events = self._worker.run((self._fed.fileno(),), self._request, self._limits, deadline)
             async with aclosing(events):
                 async for event in events:
                     yield event

@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -65,12 +65,15 @@ class WorkerProcess:
         self.layers = answer.layers
 
     async def run(
-        self, fd: int, request: MediaRequest, limits: MediaLimits, deadline: float
+        self, fds: Sequence[int], request: MediaRequest, limits: MediaLimits, deadline: float
     ) -> AsyncGenerator[MediaEvent]:
-        """The worker's events. Raises what it answers, WorkerLostError, or TimeoutError at `deadline`."""
+        """The worker's events. `fds`: the file; with one that is still growing, what tells of it (`GrowingFile`).
+
+        Raises what it answers, WorkerLostError, or TimeoutError at `deadline`.
+        """
         self.num_jobs += 1
         try:
-            socket.send_fds(self._connection, [encode_job(request, limits)], [fd])
+            socket.send_fds(self._connection, [encode_job(request, limits)], fds)
         except OSError as error:
             raise WorkerLostError from error
         while True:
@@ -173,20 +176,25 @@ class DecoderPool:
             await worker.bury(self._starter)
         self._starter.shutdown()
 
-    async def read(self, fd: int, request: MediaRequest, deadline: float) -> AsyncGenerator[MediaEvent]:
+    async def read(
+        self, fd: int, request: MediaRequest, deadline: float, growth: int | None = None
+    ) -> AsyncGenerator[MediaEvent]:
         """MediaInfo, then chunks, then MediaSummary, for the file behind the open descriptor `fd`.
+
+        With `growth`, the file is still being written to, and that pipe tells of it (`GrowingFile`).
 
         `deadline` is a time of the running loop's clock. Raises UnsupportedMedia, InvalidMedia, MediaTooLarge or
         DeadlineExceeded. Closing the iterator ends the job.
         """
         began = asyncio.get_running_loop().time()
+        fds = (fd,) if growth is None else (fd, growth)
         delivered = 0
         for is_last_try in (False, True):
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
             try:
-                async with aclosing(worker.run(fd, request, self._limits, deadline)) as events:
+                async with aclosing(worker.run(fds, request, self._limits, deadline)) as events:
                     number = 0
                     async for event in events:
                         number += 1

@@ -20,6 +20,7 @@ from app.models.golden import Golden, check_golden, read_golden
 from app.models.manifest import (
     NAME_PATTERN,
     VERSION_PATTERN,
+    CaptionOutput,
     ClassifyOutput,
     FeaturesOutput,
     Manifest,
@@ -232,6 +233,9 @@ def _check_sizes(golden: Golden, manifest: Manifest) -> None:
             _check_size(golden, "clip", "values for a clip", dimension, "of them")
             _check_size(golden, "stepped", "values for a step", step_dimension, "of them")
             _check_size(golden, "log_mel", "mel bands", num_mels, "of them")
+        case CaptionOutput(vocabulary=vocabulary):
+            if golden.outputs["tokens"].max() >= len(vocabulary):
+                raise ModelRejected(f"it answers words beyond the {len(vocabulary)} of the manifest's vocabulary")
     if manifest.causal and golden.outputs["state"].shape[1] != manifest.state_size:
         size = golden.outputs["state"].shape[1]
         if manifest.input.width != "any":  # else it goes with the size of the picture

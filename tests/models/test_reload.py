@@ -53,10 +53,11 @@ class Watched:
 
 
 def run(watched: Watched, test: Callable[[], Awaitable[None]]) -> None:
-    try:
-        asyncio.run(test())  # type: ignore[arg-type]
-    finally:
-        watched.watcher.close()
+    async def main() -> None:
+        async with watched.watcher.looking(0):  # `test` looks itself
+            await test()
+
+    asyncio.run(main())
 
 
 def test_a_new_version_is_served_once_it_has_settled(tmp_path: Path) -> None:

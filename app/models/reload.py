@@ -97,9 +97,13 @@ class StoreWatcher:
                     self._report(_text(version), str(error))
                 else:
                     self._served[version] = signature
+                    del self._seen[version]
                     self._serve([*self._store.models(), model], "loaded")
         for version in self._served.keys() - found.keys():
             self._retire(version)
+        for version in self._seen.keys() - found.keys():
+            del self._seen[version]
+            self.faults.pop(_text(version), None)
 
     def _find(self) -> dict[_Version, _Signature]:
         return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}

@@ -129,6 +129,9 @@ def test_a_model_that_opens_files_is_not_served(tmp_path: Path) -> None:
         await watched.watcher.look()
         assert "calls from_file" in watched.watcher.faults["model tiny version 2"]
         assert watched.newest == "1"
+        shutil.rmtree(tmp_path / "tiny" / "2")
+        await watched.watcher.look()
+        assert watched.watcher.faults == {}
 
     run(watched, test)
 

@@ -9,10 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow check format openapi clean \
-	train-camera train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
-	eval-camera eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
-	bench bench-accuracy bench-timelines bench-memory bench-streams bench-events
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +24,9 @@ test: .venv/.dev ## the tests, in minutes
 
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
+
+test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, HTTP_MUTATIONS, WORKER_MUTATIONS, KILLS
+	$(BIN)/pytest -m robustness -rP
 
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check .

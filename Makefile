@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow check format openapi clean \
+.PHONY: help setup serve test test-slow test-robustness check format openapi clean \
 	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
 	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
 	bench-accuracy bench-timelines bench-memory bench-streams bench-events
@@ -27,6 +27,9 @@ test: .venv/.dev ## the tests, in minutes
 
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
+
+test-robustness: .venv/.dev ## shows what docs/promises.md says, for an hour; SOAK_SECONDS of the soak
+	$(BIN)/pytest -m robustness
 
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """`python -m app` serves, with the settings in the environment."""
 
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -15,6 +16,8 @@ KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep theirs, so that it is
 
 def main() -> None:
     settings = Settings()
+    for name in [name for name in os.environ if name.startswith("AFTERFRAME_")]:
+        del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # many systems begin with 1024, one per connection

@@ -29,15 +29,19 @@ class Settings(BaseSettings):
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     model_store: Path = Path("model_store")
-    """Folder of <name>/<version>/model.pt; read once at the start."""
+    """Folder of <name>/<version>/model.pt; read only."""
+    model_poll_seconds: float = Field(default=10.0, ge=0)
+    """How often it is looked at for new versions, which are served once they are checked and warm; 0: never."""
     models: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names to load, separated by commas; empty: all."""
+    """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
     """The model that answers /classify when none is asked for; empty: the first by name."""
     default_model_predict: str = ""
     """The same for /predict."""
     default_model_features: str = ""
     """The same for /features."""
+    default_model_caption: str = ""
+    """The same for /caption."""
     device: str = Field(default="cpu", pattern="^(cpu|cuda(:[0-9]+)?)$")
     """Where models run."""
 
@@ -79,6 +83,11 @@ class Settings(BaseSettings):
     """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
     decoder_jobs_per_worker: int = Field(default=300, ge=1)
     """A worker is replaced after this many files, so that nothing a library leaks adds up."""
+
+    arriving_workers: int = Field(default=2, ge=0)
+    """Sandboxed processes for uploads that are decoded while they are still being sent, for as long as that takes.
+
+    Where all are taken, and with 0, an upload is decoded once it is there."""
 
     inference_threads: int = Field(default_factory=_num_cores, ge=1)
     """Model calls at once, one torch thread each; by default one per core."""

@@ -22,8 +22,8 @@ ServiceError
 └── DeadlineExceeded      504  not finished by the deadline
 
 A message states the fact, the value and the limit, to the person who sent the file: no paths, no reprs.
-`app.api.problems` turns each into problem+json (RFC 9457). `ModelRejected` is for the operator, not a client:
-a model that may not be served stops the start.
+`app.api.problems` turns each into problem+json (RFC 9457). `ModelRejected` and `OutdatedLibrary` are for the
+operator, not a client: they stop the start.
 """
 
 
@@ -133,3 +133,7 @@ class DeadlineExceeded(ServiceError):
 
 class ModelRejected(Exception):
     """A model that may not be served: its hash, manifest, golden output or methods are not what they claim."""
+
+
+class OutdatedLibrary(Exception):
+    """A library with a hole that is known and in reach of an upload."""

@@ -1,5 +1,7 @@
 """The service, wired. Everything that does work is elsewhere."""
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
 from app.api.access import Access, Routes
 from app.api.admission import Admission
 from app.api.body import BodyLimits
@@ -22,12 +24,16 @@ from app.api.observe import Observe
 from app.api.places import Places
 from app.api.service import Service, StreamService
 from app.config import Settings
+from app.media.confinement import LAYERS
+from app.media.ffmpeg import check_ffmpeg
 from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
-from app.models.store import ModelStore, open_store
+from app.models.reload import StoreWatcher
+from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -36,7 +42,7 @@ from app.pipelines.segments import SegmentRules
 from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
-CAPABILITIES = (classify, predict, features, stream_steps)
+CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
 
 PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
@@ -49,15 +55,17 @@ PICTURE_JOBS_PER_WORKER = 20_000
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; loads models and starts its workers when the server starts it.
 
-    Raises ModelRejected then, if a model in the store is not what it claims.
+    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
     places = _places(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings)
+        decoders = _decoder_pool(settings, settings.decoder_workers)
+        arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
             settings.max_batch_size,
@@ -65,14 +73,19 @@ def create_app(settings: Settings) -> FastAPI:
             on_batch=telemetry.on_batch,
         )
         await decoders.start()
+        await arriving.start()
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
-            _watch(telemetry, store, decoders, scheduler)
+            watcher = _store_watcher(settings, store, telemetry)
+            _watch(telemetry, decoders, arriving, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
-            async with _stream_service(settings, store, decoders, scheduler, rules) as streams:
+            async with (
+                _looking(watcher, settings.model_poll_seconds),
+                _stream_service(settings, store, decoders, scheduler, rules) as streams,
+            ):
                 _watch_streams(telemetry, streams)
                 yield {
                     "service": Service(
@@ -80,15 +93,19 @@ def create_app(settings: Settings) -> FastAPI:
                         classify=ClassifyPipeline(decoders, scheduler, rules),
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
+                        caption=CaptionPipeline(decoders, scheduler),
                         stream=streams,
+                        arriving=arriving,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
                         places=places,
                         deadline_seconds=settings.deadline_seconds,
+                        faults=lambda: _faults(decoders, watcher),
                     )
                 }
         finally:
             await decoders.close()
+            await arriving.close()
             await to_thread.run_sync(scheduler.close)
 
     app = FastAPI(
@@ -148,18 +165,25 @@ def _open_store(settings: Settings) -> ModelStore:
         "classify": settings.default_model_classify,
         "predict": settings.default_model_predict,
         "features": settings.default_model_features,
+        "caption": settings.default_model_caption,
     }
     named = {task: name for task, name in defaults.items() if name}
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
     return DecoderPool(
-        num_workers=settings.decoder_workers,
+        num_workers=num_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
+        worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
     )
+
+
+def _longest_job_seconds(settings: Settings) -> int:
+    """What no decoder needs more of: an upload answered in events, or a stream, that lasts as long as it may."""
+    return math.ceil(settings.session_total_seconds + settings.deadline_seconds)
 
 
 @asynccontextmanager
@@ -167,9 +191,10 @@ async def _stream_service(
     settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
 ) -> AsyncIterator[StreamService]:
     limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
-    pictures = DecoderPool(settings.picture_workers, settings.decoder_memory_bytes, PICTURE_JOBS_PER_WORKER, limits)
+    memory_bytes, cpu_seconds = settings.decoder_memory_bytes, _longest_job_seconds(settings)
+    pictures = DecoderPool(settings.picture_workers, memory_bytes, cpu_seconds, PICTURE_JOBS_PER_WORKER, limits)
     decoder = PictureDecoder(pictures)
-    live = LiveDecoders(settings.max_live_decoders, settings.decoder_memory_bytes, limits)
+    live = LiveDecoders(settings.max_live_decoders, memory_bytes, limits, cpu_seconds)
     sessions = Sessions(
         scheduler,
         decoder,
@@ -208,16 +233,58 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
-def _watch(telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler) -> None:
+def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) -> StoreWatcher:
+    def tell() -> None:
+        telemetry.model_info.clear()
+        for model in store.models():
+            manifest = model.manifest
+            telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+
+    tell()
+    return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
+
+
+@asynccontextmanager
+async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
+    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
+    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
+    try:
+        yield
+    finally:
+        if looks is not None:
+            looks.cancel()
+        await to_thread.run_sync(watcher.close)
+
+
+def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
+    """What does not stop the service, but should not stay as it is. The log says more."""
+    unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+    return unconfined + [f"{what} is not in order" for what in watcher.faults]
+
+
+def _watch(
+    telemetry: Telemetry, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher
+) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
-    for model in store.models():
-        manifest = model.manifest
-        telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+    for layer in LAYERS:
+        telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
+    watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
+    )
+    watch(
+        "afterframe_model_store_faults",
+        "What in the store is not, or is not what, is served.",
+        lambda: len(watcher.faults),
+    )
+    telemetry.watch_counts(
+        "afterframe_model_versions",
+        "Versions found while running, by what became of them.",
+        "outcome",
+        lambda: watcher.outcomes,
     )

@@ -47,6 +47,13 @@ class Telemetry:
             buckets=REQUEST_BUCKETS,
             registry=registry,
         )
+        self.first_result_seconds = Histogram(
+            "afterframe_first_result_duration_seconds",
+            "Of answers in events: from the request's first byte to the first event.",
+            ("route",),
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
         self.requests_in_flight = Gauge(
             "afterframe_requests_in_flight", "Uploads that hold a place.", registry=registry
         )
@@ -129,6 +136,12 @@ class Telemetry:
             "afterframe_model_info",
             "1 for each model served.",
             ("model", "version", "task", "digest"),
+            registry=registry,
+        )
+        self.confinement = Gauge(
+            "afterframe_decoder_confinement",
+            "1 for each layer that confines the decoder workers, 0 where this machine does not have it.",
+            ("layer",),
             registry=registry,
         )
         self.build_info = Gauge(

@@ -12,8 +12,7 @@ from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
-from app.pipelines.classify import ClassifyOptions, ModelProgress, ModelResult
-from app.pipelines.reading import Upload
+from app.pipelines.classify import ClassifyOptions, ModelProgress, ModelResult, reads_on_arrival
 
 PATH = "/classify"
 router = APIRouter(tags=["classify"])
@@ -151,7 +150,7 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
     kind = event_format(request)
     if kind is None:
         return await _classify(request, query, None)
-    return await answer_in_events(kind, lambda emit: _classify(request, query, emit))
+    return await answer_in_events(request, kind, lambda emit: _classify(request, query, emit))
 
 
 async def _classify(request: Request, query: ClassifyQuery, emit: Emit | None) -> ClassifyResponse:
@@ -159,9 +158,9 @@ async def _classify(request: Request, query: ClassifyQuery, emit: Emit | None) -
     service = service_of(request)
     models = [service.store.get(name, query.version, "classify") for name in query.model or (None,)]
     options = ClassifyOptions(query.top_k, query.min_score, query.timeline)
-    async with receive(request, models) as received:
-        deadline = received.deadline + (service.stream.total_seconds if emit is not None else 0.0)
-        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds, query.sampling)
+    on_arrival = reads_on_arrival(models, options, in_events=emit is not None)
+    async with receive(request, models, emit, on_arrival=on_arrival and query.is_whole) as received:
+        upload = received.upload(query, query.sampling, in_events=emit is not None)
         on_progress = None if emit is None else partial(_emit_progress, emit)
         answer = await service.classify.run(upload, models, options, on_progress)
     return (ClassifyResponse if emit is None else ClassifyFinal)(

@@ -1,13 +1,16 @@
 """An answer in events, as they come about: JSON lines, or server-sent events."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
 
 from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
+from app.api.service import service_of
 from app.api.stream_schemas import Problem
 from app.errors import ServiceError
 
@@ -31,12 +34,15 @@ def event_format(request: Request) -> EventFormat | None:
     return next((kind for kind in FORMATS if kind in accepted), None)
 
 
-async def answer_in_events(kind: EventFormat, work: Callable[[Emit], Awaitable[BaseModel]]) -> StreamingResponse:
+async def answer_in_events(
+    request: Request, kind: EventFormat, work: Callable[[Emit], Awaitable[BaseModel]]
+) -> Response:
     """What `work` emits, each as it is emitted, then what it returns.
 
     Raises what `work` raises before its first event; an error after that is the last event.
     """
     events: asyncio.Queue[BaseModel | None] = asyncio.Queue()
+    started = time.perf_counter()
 
     async def run() -> None:
         try:
@@ -53,6 +59,8 @@ async def answer_in_events(kind: EventFormat, work: Callable[[Emit], Awaitable[B
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         raise
+    first_seconds = service_of(request).telemetry.first_result_seconds
+    first_seconds.labels(request.scope["route"].path).observe(time.perf_counter() - started)
 
     async def lines() -> AsyncIterator[bytes]:
         event = first
@@ -68,7 +76,23 @@ async def answer_in_events(kind: EventFormat, work: Callable[[Emit], Awaitable[B
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    return StreamingResponse(lines(), media_type=kind, headers={"Cache-Control": "no-store"})
+    return _EventResponse(lines(), kind)
+
+
+class _EventResponse(Response):
+    """Sends lines as they come. Starlette's own looks for the client's departure with `receive`, and would take away
+    what is still to come of the body; `app.api.departure` looks after that."""
+
+    def __init__(self, lines: AsyncIterator[bytes], kind: EventFormat) -> None:
+        super().__init__(media_type=kind, headers={"Cache-Control": "no-store"})
+        del self.headers["content-length"]
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for line in self._lines:
+            await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _line(kind: EventFormat, event: BaseModel) -> bytes:

@@ -18,7 +18,6 @@ from app.api.service import service_of
 from app.errors import MalformedRequest
 from app.models.store import ServedModel
 from app.pipelines.features import Features, FeaturesOptions, Level, Rows
-from app.pipelines.reading import Upload
 
 PATH = "/features"
 router = APIRouter(tags=["features"])
@@ -150,9 +149,9 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
     kind = event_format(request) if query.format is None else None
     if kind is not None:
-        return await answer_in_events(kind, lambda emit: _in_events(request, query, model, options, emit))
-    async with receive(request, [model]) as received:
-        upload = Upload(received.descriptor, received.deadline, query.start_seconds, query.end_seconds)
+        return await answer_in_events(request, kind, lambda emit: _in_events(request, query, model, options, emit))
+    async with receive(request, [model], on_arrival=query.is_whole) as received:
+        upload = received.upload(query)
         answer = await service.features.run(upload, model, options)
     timing = received.report(answer.cost)
     return await respond(
@@ -173,9 +172,8 @@ async def _in_events(
         num_told = len(parts)
         emit(FeaturesProgress(seconds=seconds, steps=fresh if options.level == "steps" else None))
 
-    async with receive(request, [model]) as received:
-        deadline = received.deadline + service.stream.total_seconds
-        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds)
+    async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
+        upload = received.upload(query, in_events=True)
         answer = await service.features.run(upload, model, options, tell)
     return _answer(FeaturesFinal, answer, received.report(answer.cost))
 

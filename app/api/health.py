@@ -19,11 +19,13 @@ async def live() -> schemas.Health:
 
 
 @router.get("/health/ready", summary="Models are loaded, checked and warm", responses={503: PROBLEM})
-async def ready(request: Request) -> schemas.Health:
+async def ready(request: Request) -> schemas.Readiness:
     """200 once every model has reproduced its golden output and every first call has been made, until told to stop."""
-    if service_of(request).places.is_stopping:
+    service = service_of(request)
+    if service.places.is_stopping:
         raise NotReady(STOPPING)
-    return schemas.Health(status="ready")
+    faults = service.faults()
+    return schemas.Readiness(status="degraded" if faults else "ready", faults=faults)
 
 
 @router.get(

@@ -21,7 +21,6 @@ from app.media.encode import encode_gif, encode_mp4, encode_png, mark_predicted
 from app.models.manifest import PredictOutput
 from app.models.store import ServedModel
 from app.pipelines.predict import Forecast, PredictOptions
-from app.pipelines.reading import Upload
 from app.pipelines.surprise import EDGE_SHARE, MERGED_SECONDS, PEAK_DEVIATIONS, SMALLEST_RISE, SurpriseCurve
 
 PATH = "/predict"
@@ -166,10 +165,10 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     options = PredictOptions(_horizon(query.horizon, model), query.at_seconds, query.surprise)
     kind = event_format(request) if query.surprise and query.format is None else None
     if kind is not None:
-        return await answer_in_events(kind, lambda emit: _in_events(request, query, model, options, emit))
+        return await answer_in_events(request, kind, lambda emit: _in_events(request, query, model, options, emit))
     chosen = wanted_format(request, query.format, FORMATS)
     async with receive(request, [model]) as received:
-        upload = Upload(received.descriptor, received.deadline, query.start_seconds, query.end_seconds)
+        upload = received.upload(query)
         forecast = await service.predict.run(upload, model, options)
     timing = received.report(forecast.cost)
     return await respond(service, lambda: _encode(forecast, chosen, timing), chosen, ModelRef.of(model), timing)
@@ -189,9 +188,8 @@ async def _in_events(
         num_told += len(scores)
         emit(SurpriseProgress(seconds=curve.times[-1] if curve.times else 0.0, surprise=scores))
 
-    async with receive(request, [model]) as received:
-        deadline = received.deadline + service.stream.total_seconds
-        upload = Upload(received.descriptor, deadline, query.start_seconds, query.end_seconds)
+    async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
+        upload = received.upload(query, in_events=True)
         forecast = await service.predict.run(upload, model, options, tell)
     timing = received.report(forecast.cost)
     return await to_thread.run_sync(_answer, PredictFinal, forecast, timing)

@@ -1,75 +1,119 @@
 """What every route with an upload does around its pipeline: takes the file in, sets the deadline, reports the cost."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from fastapi import Request
+from pydantic import BaseModel
 
+from app.api.events import Emit
 from app.api.observe import RequestRecord
-from app.api.schemas import Timing
+from app.api.schemas import Timing, UploadQuery
 from app.api.service import Service, service_of
-from app.api.upload import spooled
+from app.api.upload import Spool, spooling
+from app.media.kinds import index_comes_last
+from app.media.request import Sampling
 from app.models.store import ServedModel
-from app.pipelines.reading import Cost
+from app.pipelines.reading import Arriving, Cost, Upload
+
+EARLY_SECONDS = 0.1
+"""An upload that takes longer is decoded while it comes, where that can be. Shorter ones are spared
+that."""
+
+
+class Waiting(BaseModel):
+    """An event: nothing can be told before the whole file is here."""
+
+    type: Literal["waiting"] = "waiting"
+    detail: str
 
 
 @dataclass
 class Received:
     """One request with an upload, while its file is there."""
 
-    descriptor: int
-    """Of the upload, on disk."""
-    file_name: str
-    """As the form gives it, else `upload`. For answers only: it opens nothing."""
-    deadline: float
-    """By the event loop's clock."""
-    upload_seconds: float
-    _service: Service
-    _record: RequestRecord
-    _started: float = field(repr=False)
+    service: Service
+    spool: Spool
+    record: RequestRecord
+    arriving: Arriving | None
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def file_name(self) -> str:
+        """As the form gives it, else `upload`. For answers only: it opens nothing."""
+        return self.spool.name
+
+    def upload(self, query: UploadQuery, sampling: Sampling = "exact", *, in_events: bool = False) -> Upload:
+        """What is to be read; with `in_events`, with all the time that a stream may take."""
+        seconds = self.service.deadline_seconds + (self.service.stream.total_seconds if in_events else 0.0)
+        return Upload(
+            self.spool.descriptor,
+            math.inf if self.arriving else asyncio.get_running_loop().time() + seconds,
+            query.start_seconds,
+            query.end_seconds,
+            sampling,
+            is_prompt=in_events,
+            arriving=self.arriving and replace(self.arriving, seconds=seconds),
+        )
 
     def report(self, cost: Cost) -> Timing:
         """The timing for the answer; the log line and the metrics get it too."""
         timing = Timing(
             queue_seconds=cost.queue_seconds,
-            upload_seconds=self.upload_seconds,
+            upload_seconds=self.spool.seconds,
             decode_seconds=cost.decode.decode_seconds,
             infer_seconds=cost.infer_seconds,
-            total_seconds=time.perf_counter() - self._started,
+            total_seconds=time.perf_counter() - self.started,
+            decoded_while_uploading=cost.decode.while_uploading,
         )
-        self._record.media_seconds = cost.decode.duration_seconds
-        self._record.stages = {
+        self.record.media_seconds = cost.decode.duration_seconds
+        self.record.stages = {
             "upload": timing.upload_seconds,
             "queue": timing.queue_seconds,
             "decode": timing.decode_seconds,
             "infer": timing.infer_seconds,
         }
-        frames = self._service.telemetry.frames
+        frames = self.service.telemetry.frames
         frames.labels("decoded").inc(cost.decode.frames_decoded)
         frames.labels("skipped").inc(cost.decode.frames_skipped)
         return timing
 
 
 @asynccontextmanager
-async def receive(request: Request, models: Sequence[ServedModel]) -> AsyncIterator[Received]:
+async def receive(
+    request: Request, models: Sequence[ServedModel], emit: Emit | None = None, *, on_arrival: bool = False
+) -> AsyncIterator[Received]:
     """The request once its body has arrived, for `models` to work on; the file is gone when the context ends.
 
-    Raises MalformedRequest where there is no file.
+    With `on_arrival`, an upload that takes long is given out before, to be read while it comes. `emit` is told where
+    that cannot be. Raises MalformedRequest where there is no file.
     """
     service = service_of(request)
     record: RequestRecord = request.state.record
     record.models = tuple(f"{model.manifest.name}@{model.manifest.version}" for model in models)
-    started = time.perf_counter()
-    async with spooled(request) as (file, name):
-        yield Received(
-            descriptor=file.fileno(),
-            file_name=name,
-            deadline=asyncio.get_running_loop().time() + service.deadline_seconds,
-            upload_seconds=time.perf_counter() - started,
-            _service=service,
-            _record=record,
-            _started=started,
-        )
+    async with spooling(request) as spool:
+        received = Received(service, spool, record, None)
+        if on_arrival:
+            received.arriving = await _arriving(service, spool, emit)
+        if received.arriving is None:
+            await spool.finished
+        yield received
+
+
+async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arriving | None:
+    """How to read the upload while it comes; None where it is there, cannot be read so, or no worker is free."""
+    if await spool.finishes_within(EARLY_SECONDS):
+        return None
+    head = await spool.watch()
+    if index_comes_last(head):
+        if emit is not None:
+            emit(Waiting(detail="The index of this MP4 comes last: it can be read only when all of it is here."))
+        return None
+    if spool.growth is None or not service.arriving.idle_workers:
+        return None
+    return Arriving(service.arriving, spool.growth, spool.finished, service.deadline_seconds)

@@ -49,6 +49,9 @@ class Timing(BaseModel):
     decode_seconds: Rounded
     infer_seconds: Rounded = Field(description="Model calls this upload took part in; they overlap with decoding.")
     total_seconds: Rounded = Field(description="Until the answer is there to be encoded.")
+    decoded_while_uploading: bool = Field(
+        default=False, description="False where the file came at once, or had to be complete to be read."
+    )
 
 
 class UploadQuery(BaseModel):
@@ -60,6 +63,11 @@ class UploadQuery(BaseModel):
     start_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     end_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
+    @property
+    def is_whole(self) -> bool:
+        """No part was asked for."""
+        return self.start_seconds is None and self.end_seconds is None
+
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
         if self.end_seconds is not None and self.end_seconds <= (self.start_seconds or 0.0):
@@ -68,7 +76,14 @@ class UploadQuery(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["live", "ready"]
+    status: Literal["live"]
+
+
+class Readiness(BaseModel):
+    """Degraded is ready too: requests are answered, and `faults` says what whoever runs the service should mend."""
+
+    status: Literal["ready", "degraded"]
+    faults: list[str]
 
 
 class Problem(BaseModel):
@@ -96,4 +111,5 @@ EXAMPLE_TIMING: dict[str, JsonValue] = {
     "decode_seconds": 0.012,
     "infer_seconds": 0.008,
     "total_seconds": 0.024,
+    "decoded_while_uploading": False,
 }

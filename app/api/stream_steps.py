@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Query, Request
@@ -16,7 +16,7 @@ from app.api.openapi import PROBLEM, UPLOAD_PROBLEMS
 from app.api.schemas import Media, ModelRef, Rounded
 from app.api.service import service_of
 from app.api.stream_schemas import Done, Step, StreamQuery, decode_state, encode_state
-from app.api.upload import spooled
+from app.api.upload import spooling
 from app.errors import MalformedRequest
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StateTokens
@@ -89,7 +89,8 @@ class _Sent:
     state: str | None
     pictures: list[bytes]
     times: list[float] | None
-    file: IO[bytes] | None
+    file: int | None
+    """Its descriptor."""
 
 
 @router.post(
@@ -114,7 +115,7 @@ async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Step
         stream = parts.sessions.stream(model, point)
         media, stages = None, {}
         if sent.file is not None:
-            taken, info, cost = await step_file(parts.decoders, Upload(sent.file.fileno(), deadline), stream)
+            taken, info, cost = await step_file(parts.decoders, Upload(sent.file, deadline), stream)
             media, stages = Media.of(info), {"decode": cost.decode.decode_seconds}
         else:
             taken = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
@@ -147,8 +148,9 @@ async def _receive(request: Request, max_state_bytes: int) -> AsyncIterator[_Sen
     """What the body brings. Raises MalformedRequest where that is neither pictures nor a file."""
     state = request.headers.get(STATE_HEADER)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        async with spooled(request) as (file, _):
-            yield _Sent(state, [], None, file)
+        async with spooling(request) as spool:
+            await spool.finished
+            yield _Sent(state, [], None, spool.descriptor)
         return
     try:
         async with request.form(
@@ -172,9 +174,11 @@ async def _read_form(form: FormData, state: str | None) -> _Sent:
     file = form.get("file")
     if not isinstance(file, UploadFile) or not file.size:
         raise MalformedRequest("The form has neither a file 'file' nor a file 'picture'.")
-    await to_thread.run_sync(file.file.fileno)  # moves a small one, which the parser keeps in memory, to disk
+    descriptor = await to_thread.run_sync(
+        file.file.fileno
+    )  # moves a small one, which the parser keeps in memory, to disk
     await to_thread.run_sync(file.file.flush)
-    return _Sent(state, [], None, file.file)
+    return _Sent(state, [], None, descriptor)
 
 
 def _times(text: UploadFile | str | None, num_pictures: int) -> list[float] | None:

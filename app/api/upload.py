@@ -1,78 +1,128 @@
-"""The uploaded file, spooled to disk once, from a multipart body or a raw one."""
+"""The uploaded file, spooled to disk once, from a multipart body or a raw one; it can be read while it is written."""
 
-import re
+import asyncio
+import os
 import tempfile
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import IO
+from contextlib import asynccontextmanager, suppress
 
 from anyio import to_thread
 from fastapi import Request
-from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from app.api.form import NAMELESS, FormFile
 from app.errors import MalformedRequest
 
-FIELD = "file"
-NAMELESS = "upload"
-MAX_NAME_LENGTH = 255  # what file systems take
-WRITE_BYTES = 2**20  # one hop to a thread per MiB, not per network read
+WRITE_BYTES = 2**20
+"""One hop to a thread per MiB, not per network read, unless somebody reads what is written."""
+HEAD_BYTES = 2**12  # enough to tell what kind of file it is
+
+
+class Spool:
+    """One upload on its way to an unnamed file on disk."""
+
+    def __init__(self, request: Request, descriptor: int) -> None:
+        self._request = request
+        self.descriptor = descriptor
+        self.name = NAMELESS
+        """What the client called the file."""
+        self.seconds = 0.0
+        """That the upload took, once it is there."""
+        self.growth: int | None = None
+        """A pipe in which there is something to read when the file has grown, once `watch` was called."""
+        self._grow: int | None = None  # its other end
+        self._pending = bytearray()
+        self._num_written = 0
+        self._flushing = asyncio.Lock()
+        self._has_head = asyncio.Event()
+        self.finished: asyncio.Future[None] = asyncio.ensure_future(self._run())
+        """Done when the last byte is on disk. Raises MalformedRequest where there is no file, or the client leaves
+        before its end, and what the server's limits raise."""
+
+    async def finishes_within(self, seconds: float) -> bool:
+        """Whether the last byte is there by then."""
+        await asyncio.wait({self.finished}, timeout=seconds)
+        return self.finished.done()
+
+    async def watch(self) -> bytes:
+        """The first bytes of the file, up to HEAD_BYTES. From now on each byte is on disk as soon as it has come."""
+        self.growth, self._grow = os.pipe()
+        os.set_blocking(self._grow, False)
+        await self._flush()
+        await self._has_head.wait()
+        if self.finished.done():
+            self._end_growth()
+        return os.pread(self.descriptor, HEAD_BYTES, 0)
+
+    async def close(self) -> None:
+        """Nothing more is taken of the body."""
+        self.finished.cancel()
+        await asyncio.gather(self.finished, return_exceptions=True)
+        self._end_growth()
+        if self.growth is not None:
+            os.close(self.growth)
+            self.growth = None
+
+    async def _run(self) -> None:
+        started = time.perf_counter()
+        content_type = self._request.headers.get("content-type", "")
+        is_form = content_type.split(";")[0].strip().lower() == "multipart/form-data"
+        try:
+            form = FormFile(content_type) if is_form else None
+            async for piece in self._request.stream():
+                self._pending += piece if form is None else form.feed(piece)
+                if form is not None:
+                    self.name = form.name
+                if len(self._pending) >= WRITE_BYTES or (self._grow is not None and self._pending):
+                    await self._flush()
+            if form is not None:
+                form.finish()
+            await self._flush()
+        except ClientDisconnect as gone:
+            raise MalformedRequest("The upload ended before its last byte.") from gone
+        finally:
+            self._has_head.set()  # there will be no more of it
+            self._end_growth()
+        if not self._num_written:
+            raise MalformedRequest(
+                "The body is empty: send the file as the body, or as the form field 'file'."
+                if form is None
+                else "The file is empty."
+            )
+        self.seconds = time.perf_counter() - started
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            pending, self._pending = self._pending, bytearray()
+            if not pending:
+                return
+            await to_thread.run_sync(_write, self.descriptor, pending)
+            self._num_written += len(pending)
+        if self._num_written >= HEAD_BYTES:
+            self._has_head.set()
+        if self._grow is not None:
+            with suppress(BlockingIOError):  # there is more than enough to read in the pipe
+                os.write(self._grow, b"\0")
+
+    def _end_growth(self) -> None:
+        if self._grow is not None:
+            os.close(self._grow)
+            self._grow = None
 
 
 @asynccontextmanager
-async def spooled(request: Request) -> AsyncIterator[tuple[IO[bytes], str]]:
-    """An unnamed file on disk with the upload's bytes, gone when the context ends, and the name the client gave it.
-
-    `multipart/form-data` carries the file in the field `file`; with any other Content-Type the body is the file.
-    Raises MalformedRequest when there is none, or when the client leaves before the end.
-    """
-    try:
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data":
-            async with request.form(max_files=1, max_fields=8) as form:
-                part = form.get(FIELD)
-                yield await _form_file(part), _name(part)
-        else:
-            with tempfile.TemporaryFile() as file:
-                await _spool_body(request, file)
-                yield file, NAMELESS
-    except ClientDisconnect as gone:
-        raise MalformedRequest("The upload ended before its last byte.") from gone
+async def spooling(request: Request) -> AsyncIterator[Spool]:
+    """The upload, which has only begun; its file is gone when the context ends."""
+    with tempfile.TemporaryFile(buffering=0) as file:
+        spool = Spool(request, file.fileno())
+        try:
+            yield spool
+        finally:
+            await spool.close()
 
 
-async def _form_file(part: UploadFile | str | None) -> IO[bytes]:
-    if part is None:
-        raise MalformedRequest(f"The form has no field '{FIELD}'.")
-    if isinstance(part, str):
-        raise MalformedRequest(f"The form's field '{FIELD}' is text, not a file (with curl: -F {FIELD}=@video.mp4).")
-    if not part.size:
-        raise MalformedRequest("The file is empty.")
-    await to_thread.run_sync(_put_on_disk, part.file)
-    return part.file
-
-
-def _name(part: UploadFile | str | None) -> str:
-    """The last part of the path that a form names, without what cannot be printed."""
-    given = (part.filename or "") if isinstance(part, UploadFile) else ""
-    printable = "".join(letter for letter in given if letter.isprintable())
-    return re.split(r"[/\\]", printable)[-1][:MAX_NAME_LENGTH] or NAMELESS
-
-
-def _put_on_disk(file: IO[bytes]) -> None:
-    """The form parser keeps small files in memory; asking for a descriptor moves them to disk."""
-    file.fileno()
-    file.flush()
-
-
-async def _spool_body(request: Request, file: IO[bytes]) -> None:
-    pending = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        pending += chunk
-        size += len(chunk)
-        if len(pending) >= WRITE_BYTES:
-            await to_thread.run_sync(file.write, bytes(pending))
-            pending.clear()
-    if not size:
-        raise MalformedRequest("The body is empty: send the file as the body, or as the form field 'file'.")
-    await to_thread.run_sync(file.write, bytes(pending))
-    await to_thread.run_sync(file.flush)
+def _write(descriptor: int, data: bytearray) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

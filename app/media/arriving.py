@@ -1,6 +1,7 @@
 """Frames and sound of a video that is still being sent, each as soon as it is known."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 from av.stream import Discard
 from av.video.frame import VideoFrame
@@ -9,17 +10,16 @@ from av.video.stream import VideoStream
 from app.errors import InvalidMedia
 from app.media.audio import AudioReader
 from app.media.decoding import decode_all
-from app.media.frames import one_frame_chunk
+from app.media.display import Display
 from app.media.probe import best_video, describe, open_media
-from app.media.request import FrameChunk, FrameSpec, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
-from app.media.sampling import ROUNDING_SECONDS
-from app.media.scaling import FrameScaler, displayed_size
+from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
+from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration
 
-_MAX_GAP_SECONDS = 10.0
+_MAX_GAP_SECONDS = 10
 """A longer gap between two frames is taken for a clock that was set anew, not for a picture that stood still."""
-_UNKNOWN_FRAME_SECONDS = 0.04  # how long a last frame is displayed where nothing says so
+_UNKNOWN_FRAME_SECONDS = Fraction(1, 25)  # how long a last frame is displayed where nothing says so
 
 
 def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) -> Iterator[MediaEvent]:
@@ -40,75 +40,57 @@ def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) 
             raise InvalidMedia("The file has no moving picture.")
         for other in container.streams:
             other.discard = Discard.default if other.index == stream.index else Discard.all
-        video = _Display(request.frames[0], stream, limits)
+        clock = _Clock(stream)
+        display = Display(0, request.frames[0], clock.time_base, stream.sample_aspect_ratio)
         for frame in decode_all(container, stream):
-            if video.is_new:
+            if not clock.num_frames:
                 yield describe(container, stream, displayed_size(frame, stream.sample_aspect_ratio), None)
-            yield from video.show(frame)
-        yield from video.finish()
-        yield MediaSummary(video.seconds, video.num_frames, 0, "exact", 0.0, 0.0)
+            ticks = clock.show(frame)
+            check_duration(clock.seconds, limits)
+            yield from display.show(ticks, frame)
+        yield from display.finish(clock.end_seconds)
+        yield MediaSummary(clock.end_seconds, clock.num_frames, 0, "exact", 0.0, 0.0)
 
 
 _NO_PICTURE = MediaInfo(None, None, None, None, None, None, has_audio=True)
 
 
-class _Display:
-    """What is on display at each moment k / rate, told once the next frame shows that nothing else can be."""
+class _Clock:
+    """When each frame is displayed, in ticks since the first, never falling, whatever the sender's clock does."""
 
-    def __init__(self, spec: FrameSpec, stream: VideoStream, limits: MediaLimits) -> None:
-        self._spec = spec
-        self._stream = stream
-        self._limits = limits
-        time_base = stream.time_base
+    def __init__(self, stream: VideoStream) -> None:
+        time_base, rate = stream.time_base, stream.average_rate
         assert time_base is not None
-        self._time_base = time_base
-        self._late_seconds = float(min(ROUNDING_SECONDS, time_base / 2))
-        self._frame_seconds = float(1 / stream.average_rate) if stream.average_rate else _UNKNOWN_FRAME_SECONDS
-        self._origin: float | None = None  # the file's time of the first frame
-        self._shown: VideoFrame | None = None
-        self._scaler: FrameScaler | None = None
-        self._next = 0  # moment that is awaited
-        self.seconds = 0.0
-        """Since the first frame, when the one on display appeared."""
+        self.time_base = time_base
         self.num_frames = 0
+        self._max_gap = round(_MAX_GAP_SECONDS / time_base)
+        self._frame_ticks = max(1, round((1 / rate if rate else _UNKNOWN_FRAME_SECONDS) / time_base))
+        self._origin: int | None = None  # the sender's time of the first frame
+        self._now = 0
+        self._duration = self._frame_ticks
 
     @property
-    def is_new(self) -> bool:
-        return self._shown is None
+    def seconds(self) -> float:
+        """When the frame on display appeared."""
+        return float(self._now * self.time_base)
 
-    def show(self, frame: VideoFrame) -> Iterator[FrameChunk]:
-        seconds = self._seconds_of(frame)
-        yield from self._until(seconds - self._late_seconds)
-        self.seconds = seconds
-        self._shown = frame
+    @property
+    def end_seconds(self) -> float:
+        """When it is gone, if it is the last one."""
+        return float((self._now + self._duration) * self.time_base)
+
+    def show(self, frame: VideoFrame) -> int:
+        """When `frame`, the next one, appears."""
+        self._now = self._ticks_of(frame)
+        self._duration = frame.duration or self._frame_ticks
         self.num_frames += 1
-        check_duration(seconds, self._limits)
+        return self._now
 
-    def finish(self) -> Iterator[FrameChunk]:
-        """The moments of the last frame's own time."""
-        shown = self._shown
-        assert shown is not None
-        duration = float(shown.duration * self._time_base) if shown.duration else self._frame_seconds
-        end = self.seconds + duration
-        shortest = 1e-9  # a video of no length has a frame all the same
-        yield from self._until(max(end - float(ROUNDING_SECONDS), shortest))
-        self.seconds = end
-
-    def _seconds_of(self, frame: VideoFrame) -> float:
-        """Since the first frame, never falling."""
+    def _ticks_of(self, frame: VideoFrame) -> int:
         if frame.pts is None:
-            return self.seconds + (self._frame_seconds if self.num_frames else 0.0)
-        in_file = float(frame.pts * self._time_base)
+            return self._now + (self._frame_ticks if self.num_frames else 0)
         if self._origin is None:
-            self._origin = in_file
-        if abs(in_file - self._origin - self.seconds) > _MAX_GAP_SECONDS:
-            self._origin = in_file - self.seconds - self._frame_seconds
-        return max(self.seconds, in_file - self._origin)
-
-    def _until(self, seconds: float) -> Iterator[FrameChunk]:
-        """The frame on display for every moment before `seconds`."""
-        while self._shown is not None and (moment := self._next / self._spec.rate) < seconds:
-            if self._scaler is None:
-                self._scaler = FrameScaler(self._spec, self._shown, self._stream.sample_aspect_ratio)
-            yield one_frame_chunk(0, self._scaler, self._shown, moment)
-            self._next += 1
+            self._origin = frame.pts - self._now
+        if abs(frame.pts - self._origin - self._now) > self._max_gap:
+            self._origin = frame.pts - self._now - self._frame_ticks
+        return max(self._now, frame.pts - self._origin)

@@ -40,8 +40,12 @@ class AudioReader:
     def read(self) -> Iterator[WaveformChunk]:
         """The chunks of all specs. Raises InvalidMedia where there is no sound, or one with NaN or Inf in it."""
         with open_media(self._file, self._limits) as container:
-            stream = _open_sound(container, self._limits)
-            yield from self._read(_without_gaps(_decode_all(container, stream)))
+            yield from self.read_from(container)
+
+    def read_from(self, container: InputContainer) -> Iterator[WaveformChunk]:
+        """Like `read`, of a file that has been opened."""
+        stream = _open_sound(container, self._limits)
+        yield from self._read(_without_gaps(_decode_all(container, stream)))
 
     def _read(self, frames: Iterator[tuple[float, AudioFrame]]) -> Iterator[WaveformChunk]:
         collectors: list[_WaveformCollector] = []

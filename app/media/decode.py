@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from io import SEEK_END
+from itertools import islice
 from typing import BinaryIO, TypeVar
 
 import av
@@ -10,9 +13,13 @@ from app.errors import InvalidMedia, ServiceError
 from app.media.arriving import read_arriving
 from app.media.audio import AudioReader
 from app.media.decoding import decode_all
+from app.media.descriptors import GrowingFile
+from app.media.early import Early, rate_specs, read_early
+from app.media.onepass import VideoOutcome
+from app.media.packets import KEPT_BYTES
 from app.media.pictures import read_pictures
 from app.media.probe import Readable, best_video, describe, open_media
-from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
+from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.video import VideoReader
@@ -31,34 +38,74 @@ def read_media(
     does not grow with the length of the video. Raises UnsupportedMedia, InvalidMedia or MediaTooLarge; chunks given
     before that are sound.
     """
-    if isinstance(file, SocketFile):
-        yield from read_arriving(file, request, limits)
-        return
-    if request.source == "pictures":
-        yield from read_pictures(file, request, limits)
-        return
+    early = Early([0] * len(request.frames))
     clock = _BusyClock()
-    video, audio_seconds = VideoReader(file, request, limits), 0.0
+    if isinstance(file, GrowingFile):
+        yield from clock.time(read_early(file, request, limits, early))
+        clock.seconds -= file.waited_seconds
+        yield from _read_whole(file.whole(), request, limits, early, clock)
+    elif isinstance(file, SocketFile):
+        yield from read_arriving(file, request, limits)
+    elif request.source == "pictures":
+        yield from read_pictures(file, request, limits)
+    else:
+        yield from _read_whole(file, request, limits, early, clock)
+
+
+def _read_whole(
+    file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits, early: Early, clock: "_BusyClock"
+) -> Iterator[MediaEvent]:
+    """All that has not been given back early, and MediaSummary."""
+    video = early.video or VideoOutcome()
     if request.frames:
-        for event in clock.time(video.read()):
+        for event in clock.time(_read_frames(file, request, limits, early, video)):
             yield event
             if request.waveforms and isinstance(event, MediaInfo) and not event.has_audio:
                 raise InvalidMedia("The file has no sound.")
     else:
-        info, video.outcome.first_seconds = _describe(file, limits)
+        info, video.first_seconds = _describe(file, limits)
         yield info
-    if request.waveforms:
-        audio = AudioReader(file, request, limits, video.outcome.first_seconds)
-        yield from clock.time(audio.read())
+    audio_seconds = early.audio_seconds or 0.0
+    if request.waveforms and early.audio_seconds is None:
+        audio = AudioReader(file, request, limits, video.first_seconds)
+        yield from islice(clock.time(audio.read()), early.num_waveforms, None)
         audio_seconds = audio.asked_seconds
     yield MediaSummary(
-        duration_seconds=max(video.outcome.asked_seconds, audio_seconds),
-        frames_decoded=video.outcome.frames_decoded,
-        frames_skipped=video.outcome.frames_skipped,
-        sampling=video.outcome.sampling,
+        duration_seconds=max(video.asked_seconds, audio_seconds),
+        frames_decoded=video.frames_decoded,
+        frames_skipped=video.frames_skipped,
+        sampling=video.sampling,
         queue_seconds=0.0,
         decode_seconds=clock.seconds,
+        while_uploading=early.while_uploading,
     )
+
+
+def _read_frames(
+    file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits, early: Early, outcome: VideoOutcome
+) -> Iterator[MediaInfo | FrameChunk]:
+    """The frames of all specs but those that are complete; counted in `outcome`."""
+    every, rated = tuple(range(len(request.frames))), rate_specs(request)
+    spread = tuple(number for number in every if number not in rated)
+    passes = [every]
+    if early.video is not None:
+        assert early.info is not None
+        passes = [spread] if spread else []
+        if not spread:  # what streams there are, the whole file knows best
+            yield replace(_describe(file, limits)[0], duration_seconds=early.info.duration_seconds)
+    elif request.is_prompt and rated and spread and _size(file) > KEPT_BYTES:
+        passes = [rated, spread]
+    for numbers in passes:
+        part = replace(request, frames=tuple(request.frames[number] for number in numbers))
+        reader = VideoReader(file, part, limits, [early.num_frames[number] for number in numbers])
+        for event in reader.read():
+            yield replace(event, spec=numbers[event.spec]) if isinstance(event, FrameChunk) else event
+        outcome.add(reader.outcome)
+
+
+def _size(file: BinaryIO | Readable) -> int:
+    """Bytes."""
+    return file.seek(0, SEEK_END)
 
 
 class _BusyClock:

@@ -11,7 +11,7 @@ from app.media.request import FrameChunk, FrameSpec
 from app.media.scaling import FrameScaler
 from app.media.timeline import Pick
 
-_MAX_CHUNK_BYTES = 16 << 20
+MAX_CHUNK_BYTES = 16 << 20
 """A chunk of large frames is shorter than `chunk_length`, so that memory does not depend on the request."""
 
 
@@ -62,7 +62,7 @@ class FrameCollector:
 
     def _empty_chunk(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         width, height = size
-        length = min(self._spec.chunk_length, max(1, _MAX_CHUNK_BYTES // (width * height * 3)))
+        length = min(self._spec.chunk_length, max(1, MAX_CHUNK_BYTES // (width * height * 3)))
         return np.empty((min(length, len(self._pick.indices) - self._next), height, width, 3), np.uint8)
 
     def _give_back(self) -> FrameChunk:

@@ -112,3 +112,20 @@ def is_known_kind(head: bytes) -> bool:
     Tells a damaged file (422) from one of another kind (415) where FFmpeg could open neither.
     """
     return any(head[offset : offset + len(mark)] == mark for offset, mark in _SIGNATURES)
+
+
+def index_comes_last(head: bytes) -> bool:
+    """Whether a file that starts with `head` is an MP4 or MOV whose pictures come before what says where they are.
+
+    Of boxes, each begins with its size (32 bits, or 1 and then 64 bits after the kind) and its kind: ISO/IEC 14496-12.
+    """
+    at = 0
+    while at + 16 <= len(head) and head[4:8] in (b"ftyp", b"wide", b"free", b"skip", b"mdat"):
+        size, kind = int.from_bytes(head[at : at + 4]), head[at + 4 : at + 8]
+        if kind in (b"mdat", b"moov", b"moof"):
+            return kind == b"mdat"
+        size = int.from_bytes(head[at + 8 : at + 16]) if size == 1 else size
+        if size < 8:  # 0: to the end of the file; less than a box has is none
+            return False
+        at += size
+    return False

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 Fit = Literal["stretch", "crop", "pad", "keep"]
 Sampling = Literal["exact", "fast"]
-Source = Literal["file", "pictures", "arriving"]
+Source = Literal["file", "pictures", "arriving", "growing"]
 """file: a video or a sound, whole; pictures: JPEG, PNG or WebP one after the other, each as a frame of its own;
-arriving: a video or a sound that is read from a socket while somebody still sends it."""
+arriving: a video or a sound that is read from a socket while somebody still sends it; growing: a file that somebody
+still writes to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class MediaRequest:
     """Exclusive; None: the end."""
     sampling: Sampling = "exact"
     source: Source = "file"
+    is_prompt: bool = False
+    """Frames at a rate are wanted as soon as they are known, though others of the same video then take another pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,9 @@ class MediaLimits:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the file says of itself, checked where that is cheap. Always the first event."""
+    """What the file says of itself, checked where that is cheap. Always the first event.
+
+    Where frames are given back before all of the file is read, it comes again: the last one holds."""
 
     duration_seconds: float | None
     width: int | None
@@ -121,6 +126,8 @@ class MediaSummary:
     """Waited for a free worker; 0 in process."""
     decode_seconds: float
     """Wall time of reading and decoding, without the time spent waiting for the consumer."""
+    while_uploading: bool = False
+    """Frames or sound were given back while the file was still being written."""
 
 
 MediaEvent = MediaInfo | FrameChunk | WaveformChunk | MediaSummary

@@ -45,14 +45,14 @@ def cut_part(
     first = int(frames_at(times, time_base, Fraction(start), Fraction(0), 1)[0])
     last = len(times) - 1
     if end < duration:
-        before = ceil((Fraction(end) - _rounding(time_base)) / time_base)
+        before = ceil((Fraction(end) - rounding(time_base)) / time_base)
         last = int(np.searchsorted(times, first_ticks + before, "left")) - 1
     return Part(first, max(first, last), start, max(start, end))
 
 
 def frames_at(times: Ticks, time_base: Fraction, start: Fraction, step: Fraction, count: int) -> NDArray[np.int64]:
     """(count,) indices of the frames on display `start + k * step` seconds after the first one, k from 0."""
-    first, each = (start + _rounding(time_base)) / time_base, step / time_base
+    first, each = (start + rounding(time_base)) / time_base, step / time_base
     scale = first.denominator * each.denominator
     first_scaled, each_scaled = int(first * scale), int(each * scale)
     ticks = np.fromiter(((first_scaled + k * each_scaled) // scale for k in range(count)), np.int64, count)
@@ -61,7 +61,8 @@ def frames_at(times: Ticks, time_base: Fraction, start: Fraction, step: Fraction
     return indices
 
 
-def _rounding(time_base: Fraction) -> Fraction:
+def rounding(time_base: Fraction) -> Fraction:
+    """How late a frame may be, in seconds, and still count as on time."""
     return min(ROUNDING_SECONDS, time_base / 2)
 
 

@@ -15,10 +15,13 @@ class SocketFile:
         if self._peeked:
             data, self._peeked = self._peeked[:size], self._peeked[size:]
             return data
-        return os.read(self._descriptor, size)
+        return self._receive(size)
 
     def peek(self, size: int) -> bytes:
         """The first `size` bytes, fewer at the end, which `read` will give again."""
-        while len(self._peeked) < size and (more := os.read(self._descriptor, size - len(self._peeked))):
+        while len(self._peeked) < size and (more := self._receive(size - len(self._peeked))):
             self._peeked += more
         return self._peeked
+
+    def _receive(self, size: int) -> bytes:
+        return os.read(self._descriptor, size)

@@ -1,18 +1,19 @@
 """The frames that a request asks for, all of its sizes from one decode.
 
-The times of all frames are read from the packets first, so that only what the wanted frames need has to be decoded.
+Frames at a rate alone come of one pass (`app.media.onepass`). Where others are wanted, or that pass meets a surprise,
+the times of all frames are read from the packets first, so that only what the wanted frames need has to be decoded.
 Each frame that comes out is checked against that plan; at the first surprise (a packet that does not decode, a time
 that no packet announced) the file is decoded in full, once for the times and once for the frames.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from app.errors import InvalidMedia
 from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
 from app.media.frames import FrameCollector
-from app.media.packets import PacketTable, demux, plan_decoding, read_packets
+from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
+from app.media.packets import Plan, demux, plan_decoding, read_packets
 from app.media.probe import Readable, best_video, decoder_options, describe, open_media
-from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest, Sampling
+from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
 from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_frames
 
@@ -31,38 +33,44 @@ _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
 
 
-@dataclass(slots=True)
-class VideoOutcome:
-    """What reading the video came to."""
-
-    first_seconds: float = 0.0
-    """When the first frame is displayed, in the file's own time."""
-    asked_seconds: float = 0.0
-    sampling: Sampling = "exact"
-    frames_decoded: int = 0
-    frames_skipped: int = 0
-
-
 class VideoReader:
     """Reads the frames of one request. `outcome` is complete when `read` has ended."""
 
-    def __init__(self, file: BinaryIO | Readable, request: MediaRequest, limits: MediaLimits) -> None:
+    def __init__(
+        self,
+        file: BinaryIO | Readable,
+        request: MediaRequest,
+        limits: MediaLimits,
+        num_given: Sequence[int] | None = None,
+    ) -> None:
+        """`num_given`: frames of each spec with a rate that were given back before, and are not wanted again."""
         self._file = file
         self._request = request
         self._limits = limits
-        self._given = [0] * len(request.frames)
+        self._given = list(num_given or [0] * len(request.frames))
         self._described = False
-        self._table: PacketTable | None = None
+        self._after_cut: Timeline | None = None
         self.outcome = VideoOutcome()
 
     def read(self) -> Iterator[MediaInfo | FrameChunk]:
         """MediaInfo, then the chunks of all specs. Raises InvalidMedia where there is no picture."""
-        for attempt in (self._read_planned, self._read_after_cut, self._read_all):
+        for attempt in (self._read_in_one_pass, self._read_planned, self._read_after_cut, self._read_all):
             try:
                 yield from attempt()
             except SurpriseError:
                 continue
             return
+
+    def _read_in_one_pass(self) -> Iterator[MediaInfo | FrameChunk]:
+        """Give back each frame as soon as it is known, at a memory that does not grow with the video."""
+        if not can_read_in_one_pass(self._request):
+            raise SurpriseError
+        with self._open(err_detect="explode") as (container, stream):
+            one_pass = OnePass(container, stream, self._request.frames, self._limits, self._given)
+            try:
+                yield from one_pass.read()
+            finally:
+                self.outcome = one_pass.outcome
 
     def _read_planned(self) -> Iterator[MediaInfo | FrameChunk]:
         """Decode what is needed and no more. Damage that a decoder would conceal is an error here."""
@@ -70,23 +78,31 @@ class VideoReader:
             raise SurpriseError
         with ExitStack() as opened:
             container, stream = opened.enter_context(self._open(err_detect="explode"))
-            self._table = table = read_packets(container, stream)
-            if table is None:
-                raise SurpriseError
-            picks = self._pick(table.timeline, table.key_frames)
-            plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
-            packets: Iterable[Any] | None = table.kept
+            timeline, picks, plan, kept = self._plan(container, stream)
+            packets: Iterable[Packet[VideoStream]] | None = kept
             if packets is None:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
-            frames = decode_planned(packets, stream, plan, table.timeline)
-            yield from self._hold(self._collect(container, stream, table.timeline, picks, frames))
-        self.outcome.frames_skipped = len(table.timeline.times) - len(plan.produced)
+            frames = decode_planned(packets, stream, plan, timeline)
+            yield from self._hold(self._collect(container, stream, timeline, picks, frames))
+        self.outcome.frames_skipped = len(timeline.times) - len(plan.produced)
+
+    def _plan(
+        self, container: InputContainer, stream: VideoStream
+    ) -> "tuple[Timeline, list[Pick], Plan, list[Packet[VideoStream]] | None]":
+        """What to decode. The table of all packets is gone after this: in two hours there are 180,000 of them."""
+        table = read_packets(container, stream)
+        if table is None:
+            raise SurpriseError
+        self._after_cut = table.timeline_after_cut
+        picks = self._pick(table.timeline, table.key_frames)
+        plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+        return table.timeline, picks, plan, table.kept
 
     def _read_after_cut(self) -> Iterator[MediaInfo | FrameChunk]:
         """Decode everything once, on the guess that nothing is displayed before the first clean packet."""
-        timeline = self._table.timeline_after_cut if self._table else None
+        timeline = self._after_cut
         if timeline is None:
             raise SurpriseError
         picks = self._pick(timeline, None)
@@ -157,10 +173,15 @@ class VideoReader:
     @contextmanager
     def _open(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         with open_media(self._file, self._limits) as container:
-            stream = best_video(container, self._limits)
-            if stream is None:
-                raise InvalidMedia("The file has no moving picture.")
-            for other in container.streams:
-                other.discard = Discard.default if other.index == stream.index else Discard.all
-            stream.codec_context.options = {**decoder_options(self._limits), **options}
-            yield container, stream
+            yield container, only_stream(container, self._limits, **options)
+
+
+def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:
+    """The moving picture, its decoder with `options`; the other streams are not read. Raises InvalidMedia for none."""
+    stream = best_video(container, limits)
+    if stream is None:
+        raise InvalidMedia("The file has no moving picture.")
+    for other in container.streams:
+        other.discard = Discard.default if other.index == stream.index else Discard.all
+    stream.codec_context.options = {**decoder_options(limits), **options}
+    return stream

@@ -1,6 +1,6 @@
 """Video, sound or both -> labels, and segments on a timeline, for one model or several in one decode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from app.models.batching import Scheduler
 from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.pipelines.calls import ModelCalls
-from app.pipelines.judges import ClipJudge, Judge, SoundPartsJudge, SoundStepsJudge, TimelineJudge, to_scores
+from app.pipelines.judges import ClipJudge, Judge, SoundPartsJudge, SoundStepsJudge, TimelineJudge
 from app.pipelines.reading import Consumer, Cost, Upload, read_for
 from app.pipelines.segments import Segment, SegmentRules
 
@@ -115,6 +115,18 @@ class ClassifyPipeline:
         )
 
 
+def reads_on_arrival(models: Sequence[ServedModel], options: ClassifyOptions, *, in_events: bool) -> bool:
+    """Whether anything can be told of an upload before all of it is there.
+
+    A model whose frames are spread over the video needs its end. Where there is somebody to tell of a timeline before
+    that, the video is decoded once for each.
+    """
+    wanted = [model.manifest.input for model in models]
+    if any(one.media != "video" for one in wanted):
+        return all(one.media == "audio" for one in wanted)
+    return all(one.sampling == "rate" for one in wanted) or (in_events and options.timeline)
+
+
 class _View:
     """One model's view of one upload: one judge for the labels, and one for segments, which may be the same."""
 
@@ -141,7 +153,7 @@ class _View:
             self.timeline = self.judge = TimelineJudge(calls, output, rules)
             self.frames.append((self.timeline.spec, self.timeline))
         if wanted.sampling == "uniform":
-            self.judge = clip = ClipJudge(calls)
+            self.judge = clip = ClipJudge(calls, output)
             self.frames.append((clip.spec, clip))
 
     def progress(self, options: ClassifyOptions) -> ModelProgress:
@@ -150,7 +162,7 @@ class _View:
         labels: tuple[LabelScore, ...] = ()
         segments: tuple[Segment, ...] = ()
         if judge is not None and judge.num_units:
-            labels = _best(self.output, judge.logits, options)
+            labels = _best(self.output, judge.scores, options)
             if judge.track is not None:
                 segments = tuple(judge.track.segments[self.num_told :])
                 self.num_told += len(segments)
@@ -168,15 +180,14 @@ class _View:
                 segments = self.timeline.close()
         return ModelResult(
             model=self.calls.model,
-            labels=_best(self.output, self.judge.logits, options),
+            labels=_best(self.output, self.judge.scores, options),
             segments=segments,
             frames_used=self.judge.num_units,
             sampling=sampling if isinstance(self.judge, ClipJudge) else "exact",
         )
 
 
-def _best(output: ClassifyOutput, logits: NDArray[np.float32], options: ClassifyOptions) -> tuple[LabelScore, ...]:
-    scores = to_scores(logits, output.scores)
+def _best(output: ClassifyOutput, scores: NDArray[np.float64], options: ClassifyOptions) -> tuple[LabelScore, ...]:
     if not np.isfinite(scores).all():
         raise ArithmeticError("the model answered NaN or infinity")
     order = np.argsort(-scores, kind="stable")[: options.top_k]

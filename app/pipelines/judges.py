@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from app.media.request import FrameChunk, WaveformChunk, WaveformSpec
 from app.models.manifest import ClassifyOutput
 from app.pipelines.calls import ModelCalls, Stepper, whole_steps
+from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter, Segment, Segmenter, SegmentRules
 
 CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
 SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part counts from this length on
-AS_THEY_ARE = SegmentRules(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
 
 
 class Judge(Protocol):
@@ -25,8 +25,8 @@ class Judge(Protocol):
     """Frames, steps or parts that the logits stand on."""
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        """(K,) for all that was seen or heard."""
+    def scores(self) -> NDArray[np.float64]:
+        """(K,) in [0, 1], for all that was seen or heard."""
 
 
 def to_scores(logits: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
@@ -36,14 +36,20 @@ def to_scores(logits: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
     return scores.numpy()
 
 
+def segmenter_for(output: ClassifyOutput, rate: float, rules: SegmentRules) -> Segmenter | OverlappingSegmenter:
+    """What makes segments of a model's scores, of which there are `rate` a second."""
+    if output.scores == "softmax":
+        return Segmenter(output.labels, rate, rules)
+    return OverlappingSegmenter(output.labels, rate, rules, output.brief_labels)
+
+
 class SegmentTrack:
     """Logits of one moment after the other -> segments."""
 
     def __init__(self, output: ClassifyOutput, rate: float, rules: SegmentRules) -> None:
         """`rate`: moments a second."""
         self.output = output
-        kind = Segmenter if output.scores == "softmax" else OverlappingSegmenter
-        self.segmenter: Segmenter | OverlappingSegmenter = kind(output.labels, rate, rules)
+        self.segmenter = segmenter_for(output, rate, rules)
         self.segments: list[Segment] = []
 
     def push(self, times: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
@@ -60,14 +66,15 @@ class SegmentTrack:
 class ClipJudge:
     """The frames of one `forward`: spread over the whole video."""
 
-    def __init__(self, calls: ModelCalls) -> None:
+    def __init__(self, calls: ModelCalls, output: ClassifyOutput) -> None:
         self.calls = calls
+        self.output = output
         wanted = calls.model.manifest.input
         assert wanted.clip_length is not None
         self.spec = frame_spec(wanted, clip_length=wanted.clip_length)
         self.chunks: list[FrameChunk] = []
         self.num_units = 0
-        self.logits = np.empty(0, np.float32)
+        self._logits = np.empty(0, np.float32)
 
     async def add(self, chunk: FrameChunk) -> None:
         self.chunks.append(chunk)
@@ -76,9 +83,13 @@ class ClipJudge:
         frames = np.concatenate([chunk.frames for chunk in self.chunks])
         self.num_units = len(frames)
         answer = await self.calls.run("forward", torch.from_numpy(frames))
-        self.logits = answer.outputs[0].numpy()
+        self._logits = answer.outputs[0].numpy()
 
     def abandon(self) -> None: ...
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        return to_scores(self._logits, self.output.scores)
 
 
 class TimelineJudge:
@@ -91,24 +102,37 @@ class TimelineJudge:
         assert wanted.rate is not None
         self.rate = wanted.rate
         self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(CHUNK_SECONDS * self.rate)))
+        self.output = output
         self.track = SegmentTrack(output, self.rate, rules) if rules else None
         self.num_units = 0
-        self.logit_sums = np.zeros(len(output.labels))
+        self.late = LateAnswers(output.delay_steps)
         self.last_seconds = 0.0
+        self._last_frame: NDArray[np.uint8] | None = None  # (1, H, W, 3)
+        self._sums = np.zeros(len(output.labels))
 
     async def add(self, chunk: FrameChunk) -> None:
-        await self.stepper.push(torch.from_numpy(chunk.frames), partial(self._take, chunk))
+        self._last_frame = chunk.frames[-1:]
+        await self.stepper.push(torch.from_numpy(chunk.frames), partial(self._take, chunk.times))
 
     async def finish(self) -> None:
+        """The last moments are answered after the end: the last frame stays for as long."""
+        if self.late.delay_steps and self._last_frame is not None:
+            after = np.repeat(self._last_frame, self.late.delay_steps, axis=0)
+            await self.stepper.push(torch.from_numpy(after), self._take_rest)
         await self.stepper.finish()
 
     def abandon(self) -> None:
         self.stepper.abandon()
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        """Mean of `now` over the whole video: what a model that samples by rate says of it."""
-        return (self.logit_sums / max(self.num_units, 1)).astype(np.float32)
+    def scores(self) -> NDArray[np.float64]:
+        """What a model that samples by rate says of the whole video.
+
+        Of labels that compete, from the mean of their logits. Of others the mean score: the share of the video, as far
+        as the model knows, in which the label holds.
+        """
+        mean = self._sums / max(self.num_units, 1)
+        return mean if self.output.scores == "sigmoid" else to_scores(mean.astype(np.float32), self.output.scores)
 
     @property
     def end_seconds(self) -> float:
@@ -119,13 +143,19 @@ class TimelineJudge:
         # The sound of the same request may go on for longer than the picture.
         return self.track.close(min(end_seconds, self.last_seconds + 1 / self.rate)) if self.track else None
 
-    async def _take(self, chunk: FrameChunk, outputs: tuple[torch.Tensor, ...]) -> None:
-        now = outputs[0].numpy()  # (T, K)
-        self.num_units += len(now)
-        self.logit_sums += now.sum(axis=0)
-        self.last_seconds = float(chunk.times[-1])
+    async def _take(self, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]) -> None:
+        self.last_seconds = float(times[-1])
+        self._count(*self.late.pair(times, outputs[0].numpy()))
+
+    async def _take_rest(self, outputs: tuple[torch.Tensor, ...]) -> None:
+        self._count(*self.late.rest(outputs[0].numpy()))
+
+    def _count(self, moments: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
+        """moments (T,), logits (T, K) about them."""
+        self.num_units += len(moments)
+        self._sums += (to_scores(logits, "sigmoid") if self.output.scores == "sigmoid" else logits).sum(axis=0)
         if self.track is not None:
-            self.track.push(chunk.times, now)
+            self.track.push(moments, logits)
 
 
 class SoundStepsJudge:
@@ -138,8 +168,9 @@ class SoundStepsJudge:
         assert wanted.step_samples is not None
         self.step_samples = wanted.step_samples
         self.track = SegmentTrack(output, self.spec.sample_rate / self.step_samples, rules) if rules else None
+        self.output = output
         self.num_units = 0
-        self.logits = np.empty(0, np.float32)
+        self._logits = np.empty(0, np.float32)
         self.end_seconds = 0.0
 
     async def add(self, chunk: WaveformChunk) -> None:
@@ -153,13 +184,17 @@ class SoundStepsJudge:
     def abandon(self) -> None:
         self.stepper.abandon()
 
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        return to_scores(self._logits, self.output.scores)
+
     def close(self) -> tuple[Segment, ...] | None:
         return self.track.close(self.end_seconds) if self.track else None
 
     async def _take(self, start_seconds: float, num_samples: int, outputs: tuple[torch.Tensor, ...]) -> None:
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
         self.num_units += len(now)
-        self.logits = so_far[-1]
+        self._logits = so_far[-1]
         if self.track is not None:
             step_seconds = num_samples / self.spec.sample_rate / len(now)
             self.track.push(start_seconds + step_seconds * np.arange(len(now), dtype=np.float64), now)
@@ -176,6 +211,7 @@ class SoundPartsJudge:
         assert wanted.max_samples is not None
         self.spec = WaveformSpec(wanted.sample_rate, wanted.max_samples)
         rate = wanted.sample_rate / wanted.max_samples
+        self.output = output
         self.track = SegmentTrack(output, rate, AS_THEY_ARE) if timeline else None
         self.num_units = 0
         self.logit_sums = np.zeros(len(output.labels))
@@ -200,8 +236,9 @@ class SoundPartsJudge:
     def abandon(self) -> None: ...
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        return (self.logit_sums / max(self.num_samples, 1)).astype(np.float32)
+    def scores(self) -> NDArray[np.float64]:
+        mean = (self.logit_sums / max(self.num_samples, 1)).astype(np.float32)
+        return to_scores(mean, self.output.scores)
 
     def close(self) -> tuple[Segment, ...] | None:
         return self.track.close(self.end_seconds) if self.track else None

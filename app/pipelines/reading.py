@@ -1,9 +1,11 @@
 """One upload through the decoder, in one pass for everyone who wants frames or sound of it."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from app.errors import DeadlineExceeded
@@ -37,17 +39,34 @@ class Consumer(Protocol[_Chunk]):
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """What there is to know of an upload that is not all there yet."""
+
+    decoders: DecoderPool
+    """Of their own: they wait for the client, and others must not wait for them."""
+    growth: int
+    """Descriptor of a pipe in which there is something to read when the file has grown, and which ends with it."""
+    finished: "asyncio.Future[None]"
+    """Done with the last byte, or with why it will not come."""
+    seconds: float
+    """That there are after the last byte."""
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """What is read, of which part, and until when there is time."""
 
     descriptor: int
     """Of the open file."""
     deadline: float
-    """By the event loop's clock."""
+    """By the event loop's clock. Of an upload that is still arriving: none, until it is there."""
     start_seconds: float | None = None
     """From the first displayed frame; None: the beginning."""
     end_seconds: float | None = None
     sampling: Sampling = "exact"
+    is_prompt: bool = False
+    """Somebody watches: what is known first is wanted first."""
+    arriving: Arriving | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +98,22 @@ async def read_for(
         start_seconds=upload.start_seconds,
         end_seconds=upload.end_seconds,
         sampling=upload.sampling,
+        is_prompt=upload.is_prompt,
+        source="file" if upload.arriving is None else "growing",
     )
     watching, listening = [consumer for _, consumer in frames], [consumer for _, consumer in waveforms]
     consumers: list[Consumer[FrameChunk] | Consumer[WaveformChunk]] = [*watching, *listening]
     media: MediaInfo | None = None
     summary: MediaSummary | None = None
-    events = decoders.read(upload.descriptor, request, upload.deadline)
+    arriving = upload.arriving
+    if arriving is None:
+        events = decoders.read(upload.descriptor, request, upload.deadline)
+    else:
+        events = arriving.decoders.read(upload.descriptor, request, math.inf, arriving.growth)
     try:
-        async with asyncio.timeout_at(upload.deadline), aclosing(events):
+        async with asyncio.timeout_at(upload.deadline) as limit, aclosing(events):
+            if arriving is not None:
+                arriving.finished.add_done_callback(partial(_limit, limit, arriving.seconds))
             async for event in events:
                 match event:
                     case FrameChunk():
@@ -102,6 +129,8 @@ async def read_for(
             for consumer in consumers:
                 await consumer.finish()
     except TimeoutError as late:
+        if arriving is not None and arriving.finished.done():
+            arriving.finished.result()  # it was this that ended it, if it failed
         raise DeadlineExceeded("The file could not be worked through before the deadline.") from late
     finally:
         for consumer in consumers:
@@ -109,6 +138,14 @@ async def read_for(
     assert media is not None
     assert summary is not None
     return media, summary
+
+
+def _limit(limit: asyncio.Timeout, seconds: float, finished: "asyncio.Future[None]") -> None:
+    """The upload is there, and the time for the answer begins; or it will not come, and the time is over."""
+    if not finished.cancelled():
+        now = asyncio.get_running_loop().time()
+        with suppress(RuntimeError):  # all is done already
+            limit.reschedule(now if finished.exception() is not None else now + seconds)
 
 
 def frame_spec(

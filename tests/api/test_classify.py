@@ -40,6 +40,7 @@ def test_answer_is_complete(client: httpx.Client, red_video: Path) -> None:
         "decode_seconds",
         "infer_seconds",
         "total_seconds",
+        "decoded_while_uploading",
     }
     assert answer["timing"]["total_seconds"] >= answer["timing"]["upload_seconds"] > 0
 

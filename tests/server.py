@@ -143,17 +143,19 @@ def _descendants(pid: int) -> list[int]:
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer after which the connection is closed, or that tells its length."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        part = connection.recv(65536)
-        assert part, f"the connection was closed after {received!r}"
-        received += part
-    head, _, body = received.partition(b"\r\n\r\n")
+    """Status, headers and body of an answer that tells its length; nothing after it is read."""
+    head = bytearray()
+    while not head.endswith(b"\r\n\r\n"):
+        head += _receive(connection, 1)
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        part = connection.recv(65536)
-        assert part, "the connection was closed before the end"
-        body += part
-    return int(first.split()[1]), headers, body
+    body = bytearray()
+    while (missing := int(headers["content-length"]) - len(body)) > 0:
+        body += _receive(connection, missing)
+    return int(first.split()[1]), headers, bytes(body)
+
+
+def _receive(connection: socket.socket, num_bytes: int) -> bytes:
+    part = connection.recv(num_bytes)
+    assert part, "the connection was closed before the end of the answer"
+    return part

@@ -80,14 +80,14 @@ async def ramp(server: RunningServer, video: bytes, seconds: float, rounds: int,
     print(f"\ncapacity {capacity:.1f} answers a second", *levels, sep="\n")  # noqa: T201
 
 
-def test_what_is_too_much_is_refused_at_once(shipped_store: Path, example: bytes) -> None:
+def test_what_is_too_much_is_refused_at_once(busy_server: RunningServer, example: bytes) -> None:
     level = Level(4.0)
-    with running_server(shipped_store, models="motion", max_requests=CLOSED_LOOP_CLIENTS) as server:
-        asyncio.run(ramp(server, example, 2.0, 1, [level]))
-        rejections = server.metric('afterframe_requests_rejected_total{reason="Overloaded"}')
+    before = busy_server.metric('afterframe_requests_rejected_total{reason="Overloaded"}')
+    asyncio.run(ramp(busy_server, example, 2.0, 1, [level]))
     assert level.answered
     assert level.refused
-    assert rejections == len(level.refused)
+    rejections = busy_server.metric('afterframe_requests_rejected_total{reason="Overloaded"}')
+    assert before < rejections <= before + len(level.refused)  # the others came at the same moment as the last let in
 
 
 @pytest.mark.robustness

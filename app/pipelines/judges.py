@@ -12,6 +12,7 @@ from app.models.manifest import ClassifyOutput
 from app.pipelines.calls import ModelCalls, Stepper, whole_steps
 from app.pipelines.reading import frame_spec, step_spec
 from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.settling import Settling
 
 CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
 SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part counts from this length on
@@ -29,7 +30,7 @@ class Judge(Protocol):
         """(K,) for all that was seen or heard."""
 
 
-def to_scores(logits: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
+def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
     """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each."""
     wide = torch.from_numpy(logits).double()
     scores = torch.sigmoid(wide) if kind == "sigmoid" else torch.softmax(wide, dim=-1)
@@ -84,16 +85,26 @@ class ClipJudge:
 class TimelineJudge:
     """The frames of `step`: at the model's rate, chunk by chunk."""
 
-    def __init__(self, calls: ModelCalls, output: ClassifyOutput, rules: SegmentRules | None) -> None:
+    def __init__(
+        self,
+        calls: ModelCalls,
+        output: ClassifyOutput,
+        rules: SegmentRules | None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
         """With `rules` it also makes segments."""
         self.stepper = Stepper(calls)
         wanted = calls.model.manifest.input
         assert wanted.rate is not None
         self.rate = wanted.rate
-        self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(CHUNK_SECONDS * self.rate)))
+        self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(chunk_seconds * self.rate)))
+        self.output = output
+        self.settling = Settling(self.rate)
+        self.judges_moments = wanted.sampling == "rate"
         self.track = SegmentTrack(output, self.rate, rules) if rules else None
         self.num_units = 0
         self.logit_sums = np.zeros(len(output.labels))
+        self.so_far = np.zeros(len(output.labels), np.float32)
         self.last_seconds = 0.0
 
     async def add(self, chunk: FrameChunk) -> None:
@@ -107,7 +118,9 @@ class TimelineJudge:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Mean of `now` over the whole video: what a model that samples by rate says of it."""
+        """Of everything so far. A model that samples by rate says the mean of its judgements of each moment."""
+        if not self.judges_moments:
+            return self.so_far
         return (self.logit_sums / max(self.num_units, 1)).astype(np.float32)
 
     @property
@@ -120,9 +133,13 @@ class TimelineJudge:
         return self.track.close(min(end_seconds, self.last_seconds + 1 / self.rate)) if self.track else None
 
     async def _take(self, chunk: FrameChunk, outputs: tuple[torch.Tensor, ...]) -> None:
-        now = outputs[0].numpy()  # (T, K)
+        now, so_far = (output.numpy() for output in outputs)  # (T, K) each
+        means = (self.logit_sums + now.cumsum(axis=0)) / (self.num_units + np.arange(1, len(now) + 1)[:, None])
+        scores = to_scores(means if self.judges_moments else so_far, self.output.scores)
+        self.settling.push(scores, compete=self.output.scores == "softmax")
         self.num_units += len(now)
         self.logit_sums += now.sum(axis=0)
+        self.so_far = so_far[-1]
         self.last_seconds = float(chunk.times[-1])
         if self.track is not None:
             self.track.push(chunk.times, now)
@@ -131,13 +148,22 @@ class TimelineJudge:
 class SoundStepsJudge:
     """Sound through `step`, chunk by chunk. The labels are the last `so_far`, which judges everything heard."""
 
-    def __init__(self, calls: ModelCalls, output: ClassifyOutput, rules: SegmentRules | None) -> None:
+    def __init__(
+        self,
+        calls: ModelCalls,
+        output: ClassifyOutput,
+        rules: SegmentRules | None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
         self.stepper = Stepper(calls)
         wanted = calls.model.manifest.input
-        self.spec = step_spec(wanted, CHUNK_SECONDS)
+        self.spec = step_spec(wanted, chunk_seconds)
+        self.output = output
         assert wanted.step_samples is not None
         self.step_samples = wanted.step_samples
-        self.track = SegmentTrack(output, self.spec.sample_rate / self.step_samples, rules) if rules else None
+        rate = self.spec.sample_rate / self.step_samples
+        self.settling = Settling(rate)
+        self.track = SegmentTrack(output, rate, rules) if rules else None
         self.num_units = 0
         self.logits = np.empty(0, np.float32)
         self.end_seconds = 0.0
@@ -158,6 +184,7 @@ class SoundStepsJudge:
 
     async def _take(self, start_seconds: float, num_samples: int, outputs: tuple[torch.Tensor, ...]) -> None:
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
+        self.settling.push(to_scores(so_far, self.output.scores), compete=self.output.scores == "softmax")
         self.num_units += len(now)
         self.logits = so_far[-1]
         if self.track is not None:
@@ -167,6 +194,8 @@ class SoundStepsJudge:
 
 class SoundPartsJudge:
     """Sound for a model that cannot step: cut into parts of what it hears at once, the logits averaged by length."""
+
+    settling = None  # a part is many seconds: too few of them to tell
 
     def __init__(self, calls: ModelCalls, output: ClassifyOutput, *, timeline: bool) -> None:
         """With `timeline` it also makes segments: one for each stretch of parts with the same label."""

@@ -17,25 +17,31 @@ class Settings(BaseSettings):
     """Environment variables `AFTERFRAME_…`; `.env.example` shows them all."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AFTERFRAME_", frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix="AFTERFRAME_", env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 in a container."""
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
+    operations_port: int | None = Field(default=None, ge=0, le=65535)
+    """TCP port for /health and /metrics alone, which then are nowhere else; none: with the rest. 0 takes a free one."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     model_store: Path = Path("model_store")
-    """Folder of <name>/<version>/model.pt; read once at the start."""
+    """Folder of <name>/<version>/model.pt; read only."""
+    model_poll_seconds: float = Field(default=10.0, ge=0)
+    """How often it is looked at for new versions, which are served once they are checked and warm; 0: never."""
     models: Annotated[tuple[str, ...], NoDecode] = ()
-    """Names to load, separated by commas; empty: all."""
+    """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
     """The model that answers /classify when none is asked for; empty: the first by name."""
     default_model_predict: str = ""
     """The same for /predict."""
     default_model_features: str = ""
     """The same for /features."""
+    default_model_caption: str = ""
+    """The same for /caption."""
     device: str = Field(default="cpu", pattern="^(cpu|cuda(:[0-9]+)?)$")
     """Where models run."""
 
@@ -44,9 +50,26 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(default=45, ge=0)
     """After SIGTERM, accepted requests have this long to finish. Above the deadline, below the container's grace."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
-    """Larger bodies are refused with 413; they lie in $TMPDIR, which needs this times `max_requests`."""
+    """Larger bodies are refused with 413."""
+    max_spool_bytes: int = Field(default=16 * 2**30, ge=1)
+    """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
-    """Uploads worked on or waiting at once; the next one gets 429. Many: longer waits and more spool space."""
+    """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits."""
+    max_wait_seconds: float = Field(default=15.0, gt=0)
+    """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
+    max_uploads: int = Field(default=2048, ge=1)
+    """Uploads on their way at once, which need no place yet; the next one gets 429."""
+    max_connections: int = Field(default=4096, ge=1)
+    """TCP connections; the next one ends the one that has been without a request for longest."""
+    patience_seconds: float = Field(default=10.0, gt=0)
+    """A client has this long for its header, for each part of its upload and to take part of an answer."""
+    min_upload_bytes_per_second: int = Field(default=16 * 2**10, ge=0)
+    """Uploads that are slower for `patience_seconds` end with 408. 0: a byte now and then is enough."""
+
+    api_keys_file: Path | None = None
+    """TOML with the hashes of API keys (`python -m app.api.keys NAME`), read again when it changes; none: no keys."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins, separated by commas, whose pages may ask; empty: only pages of this service, `*`: all."""
 
     max_duration_seconds: float = Field(default=4 * 3600.0, gt=0)
     """Longer videos are refused with 422."""
@@ -107,7 +130,7 @@ class Settings(BaseSettings):
     segment_shortest_seconds: float = Field(default=1.0, ge=0)
     """Timelines: a new label must lead for this long; shorter stretches stay with the label before."""
 
-    @field_validator("models", "state_keys", mode="before")
+    @field_validator("models", "state_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (

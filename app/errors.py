@@ -3,10 +3,13 @@
 ServiceError
 ├── MalformedRequest      400  the request itself cannot be read, or asks for what cannot be
 ├── InvalidStateToken     401  a state that this service did not sign, or whose time has passed
+├── KeyRequired           401  no API key, or none of ours
+├── Forbidden             403  a key, or a page of another origin, that may not do this
+├── UnknownRoute          404  nothing is answered there
 ├── UnknownModel          404  no such model, or no such version of it
 ├── UnknownSession        404  no such session, or not any more
 ├── StateMismatch         409  a state of another model, or of another version
-├── TimeLimit             408  a session in which nothing is sent any more, or that has lasted too long
+├── TimeLimit             408  an upload or session that brings too little, a session that lasts too long
 ├── LengthRequired        411  a body without a length where one is needed
 ├── UploadTooLarge        413  more bytes than the limit
 ├── StateTooLarge         413  a state that would take, or takes, more bytes than the limit
@@ -14,12 +17,13 @@ ServiceError
 ├── InvalidMedia          422  we take the kind, but this file gives no picture or no sound
 │   └── MediaTooLarge     422  over a limit of seconds, pixels, streams or memory
 ├── Overloaded            429  no free place; `retry_after_seconds` says when to come back
+│   └── KeyExhausted      429  more than this API key may ask for
 ├── NotReady              503  models are still being loaded, or the service is stopping
 └── DeadlineExceeded      504  not finished by the deadline
 
 A message states the fact, the value and the limit, to the person who sent the file: no paths, no reprs.
-`app.api.problems` turns each into problem+json (RFC 9457). `ModelRejected` is for the operator, not a client:
-a model that may not be served stops the start.
+`app.api.problems` turns each into problem+json (RFC 9457). `ModelRejected` and `OutdatedLibrary` are for the
+operator, not a client: they stop the start.
 """
 
 
@@ -38,6 +42,21 @@ class MalformedRequest(ServiceError):
 class InvalidStateToken(ServiceError):
     status = 401
     title = "Invalid state"
+
+
+class KeyRequired(ServiceError):
+    status = 401
+    title = "API key required"
+
+
+class Forbidden(ServiceError):
+    status = 403
+    title = "Forbidden"
+
+
+class UnknownRoute(ServiceError):
+    status = 404
+    title = "Not Found"
 
 
 class UnknownModel(ServiceError):
@@ -98,6 +117,10 @@ class Overloaded(ServiceError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class KeyExhausted(Overloaded):
+    title = "API key exhausted"
+
+
 class NotReady(ServiceError):
     status = 503
     title = "Not ready"
@@ -110,3 +133,7 @@ class DeadlineExceeded(ServiceError):
 
 class ModelRejected(Exception):
     """A model that may not be served: its hash, manifest, golden output or methods are not what they claim."""
+
+
+class OutdatedLibrary(Exception):
+    """A library with a hole that is known and in reach of an upload."""

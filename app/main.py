@@ -1,5 +1,7 @@
 """The service, wired. Everything that does work is elsewhere."""
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,18 +13,27 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api.access import Access, Routes
 from app.api.admission import Admission
+from app.api.body import BodyLimits
 from app.api.departure import Departure
+from app.api.headers import CrossOrigin, SecurityHeaders
+from app.api.keys import KeyRing
 from app.api.observe import Observe
+from app.api.places import Places
 from app.api.service import Service, StreamService
 from app.config import Settings
+from app.media.confinement import LAYERS
+from app.media.ffmpeg import check_ffmpeg
 from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
-from app.models.store import ModelStore, open_store
+from app.models.reload import StoreWatcher
+from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -31,8 +42,11 @@ from app.pipelines.segments import SegmentRules
 from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
-CAPABILITIES = (classify, predict, features, stream_steps)
+CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
+
+PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
+"""What people read; it needs no API key."""
 
 PICTURE_JOBS_PER_WORKER = 20_000
 """One picture is a job; a worker is replaced for what libraries leak, of which a picture leaves next to nothing."""
@@ -41,12 +55,14 @@ PICTURE_JOBS_PER_WORKER = 20_000
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; loads models and starts its workers when the server starts it.
 
-    Raises ModelRejected then, if a model in the store is not what it claims.
+    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
     """
     telemetry = Telemetry()
+    places = _places(settings, telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
         decoders = _decoder_pool(settings, settings.decoder_workers)
         arriving = _decoder_pool(settings, settings.arriving_workers)
@@ -61,11 +77,15 @@ def create_app(settings: Settings) -> FastAPI:
         scheduler.start()
         try:
             await to_thread.run_sync(scheduler.warm_up, store.models())
-            _watch(telemetry, store, decoders, arriving, scheduler)
+            watcher = _store_watcher(settings, store, telemetry)
+            _watch(telemetry, decoders, arriving, scheduler, watcher)
             rules = SegmentRules(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
-            async with _stream_service(settings, store, decoders, scheduler, rules) as streams:
+            async with (
+                _looking(watcher, settings.model_poll_seconds),
+                _stream_service(settings, store, decoders, scheduler, rules) as streams,
+            ):
                 _watch_streams(telemetry, streams)
                 yield {
                     "service": Service(
@@ -73,11 +93,14 @@ def create_app(settings: Settings) -> FastAPI:
                         classify=ClassifyPipeline(decoders, scheduler, rules),
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
+                        caption=CaptionPipeline(decoders, scheduler),
                         stream=streams,
                         arriving=arriving,
                         encoders=CapacityLimiter(settings.inference_threads),
                         telemetry=telemetry,
+                        places=places,
                         deadline_seconds=settings.deadline_seconds,
+                        faults=lambda: _faults(decoders, watcher),
                     )
                 }
         finally:
@@ -92,15 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(
-        Admission,
-        telemetry=telemetry,
-        paths=frozenset(capability.PATH for capability in CAPABILITIES),
-        max_requests=settings.max_requests,
-        max_upload_bytes=settings.max_upload_bytes,
-    )
-    app.add_middleware(Departure, paths=frozenset(capability.PATH for capability in CAPABILITIES))
-    app.add_middleware(Observe, telemetry=telemetry)
+    _guard(app, settings, telemetry, places)
     problems.install(app)
     for part in (*CAPABILITIES, stream, models, health):
         app.include_router(part.router)
@@ -109,12 +124,48 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _places(settings: Settings, telemetry: Telemetry) -> Places:
+    return Places(
+        telemetry,
+        max_requests=settings.max_requests,
+        max_uploads=settings.max_uploads,
+        max_spool_bytes=settings.max_spool_bytes,
+        max_wait_seconds=settings.max_wait_seconds,
+        num_workers=settings.decoder_workers,
+    )
+
+
+def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Places) -> None:
+    """What a request passes before a route sees it, innermost first."""
+    uploads = frozenset(capability.PATH for capability in CAPABILITIES)
+    limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
+    app.add_middleware(Admission, telemetry=telemetry, paths=uploads, places=places, limits=limits)
+    app.add_middleware(Departure, paths=uploads)
+    app.add_middleware(
+        Access,
+        telemetry=telemetry,
+        routes=Routes(
+            operations=health.PATHS,
+            have_own_port=settings.operations_port is not None,
+            public=PUBLIC,
+            streams=frozenset({stream.PATH}),
+        ),
+        keys=KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None,
+        origins=frozenset(settings.cors_origins),
+    )
+    if settings.cors_origins:
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observe, telemetry=telemetry)
+
+
 def _open_store(settings: Settings) -> ModelStore:
     torch.set_num_threads(1)  # of this thread: the golden checks would else fight for the cores with everything else
     defaults = {
         "classify": settings.default_model_classify,
         "predict": settings.default_model_predict,
         "features": settings.default_model_features,
+        "caption": settings.default_model_caption,
     }
     named = {task: name for task, name in defaults.items() if name}
     return open_store(settings.model_store, settings.models or None, settings.device, named)
@@ -124,9 +175,15 @@ def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
     return DecoderPool(
         num_workers=num_workers,
         worker_memory_bytes=settings.decoder_memory_bytes,
+        worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
     )
+
+
+def _longest_job_seconds(settings: Settings) -> int:
+    """What no decoder needs more of: an upload answered in events, or a stream, that lasts as long as it may."""
+    return math.ceil(settings.session_total_seconds + settings.deadline_seconds)
 
 
 @asynccontextmanager
@@ -134,9 +191,10 @@ async def _stream_service(
     settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
 ) -> AsyncIterator[StreamService]:
     limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
-    pictures = DecoderPool(settings.picture_workers, settings.decoder_memory_bytes, PICTURE_JOBS_PER_WORKER, limits)
+    memory_bytes, cpu_seconds = settings.decoder_memory_bytes, _longest_job_seconds(settings)
+    pictures = DecoderPool(settings.picture_workers, memory_bytes, cpu_seconds, PICTURE_JOBS_PER_WORKER, limits)
     decoder = PictureDecoder(pictures)
-    live = LiveDecoders(settings.max_live_decoders, settings.decoder_memory_bytes, limits)
+    live = LiveDecoders(settings.max_live_decoders, memory_bytes, limits, cpu_seconds)
     sessions = Sessions(
         scheduler,
         decoder,
@@ -175,13 +233,41 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
+def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) -> StoreWatcher:
+    def tell() -> None:
+        telemetry.model_info.clear()
+        for model in store.models():
+            manifest = model.manifest
+            telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+
+    tell()
+    return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
+
+
+@asynccontextmanager
+async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
+    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
+    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
+    try:
+        yield
+    finally:
+        if looks is not None:
+            looks.cancel()
+        await to_thread.run_sync(watcher.close)
+
+
+def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
+    """What does not stop the service, but should not stay as it is. The log says more."""
+    unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+    return unconfined + [f"{what} is not in order" for what in watcher.faults]
+
+
 def _watch(
-    telemetry: Telemetry, store: ModelStore, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler
+    telemetry: Telemetry, decoders: DecoderPool, arriving: DecoderPool, scheduler: Scheduler, watcher: StoreWatcher
 ) -> None:
     telemetry.build_info.labels(__version__, torch.__version__, av.ffmpeg_version_info).set(1)
-    for model in store.models():
-        manifest = model.manifest
-        telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
+    for layer in LAYERS:
+        telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
     watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
@@ -190,4 +276,15 @@ def _watch(
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     telemetry.watch_counts(
         "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
+    )
+    watch(
+        "afterframe_model_store_faults",
+        "What in the store is not, or is not what, is served.",
+        lambda: len(watcher.faults),
+    )
+    telemetry.watch_counts(
+        "afterframe_model_versions",
+        "Versions found while running, by what became of them.",
+        "outcome",
+        lambda: watcher.outcomes,
     )

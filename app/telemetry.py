@@ -58,6 +58,18 @@ class Telemetry:
             "afterframe_requests_in_flight", "Uploads that hold a place.", registry=registry
         )
         self.places = Gauge("afterframe_places", "Uploads that may be worked on at once.", registry=registry)
+        self.uploads_arriving = Gauge(
+            "afterframe_uploads_arriving",
+            "Uploads whose last byte has not come; they hold no place.",
+            registry=registry,
+        )
+        self.spool_bytes = Gauge("afterframe_spool_bytes", "Of uploads, on disk.", registry=registry)
+        self.connections_ended = Counter(
+            "afterframe_connections_ended_total",
+            "Connections ended by the service because of what their client did.",
+            ("reason",),
+            registry=registry,
+        )
         self.rejections = Counter(
             "afterframe_requests_rejected_total",
             "Requests refused before their body was read.",
@@ -124,6 +136,12 @@ class Telemetry:
             "afterframe_model_info",
             "1 for each model served.",
             ("model", "version", "task", "digest"),
+            registry=registry,
+        )
+        self.confinement = Gauge(
+            "afterframe_decoder_confinement",
+            "1 for each layer that confines the decoder workers, 0 where this machine does not have it.",
+            ("layer",),
             registry=registry,
         )
         self.build_info = Gauge(

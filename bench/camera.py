@@ -1,6 +1,6 @@
 """How right answers about camera work and edits are, beside a classical estimate and `always static`.
 
-python -m bench.camera clips --data FOLDER [--model camera] [--model camera-one-frame] [--delay-steps 2]
+python -m bench.camera clips --data FOLDER [--model camera] [--model camera-one-frame]
 python -m bench.camera scenes --data DATA.csv --split test [--count 60] [--model camera]
 
 clips: real ones. FOLDER holds those that bench/camera_labels.csv names. scenes: generated from the videos of a split.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest
 from app.models.manifest import ClassifyOutput
-from app.models.store import ServedModel, list_versions, load_version
+from app.models.store import list_versions, load_version
 from bench.camera_classical import classical_answers
 from bench.camera_truth import read_labels, truth
 from bench.videos import add_options, chosen
@@ -59,11 +59,13 @@ def always_static(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return said
 
 
-def by_model(model: ServedModel, delay_steps: int) -> Method:
-    """Answers of a model in the store, `delay_steps` after the moments they are about."""
+def by_model(store: Path, name: str) -> Method:
+    """Answers of the newest version of a model."""
+    model = load_version(store / name / list_versions(store, name)[-1])
     wanted, output = model.manifest.input, model.manifest.output
     if wanted.rate != RATE or not isinstance(output, ClassifyOutput) or output.labels != LABELS:
-        raise SystemExit(f"{model.manifest.name} is no model of camera work at {RATE:g} steps a second")
+        raise SystemExit(f"{name} is no model of camera work at {RATE:g} steps a second")
+    delay_steps = output.delay_steps
 
     def answer(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
         # The last moments are answered after the end: the last frame stays.
@@ -77,6 +79,11 @@ def by_model(model: ServedModel, delay_steps: int) -> Method:
     assert isinstance(wanted.width, int)
     assert isinstance(wanted.height, int)
     return Method((wanted.width, wanted.height), answer)
+
+
+def by_thresholds() -> Method:
+    """The classical estimate."""
+    return Method((320, 240), lambda frames: classical_answers(frames, RATE))
 
 
 def judge_clips(folder: Path, method: Method) -> list[Answers]:
@@ -147,13 +154,9 @@ def main() -> None:
     for command in (clips, scenes):
         command.add_argument("--model", action="append", default=[], help="repeatable: a model of camera work")
         command.add_argument("--model-store", type=Path, default=Path("model_store"))
-        command.add_argument("--delay-steps", type=int, default=0, help="how late the models answer")
     options = parser.parse_args()
-    methods = {"always static": Method((32, 24), always_static), "LK + RANSAC": Method((320, 240), _by_thresholds)}
-    for name in options.model:
-        folder = options.model_store / name
-        model = load_version(folder / list_versions(options.model_store, name)[-1])
-        methods[name] = by_model(model, options.delay_steps)
+    methods = {"always static": Method((32, 24), always_static), "LK + RANSAC": by_thresholds()}
+    methods |= {name: by_model(options.model_store, name) for name in options.model}
     if options.command == "clips":
         found = {name: judge_clips(options.data, method) for name, method in methods.items()}
     else:
@@ -162,10 +165,6 @@ def main() -> None:
         found = {name: judge_scenes(stills, options.count, method) for name, method in methods.items()}
     last, answers = list(found.items())[-1]
     print(f"{len(answers)} {options.command}\n\n{summary(found)}\n\nMost seconds wrong, {last}:\n\n{worst(answers)}")
-
-
-def _by_thresholds(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return classical_answers(frames, RATE)
 
 
 if __name__ == "__main__":

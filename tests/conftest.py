@@ -10,6 +10,7 @@ from tests.server import RunningServer, running_server
 from tests.tiny_forecaster import write_forecaster
 from tests.tiny_listeners import write_listeners
 from tests.tiny_models import COLOURS, write_version
+from tests.tiny_writer import write_writer
 
 RATE = 12  # frames per second of the coloured videos
 
@@ -27,13 +28,15 @@ def coloured_frames(*colours: str, seconds: float = 2.0, width: int = 64, height
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two versions of `tiny` (uniform), one of `tiny-rate`, `tiny-forecast` and the three of `write_listeners`."""
+    """Two versions of `tiny` (uniform), one of `tiny-rate`, `tiny-forecast`, three that listen, two that describe."""
     folder = tmp_path_factory.mktemp("store")
     write_version(folder, "tiny", "1")
     write_version(folder, "tiny", "2", seed=1)
     write_version(folder, "tiny-rate", "1", sampling="rate", width=40, height=40)
     write_forecaster(folder)
     write_listeners(folder)
+    write_writer(folder)
+    write_writer(folder, "tiny-writer-whole", sampling="uniform")
     return folder
 
 

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,11 +24,59 @@ START_SECONDS = 60  # importing torch on a busy machine
 class RunningServer:
     process: subprocess.Popen[str]
     url: str = ""
+    operations_url: str = ""
+    """Of the port for operations, where there is one."""
     lines: list[dict[str, Any]] = field(default_factory=list)
     """What it has logged, parsed."""
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return host, int(port)
+
+    def connect(self) -> socket.socket:
+        """A connection, for what no HTTP client would send."""
+        return socket.create_connection(self.address, timeout=30)
+
+    def metric(self, name: str) -> float:
+        """The value of one line of /metrics; 0 where there is none."""
+        lines = httpx.get(f"{self.operations_url or self.url}/metrics", timeout=30).text.splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+    def wait_for_metric(self, name: str, value: float, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while (found := self.metric(name)) != value:
+            assert time.monotonic() < end, f"{name} is {found}, not {value}"
+            time.sleep(0.01)
+
+    def line(self, request_id: str, seconds: float = 10) -> dict[str, Any]:
+        """The log line of one request, which comes a moment after its answer."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in list(self.lines):
+                if line.get("request_id") == request_id and line.get("message") in ("request", "stream"):
+                    return line
+            time.sleep(0.01)
+        raise AssertionError(f"there is no line of {request_id}")
+
+    def descendants(self) -> list[int]:
+        """Process ids of the decoders, and of what starts them."""
+        return _descendants(self.process.pid)
+
+    @contextmanager
+    def workers_stopped(self) -> Iterator[None]:
+        """Nothing is decoded, and so nothing answered, while the context lasts."""
+        stopped = self.descendants()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(sent)
@@ -50,6 +100,10 @@ def running_server(store: Path, **settings: object) -> Iterator[RunningServer]:
             server.lines.append(entry)
             if found := re.search(r"running on (http://[0-9.:]+)", entry["message"]):
                 server.url = found[1]
+                if "operations_port" not in settings:
+                    listening.set()
+            elif found := re.search(r"Operations on (http://[0-9.:]+)", entry["message"]):
+                server.operations_url = found[1]
                 listening.set()
         listening.set()
 
@@ -64,3 +118,26 @@ def running_server(store: Path, **settings: object) -> Iterator[RunningServer]:
         reader.join(5)
         assert process.stderr is not None
         process.stderr.close()
+
+
+def _descendants(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return children + [below for child in children for below in _descendants(child)]
+
+
+def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of an answer after which the connection is closed, or that tells its length."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connection.recv(65536)
+        assert part, f"the connection was closed after {received!r}"
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    while len(body) < int(headers["content-length"]):
+        part = connection.recv(65536)
+        assert part, "the connection was closed before the end"
+        body += part
+    return int(first.split()[1]), headers, body

@@ -86,6 +86,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="start from these where the shapes fit")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
+    )
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument(
@@ -167,6 +171,8 @@ def _train(options: argparse.Namespace) -> str:
             settings=tuple(options.set),
             cell=options.cell,
             seed=options.seed,
+            weights=options.weights,
+            teachers=tuple(options.teachers),
             output=options.output,
             resume=options.resume,
             patience=options.patience,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
-from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, PredictOutput
+from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, Input, PredictOutput
 from trainer.data.prepare import DataOptions
 from trainer.tasks.learner import Learner
 
@@ -24,6 +24,10 @@ class PlanOptions:
     seed: int
     num_devices: int = 1
     """Processes that share a batch."""
+    weights: Path | None = None
+    """A `model.pt` to start from where the shapes fit, for classifiers of video; None: from scratch."""
+    teachers: tuple[Path, ...] = ()
+    """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Plan:
     train: DataLoader[Any]
     val: DataLoader[Any] | None
     input: Input
-    output: ClassifyOutput | PredictOutput | FeaturesOutput
+    output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     golden: tuple[NDArray[Any], NDArray[np.int64]]
     """A batch of frames or sound of our own making, long enough to be split, and its lengths: one of them shorter."""
     summary: str

@@ -14,14 +14,22 @@ from torch import Tensor, nn
 
 from app.errors import ModelRejected
 from app.models import torchscript
-from app.models.golden import HORIZON, Golden, check_golden, read_golden, record_golden, write_golden
+from app.models.golden import (
+    FORWARD_ARGUMENTS,
+    FORWARD_OUTPUTS,
+    Golden,
+    check_golden,
+    read_golden,
+    record_golden,
+    write_golden,
+)
 from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Task
 from app.models.store import list_versions, load_version
 from trainer.card import model_card
 from trainer.plan import Plan
-from trainer.run import RECIPE, Run, read_run
+from trainer.run import MODEL, RECIPE, Run, read_run
 
-MODEL, GOLDEN, PICTURES = "model.pt", "golden.npz", "pictures"
+GOLDEN, PICTURES = "golden.npz", "pictures"
 MAX_DIFFERENCE = 1e-5
 """Between eager and compiled, whole and in chunks, padded and alone: float32 sums in another order."""
 
@@ -122,13 +130,12 @@ def _manifest(run: Run, version: str, model_bytes: bytes, golden: Golden) -> Man
 
 def _check_padding(module: torch.jit.ScriptModule, task: Task, golden: Golden) -> None:
     """Each golden row alone, without what is beyond its length."""
-    extra = (HORIZON,) if task == "predict" else ()
-    name = {"classify": "logits", "predict": "forecast", "features": "clip"}[task]
+    name = FORWARD_OUTPUTS[task][0]
     for row, length in enumerate(golden.lengths):
         alone = torch.from_numpy(golden.chunk[row : row + 1, :length])
         with torch.inference_mode():
-            answer = module(alone, torch.tensor([length]), *extra)
-        found = answer[0] if task == "features" else answer
+            answer = module(alone, torch.tensor([length]), *FORWARD_ARGUMENTS[task])
+        found = answer[0] if isinstance(answer, tuple) else answer
         _compare(f"{name} of a clip alone and padded in a batch", found, golden.outputs[name][row : row + 1])
 
 

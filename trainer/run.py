@@ -6,8 +6,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.models.manifest import ClassifyOutput, FeaturesOutput, Input, Name, PredictOutput, Task, TrainingData
+from app.models.manifest import (
+    CaptionOutput,
+    ClassifyOutput,
+    FeaturesOutput,
+    Input,
+    Name,
+    PredictOutput,
+    Task,
+    TrainingData,
+)
 
+MODEL = "model.pt"
 RESULT = "result.json"
 RECIPE = "recipe.yaml"
 """As it was carried out, with `--set` in it."""
@@ -39,7 +49,7 @@ class Run(BaseModel):
     command: str
     date: datetime.date
     input: Input
-    output: ClassifyOutput | PredictOutput | FeaturesOutput
+    output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     training_data: tuple[TrainingData, ...]
     num_examples: dict[str, int]
     """By split."""

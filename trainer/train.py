@@ -34,6 +34,10 @@ class TrainOptions:
     """`section.key=value`, instead of the recipe's."""
     cell: Literal["lstm", "gru"]
     seed: int
+    weights: Path | None
+    """A `model.pt` to start from."""
+    teachers: tuple[Path, ...]
+    """Finished runs to learn from too."""
     output: Path | None
     """The run's folder; None: `runs/<name>`, with a number where that is taken."""
     resume: bool
@@ -56,7 +60,9 @@ def train(options: TrainOptions) -> str:
     """
     TypeAdapter(Name).validate_python(options.name)
     lightning.seed_everything(options.seed, verbose=False)
-    asked = PlanOptions(options.data, options.cell, options.seed, options.machine.num_devices)
+    asked = PlanOptions(
+        options.data, options.cell, options.seed, options.machine.num_devices, options.weights, options.teachers
+    )
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
     folder = _run_folder(options, recipe)
     compiled = Compiled(options.task, plan)

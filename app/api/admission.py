@@ -1,98 +1,72 @@
-"""Who may come in, decided before the body is read: size and a free place. Pure ASGI.
+"""Which uploads may come in, decided before their body is read: size and a free place. Pure ASGI.
 
 FastAPI's dependencies run only after a multipart body has been read whole, too late to spare anything.
 """
 
-import math
-import time
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import MEDIA_TYPE, problem_body, service_error_headers
-from app.errors import LengthRequired, MalformedRequest, Overloaded, ServiceError, UploadTooLarge
+from app.api.body import Body, BodyLimits
+from app.api.places import STOPPING, Places
+from app.api.problems import send_problem
+from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError
 from app.telemetry import Telemetry
-
-SMOOTHING = 0.2  # weight of the newest request in the mean time of one, from which Retry-After is told
 
 
 class Admission:
-    """Lets at most `max_requests` uploads in at once, none larger than `max_upload_bytes`.
+    """Lets uploads in while there is room for them, none larger or slower than `limits`.
 
     Only requests with a body that is worked on (`paths`, POST) need a place: health and metrics always answer.
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, paths: frozenset[str], max_requests: int, max_upload_bytes: int
+        self, app: ASGIApp, telemetry: Telemetry, paths: frozenset[str], places: Places, limits: BodyLimits
     ) -> None:
         self.app = app
         self.telemetry = telemetry
         self.paths = paths
-        self.max_requests = max_requests
-        self.max_upload_bytes = max_upload_bytes
-        self.in_flight = 0
-        self.mean_seconds = 1.0
-        telemetry.places.set(max_requests)
+        self.places = places
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self.paths:
             await self.app(scope, receive, send)
             return
         try:
-            self._admit(scope)
+            self._check_length(scope)
+            self.places.check_room()
         except ServiceError as error:
             self.telemetry.rejections.labels(type(error).__name__).inc()
-            await self._refuse(error, scope, send)
+            await send_problem(error, scope, send)
             return
-        self._hold(+1)
-        started = time.perf_counter()
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        body = Body(receive, self.places, self.limits, scope["state"]["record"])
         try:
-            await self.app(scope, self._counted(receive, scope), send)
-        finally:
-            self._hold(-1)
-            self.mean_seconds += SMOOTHING * (time.perf_counter() - started - self.mean_seconds)
+            async with body.arriving():
+                await self.app(scope, body.receive, send_noting)
+        except asyncio.CancelledError:
+            if self.places.is_stopping and not is_started:  # the grace is over, and the server would answer 500
+                await send_problem(NotReady(STOPPING), scope, send)
+            raise
 
-    def _admit(self, scope: Scope) -> None:
+    def _check_length(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
-        if b"transfer-encoding" not in headers:
-            length = headers.get(b"content-length")
-            if length is None:
-                raise LengthRequired("The request has no body: send the file with Content-Length or chunked.")
-            if not length.isdigit():
-                raise MalformedRequest("Content-Length is not a number.")
-            if int(length) > self.max_upload_bytes:
-                raise self._too_large(f"The upload has {int(length)} bytes")
-        if self.in_flight >= self.max_requests:
-            wait = max(1, math.ceil(self.mean_seconds))
-            raise Overloaded(f"All {self.max_requests} places are taken; come back in {wait} s.", wait)
-
-    def _too_large(self, fact: str) -> UploadTooLarge:
-        return UploadTooLarge(f"{fact}; the limit is {self.max_upload_bytes} bytes.")
-
-    def _hold(self, change: int) -> None:
-        self.in_flight += change
-        self.telemetry.requests_in_flight.set(self.in_flight)
-
-    def _counted(self, receive: Receive, scope: Scope) -> Receive:
-        """`receive` that stops a chunked body at the limit, where no header told its length."""
-        record = scope["state"]["record"]
-
-        async def receive_counted() -> Message:
-            message = await receive()
-            record.body_bytes += len(message.get("body", b""))
-            if record.body_bytes > self.max_upload_bytes:
-                raise self._too_large("The upload is larger than allowed")
-            return message
-
-        return receive_counted
-
-    async def _refuse(self, error: ServiceError, scope: Scope, send: Send) -> None:
-        body = problem_body(error.status, error.title, str(error), scope["state"]["request_id"])
-        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **service_error_headers(error)}
-        await send(
-            {
-                "type": "http.response.start",
-                "status": error.status,
-                "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        if b"transfer-encoding" in headers:
+            return
+        length = headers.get(b"content-length")
+        if length is None:
+            raise LengthRequired("The request has no body: send the file with Content-Length or chunked.")
+        if not length.isdigit():
+            raise MalformedRequest("Content-Length is not a number.")
+        if int(length) > self.limits.max_bytes:
+            raise self.limits.too_large(f"The upload has {int(length)} bytes")

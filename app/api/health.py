@@ -4,9 +4,12 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import schemas
 from app.api.openapi import PROBLEM
+from app.api.places import STOPPING
 from app.api.service import service_of
+from app.errors import NotReady
 from app.telemetry import CONTENT_TYPE
 
+PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 router = APIRouter(tags=["health"])
 
 
@@ -16,10 +19,13 @@ async def live() -> schemas.Health:
 
 
 @router.get("/health/ready", summary="Models are loaded, checked and warm", responses={503: PROBLEM})
-async def ready(request: Request) -> schemas.Health:
-    """200 once every model has reproduced its golden output and every first call has been made."""
-    service_of(request)
-    return schemas.Health(status="ready")
+async def ready(request: Request) -> schemas.Readiness:
+    """200 once every model has reproduced its golden output and every first call has been made, until told to stop."""
+    service = service_of(request)
+    if service.places.is_stopping:
+        raise NotReady(STOPPING)
+    faults = service.faults()
+    return schemas.Readiness(status="degraded" if faults else "ready", faults=faults)
 
 
 @router.get(

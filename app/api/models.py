@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.openapi import PROBLEM
 from app.api.service import Service, service_of
-from app.models.manifest import ClassifyOutput, FeaturesOutput, PredictOutput
+from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, PredictOutput, Task
 from app.models.store import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -19,13 +19,15 @@ class ModelVersion(BaseModel):
 
     version: str
     digest: str
-    task: Literal["classify", "predict", "features"]
+    task: Task
     summary: str
     media: Literal["video", "audio"] = Field(description="What it needs: a picture or a sound track.")
     labels: list[str] | None
     frame_rate: float | None = Field(description="Of the frames it is given, and of those it predicts.")
     observed_frames: int | None = Field(description="That a forecast goes on from.")
     max_horizon: int | None = Field(description="Frames it predicts at most.")
+    num_words: int | None = Field(description="In its vocabulary.")
+    max_length: int | None = Field(description="Words of a comment at most, punctuation marks counted.")
     dimension: int | None = Field(description="Of the vector of a clip.")
     step_dimension: int | None = Field(description="Of the vector of a step.")
     hop_seconds: float | None = Field(description="From one step to the next.")
@@ -90,6 +92,7 @@ def _version(model: ServedModel) -> ModelVersion:
     output, wanted = manifest.output, manifest.input
     describes = output if isinstance(output, FeaturesOutput) else None
     forecasts = output if isinstance(output, PredictOutput) else None
+    comments = output if isinstance(output, CaptionOutput) else None
     return ModelVersion(
         version=manifest.version,
         digest=model.digest,
@@ -100,6 +103,8 @@ def _version(model: ServedModel) -> ModelVersion:
         frame_rate=wanted.rate,
         observed_frames=wanted.clip_length if forecasts else None,
         max_horizon=forecasts.max_horizon if forecasts else None,
+        num_words=len(comments.vocabulary) if comments else None,
+        max_length=comments.max_length if comments else None,
         dimension=describes.dimension if describes else None,
         step_dimension=describes.step_dimension if describes else None,
         hop_seconds=describes.hop_seconds if describes else None,

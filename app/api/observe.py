@@ -13,6 +13,8 @@ from app.telemetry import Telemetry, access_logger
 TRACEPARENT = re.compile(r"^[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 UNMATCHED = "unmatched"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+WITH_HEADERS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class RequestRecord:
     body_bytes: int = 0
     media_seconds: float = 0.0
     models: tuple[str, ...] = ()
+    key: str = ""
+    """The name of the API key it came with."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
 
@@ -33,14 +37,17 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 class Observe:
-    """Puts `request_id` and `record` into `scope["state"]` and reports both when the answer has gone."""
+    """Puts `request_id` and `record` into `scope["state"]` and reports both when the answer has gone.
+
+    A WebSocket that is accepted reports itself when it closes.
+    """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self.app = app
         self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         asked = _header(scope, b"x-request-id")
@@ -49,22 +56,28 @@ class Observe:
         record = RequestRecord(trace_id=trace[1] if trace else secrets.token_hex(16))
         scope.setdefault("state", {}).update(request_id=request_id, record=record)
         started = time.perf_counter()
+        reports_itself = False
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                record.status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
+            nonlocal reports_itself
+            if message["type"] in WITH_HEADERS:
+                record.status = message.get("status", record.status)
+                reports_itself = message["type"] == "websocket.accept"
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id.encode())]}
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            self._report(scope, request_id, record, time.perf_counter() - started)
+            if not reports_itself:
+                self._report(scope, request_id, record, time.perf_counter() - started)
 
     def _report(self, scope: Scope, request_id: str, record: RequestRecord, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
+        method = scope.get("method", "GET")
+        method = method if method in METHODS else "other"  # a client may call its method anything
         telemetry = self.telemetry
-        telemetry.request_seconds.labels(scope["method"], route, str(record.status)).observe(seconds)
+        telemetry.request_seconds.labels(method, route, str(record.status)).observe(seconds)
         for stage, stage_seconds in record.stages.items():
             telemetry.stage_seconds.labels(route, stage).observe(stage_seconds)
         if record.media_seconds:
@@ -73,12 +86,13 @@ class Observe:
         fields = {
             "request_id": request_id,
             "trace_id": record.trace_id,
-            "method": scope["method"],
+            "method": method,
             "route": route,
             "status": record.status,
             "seconds": round(seconds, 4),
             "body_bytes": record.body_bytes,
             "stages": {stage: round(value, 4) for stage, value in record.stages.items()},
             "models": record.models,
+            "key": record.key,
         }
         access_logger.info("request", extra={"fields": fields})

@@ -10,8 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import Scope, Send
 
-from app.errors import Overloaded, ServiceError
+from app.api.headers import add_security_headers
+from app.errors import KeyRequired, NotReady, Overloaded, ServiceError, TimeLimit
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -36,8 +38,30 @@ def problem_body(
 
 
 def service_error_headers(error: ServiceError) -> dict[str, str]:
-    """Headers that belong to an error: Retry-After, when there is a time to come back."""
-    return {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Overloaded) else {}
+    """Headers that belong to an error: when to come back, what to come with, not to go on on this connection."""
+    match error:
+        case Overloaded():
+            return {"Retry-After": str(error.retry_after_seconds)}
+        case KeyRequired():
+            return {"WWW-Authenticate": "Bearer"}
+        case TimeLimit() | NotReady():
+            return {"Connection": "close"}
+    return {}
+
+
+async def send_problem(error: ServiceError, scope: Scope, send: Send) -> None:
+    """Answers a request with `error` from outside of the application, or refuses a WebSocket with it."""
+    body = problem_body(error.status, error.title, str(error), scope["state"]["request_id"])
+    headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **service_error_headers(error)}
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    await send(
+        {
+            "type": f"{kind}.start",
+            "status": error.status,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": f"{kind}.body", "body": body})
 
 
 def _respond(request: Request, status: int, title: str, detail: str, **more: Any) -> Response:
@@ -72,7 +96,10 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     """Says nothing of what is inside; the log line with the request id does."""
     request_id = request.scope.get("state", {}).get("request_id", "")
     logger.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
-    return _respond(request, 500, "Internal error", "The service failed; the request id finds it in the log.")
+    detail = "The service failed; the request id finds it in the log."
+    response = _respond(request, 500, "Internal error", detail, headers={"X-Request-Id": request_id})
+    add_security_headers(response.headers, request.url.path)  # Starlette answers this outside of all that is added
+    return response
 
 
 def install(app: FastAPI) -> None:

@@ -81,7 +81,14 @@ class UploadQuery(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["live", "ready"]
+    status: Literal["live"]
+
+
+class Readiness(BaseModel):
+    """Degraded is ready too: requests are answered, and `faults` says what whoever runs the service should mend."""
+
+    status: Literal["ready", "degraded"]
+    faults: list[str]
 
 
 class Problem(BaseModel):

@@ -1,13 +1,16 @@
 """What the routes work with, made once by `app.main` and kept by the application."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 from starlette.requests import HTTPConnection
 
+from app.api.places import Places
 from app.media.sandbox import DecoderPool
 from app.models.store import ModelStore
 from app.models.tokens import StateTokens
+from app.pipelines.caption import CaptionPipeline
 from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
@@ -39,14 +42,18 @@ class Service:
     classify: ClassifyPipeline
     predict: PredictPipeline
     features: FeaturesPipeline
+    caption: CaptionPipeline
     stream: StreamService
     arriving: DecoderPool
     """For uploads that are still being sent."""
     encoders: CapacityLimiter
     """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry
+    places: Places
     deadline_seconds: float
     """From the last byte of an upload to its answer."""
+    faults: Callable[[], list[str]]
+    """What does not stop the service, but should not stay as it is; for whoever runs it."""
 
 
 def service_of(request: HTTPConnection) -> Service:

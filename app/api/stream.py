@@ -11,6 +11,7 @@ from app.api.stream_schemas import message_schemas
 from app.api.stream_socket import ClientLeftError
 from app.telemetry import access_logger
 
+PATH = "/stream"
 INTERNAL_ERROR = 1011
 
 router = APIRouter()
@@ -22,7 +23,7 @@ async def schema() -> dict[str, JsonValue]:
     return message_schemas()
 
 
-@router.websocket("/stream")
+@router.websocket(PATH)
 async def stream(websocket: WebSocket) -> None:
     """One client of one session."""
     service = service_of(websocket)
@@ -41,7 +42,9 @@ async def stream(websocket: WebSocket) -> None:
     finally:
         service.telemetry.stream_ends.labels(str(connection.socket.close_code)).inc()
         fields = {
-            "route": "/stream",
+            "request_id": websocket.state.request_id,
+            "key": websocket.state.record.key,
+            "route": PATH,
             "close_code": connection.socket.close_code,
             "seconds": round(time.perf_counter() - started, 4),
             **connection.summary(),

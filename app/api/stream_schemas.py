@@ -178,6 +178,8 @@ class Step(BaseModel):
     """The number of its picture among all that the session received, from 0."""
     dropped: int | None = None
     """Pictures dropped so far."""
+    about_seconds: Rounded | None = None
+    """The moment that `scores` are about, where the model answers late; its first steps have no scores."""
     scores: list[Rounded] | None = None
     """Of this moment alone."""
     smoothed: list[Rounded] | None = None
@@ -198,6 +200,7 @@ class Step(BaseModel):
         return cls(
             sequence=step.sequence,
             seconds=step.seconds,
+            about_seconds=reading.about_seconds,
             scores=_listed(reading.scores),
             smoothed=_listed(reading.smoothed),
             so_far=_listed(reading.so_far),

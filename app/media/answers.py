@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.errors import ServiceError
+from app.media.confinement import Layer
 from app.media.request import (
     FrameChunk,
     FrameSpec,
@@ -43,6 +44,7 @@ class _Header(BaseModel):
 
 class _Ready(_Header):
     type: Literal["ready"]
+    layers: tuple[Layer, ...]
 
 
 class _Frames(_Header):
@@ -104,8 +106,9 @@ class Answer:
             raise AnswerError("a body of another size")
 
     @property
-    def is_ready(self) -> bool:
-        return isinstance(self._header, _Ready)
+    def layers(self) -> tuple[Layer, ...] | None:
+        """What confines the worker, where it says that it is ready."""
+        return self._header.layers if isinstance(self._header, _Ready) else None
 
     @property
     def is_spent(self) -> bool:

@@ -62,9 +62,11 @@ class LiveDecoder:
 class LiveDecoders:
     """The decoders of all streams that are being sent, up to a number of their own: uploads keep their workers."""
 
-    def __init__(self, max_decoders: int, memory_bytes: int, limits: MediaLimits) -> None:
+    def __init__(self, max_decoders: int, memory_bytes: int, limits: MediaLimits, cpu_seconds: int = 5 * 3600) -> None:
+        """`memory_bytes`, `cpu_seconds`: what each may take."""
         self.max_decoders = max_decoders
         self._memory_bytes = memory_bytes
+        self._cpu_seconds = cpu_seconds
         self._limits = limits
         self._num_starting = 0
         self._open: set[LiveDecoder] = set()
@@ -87,7 +89,9 @@ class LiveDecoders:
         self._num_starting += 1
         try:
             loop = asyncio.get_running_loop()
-            worker = await asyncio.shield(loop.run_in_executor(self._executor, WorkerProcess, self._memory_bytes))
+            worker = await asyncio.shield(
+                loop.run_in_executor(self._executor, WorkerProcess, self._memory_bytes, self._cpu_seconds)
+            )
             decoder = LiveDecoder(worker, request, self._limits)
             self._open.add(decoder)
         finally:

@@ -19,6 +19,7 @@ import numpy as np
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media import worker as worker_process
 from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.confinement import LAYERS, Layer
 from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
 from app.media.wire import LENGTHS, encode_job
 
@@ -35,16 +36,20 @@ class WorkerLostError(Exception):
 class WorkerProcess:
     """One worker process and our end of its socket."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
         """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([worker_process.__name__])
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
         with theirs:
-            self._process = context.Process(target=worker_process.serve, args=(theirs, memory_bytes), daemon=True)
+            self._process = context.Process(
+                target=worker_process.serve, args=(theirs, memory_bytes, cpu_seconds), daemon=True
+            )
             self._process.start()
         self.num_jobs = 0
+        self.layers: tuple[Layer, ...] = ()
+        """What confines it; known once it is ready."""
         self.is_spent = False
         """Ran out of memory; what is left of it may be in pieces."""
 
@@ -55,8 +60,9 @@ class WorkerProcess:
     async def wait_until_ready(self) -> None:
         async with asyncio.timeout(_START_SECONDS):
             answer, _ = await self._receive(MediaRequest(), MediaLimits())
-        if not answer.is_ready:
+        if answer.layers is None:
             raise WorkerLostError("it began with something else than that it is ready")
+        self.layers = answer.layers
 
     async def run(
         self, fds: Sequence[int], request: MediaRequest, limits: MediaLimits, deadline: float
@@ -127,16 +133,21 @@ class DecoderPool:
         self,
         num_workers: int = 2,
         worker_memory_bytes: int = 1 << 30,
+        worker_cpu_seconds: int = 5 * 3600,
         jobs_per_worker: int = 200,
         limits: MediaLimits | None = None,
     ) -> None:
+        """`worker_cpu_seconds`: a backstop behind every deadline; longer than any job may take."""
         self.num_workers = num_workers
         """Processes, of which each decodes one file at a time on one core."""
         self.waiting_requests = 0
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
         """Workers replaced, by reason: recycled, crashed, deadline, cancelled, memory."""
+        self.missing_layers: tuple[Layer, ...] = ()
+        """What should confine the workers and does not, by the newest of them; known once they are started."""
         self._worker_memory_bytes = worker_memory_bytes
+        self._worker_cpu_seconds = worker_cpu_seconds
         self._jobs_per_worker = jobs_per_worker
         self._limits = limits or MediaLimits()
         self._is_closed = False
@@ -152,6 +163,8 @@ class DecoderPool:
     async def start(self) -> None:
         """Start all workers; they can be given jobs when this returns."""
         await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers)))
+        if self.missing_layers:
+            logger.warning("decoder workers run without %s", ", ".join(self.missing_layers))
 
     async def close(self) -> None:
         """End all workers, also those at work."""
@@ -248,7 +261,7 @@ class DecoderPool:
 
     async def _start_worker(self) -> None:
         worker = await asyncio.get_running_loop().run_in_executor(
-            self._starter, WorkerProcess, self._worker_memory_bytes
+            self._starter, WorkerProcess, self._worker_memory_bytes, self._worker_cpu_seconds
         )
         self._workers.add(worker)
         try:
@@ -258,4 +271,5 @@ class DecoderPool:
             worker.kill()
             await worker.bury(self._starter)
             raise
+        self.missing_layers = tuple(layer for layer in LAYERS if layer not in worker.layers)
         self._idle.put_nowait(worker)

@@ -9,10 +9,11 @@ that no packet announced) the file is decoded in full, once for the times and on
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -22,7 +23,7 @@ from app.errors import InvalidMedia
 from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
 from app.media.frames import FrameCollector
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.packets import PacketTable, demux, plan_decoding, read_packets
+from app.media.packets import Plan, demux, plan_decoding, read_packets
 from app.media.probe import Readable, best_video, decoder_options, describe, open_media
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
@@ -48,7 +49,7 @@ class VideoReader:
         self._limits = limits
         self._given = list(num_given or [0] * len(request.frames))
         self._described = False
-        self._table: PacketTable | None = None
+        self._after_cut: Timeline | None = None
         self.outcome = VideoOutcome()
 
     def read(self) -> Iterator[MediaInfo | FrameChunk]:
@@ -77,23 +78,31 @@ class VideoReader:
             raise SurpriseError
         with ExitStack() as opened:
             container, stream = opened.enter_context(self._open(err_detect="explode"))
-            self._table = table = read_packets(container, stream)
-            if table is None:
-                raise SurpriseError
-            picks = self._pick(table.timeline, table.key_frames)
-            plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
-            packets: Iterable[Any] | None = table.kept
+            timeline, picks, plan, kept = self._plan(container, stream)
+            packets: Iterable[Packet[VideoStream]] | None = kept
             if packets is None:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
-            frames = decode_planned(packets, stream, plan, table.timeline)
-            yield from self._hold(self._collect(container, stream, table.timeline, picks, frames))
-        self.outcome.frames_skipped = len(table.timeline.times) - len(plan.produced)
+            frames = decode_planned(packets, stream, plan, timeline)
+            yield from self._hold(self._collect(container, stream, timeline, picks, frames))
+        self.outcome.frames_skipped = len(timeline.times) - len(plan.produced)
+
+    def _plan(
+        self, container: InputContainer, stream: VideoStream
+    ) -> "tuple[Timeline, list[Pick], Plan, list[Packet[VideoStream]] | None]":
+        """What to decode. The table of all packets is gone after this: in two hours there are 180,000 of them."""
+        table = read_packets(container, stream)
+        if table is None:
+            raise SurpriseError
+        self._after_cut = table.timeline_after_cut
+        picks = self._pick(table.timeline, table.key_frames)
+        plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+        return table.timeline, picks, plan, table.kept
 
     def _read_after_cut(self) -> Iterator[MediaInfo | FrameChunk]:
         """Decode everything once, on the guess that nothing is displayed before the first clean packet."""
-        timeline = self._table.timeline_after_cut if self._table else None
+        timeline = self._after_cut
         if timeline is None:
             raise SurpriseError
         picks = self._pick(timeline, None)

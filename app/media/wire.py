@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import InvalidMedia, MediaTooLarge, ServiceError, UnsupportedMedia
+from app.media.confinement import Layer
 from app.media.request import (
     FrameChunk,
     FrameSpec,
@@ -62,9 +63,9 @@ def encode_error(error: ServiceError, is_spent: bool = False) -> list[bytes | me
     return _message({"type": "error", "error": type(error).__name__, "message": str(error), "is_spent": is_spent})
 
 
-def encode_ready() -> list[bytes | memoryview]:
-    """The first message of a worker: it may be given a job."""
-    return _message({"type": "ready"})
+def encode_ready(layers: tuple[Layer, ...]) -> list[bytes | memoryview]:
+    """The first message of a worker: it may be given a job, and is confined by `layers`."""
+    return _message({"type": "ready", "layers": layers})
 
 
 def _message(header: dict[str, Any], *body: memoryview) -> list[bytes | memoryview]:

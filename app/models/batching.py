@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import torch
 
 from app.errors import NotReady
+from app.models.manifest import CaptionOutput
 from app.models.store import ServedModel
-from app.models.work import Answer, Method, Work, padded_length, run_works
+from app.models.work import Answer, BeamSearch, Method, Work, padded_length, run_works
 
 WARM_UP_RUNS = 3
 """TorchScript compiles in the first runs of a method; by the third all are alike."""
@@ -32,6 +33,7 @@ WARM_UP_SIDE = 16  # pixels, for a model that takes any size
 WARM_UP_FRAMES = 3
 """Of a forecaster, which takes milliseconds for each; its first call at full size is 5 % slower for it, not more."""
 WARM_UP_HORIZON = 2
+WARM_UP_BEAM = 4
 
 
 OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
@@ -39,14 +41,15 @@ OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
 seconds that each work of it had waited). Must not raise."""
 
 
-_Key = tuple[int, Method, int, int, torch.Size]
+_Key = tuple[int, Method, int, BeamSearch | None, int, torch.Size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     work: Work
     key: _Key
-    """Equal for what may share a batch: the model's identity, the method, the horizon, the padded length, (H, W, 3)."""
+    """Equal for what may share a batch: the model's identity, the method, the horizon, the search, the padded length,
+    (H, W, 3)."""
     since: float
     future: Future[Answer]
 
@@ -102,7 +105,7 @@ class Scheduler:
 
         An error of the model is the future's own, whatever shared its batch.
         """
-        key = id(work.model), work.method, work.horizon, padded_length(work), work.chunk.shape[1:]
+        key = id(work.model), work.method, work.horizon, work.search, padded_length(work), work.chunk.shape[1:]
         waiting = _Waiting(work, key, time.perf_counter(), Future())
         with self._changed:
             if self._closed:
@@ -195,11 +198,12 @@ class Scheduler:
         `step_length`: frames in a chunk of a long video. Other sizes compile on first use.
         """
         for model in models:
-            for work in _first_works(model, step_length) * WARM_UP_RUNS:
+            for work in first_works(model, step_length) * WARM_UP_RUNS:
                 self.submit(work).result()
 
 
-def _first_works(model: ServedModel, step_length: int) -> list[Work]:
+def first_works(model: ServedModel, step_length: int = 32) -> list[Work]:
+    """One work of each size that nearly every request for the model has."""
     wanted, module = model.manifest.input, model.module
     if wanted.sample_rate is not None:
         second = torch.zeros(wanted.sample_rate if wanted.step_samples is None else wanted.step_samples * step_length)
@@ -212,6 +216,9 @@ def _first_works(model: ServedModel, step_length: int) -> list[Work]:
     if model.manifest.task == "predict":
         horizon, clip_length, step_length = WARM_UP_HORIZON, WARM_UP_FRAMES, WARM_UP_FRAMES
     clip = torch.zeros(clip_length, height, width, 3, dtype=torch.uint8)
+    if isinstance(model.manifest.output, CaptionOutput):
+        search = BeamSearch(WARM_UP_BEAM, model.manifest.output.max_length, model.manifest.output.length_penalty)
+        return [Work(model, clip, "forward", search=search)]
     chunk = torch.zeros(step_length, height, width, 3, dtype=torch.uint8)
     step = Work(model, chunk, "step", module.initial_state(1, height, width)[0])
     return [Work(model, clip, "forward", horizon=horizon), step]

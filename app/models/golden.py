@@ -16,17 +16,25 @@ from app.errors import ModelRejected
 from app.models.manifest import Task
 from app.models.torchscript import RUN_ERRORS
 
-HORIZON = 3  # frames a forecaster is asked for
+FORWARD_ARGUMENTS: dict[Task, tuple[int | float, ...]] = {
+    "classify": (),
+    "predict": (3,),  # frames
+    "features": (),
+    "caption": (2, 16, 0.0),  # beam, max_length, length_penalty
+}
+"""What `forward` is asked beside its input."""
 
 FORWARD_OUTPUTS: dict[Task, tuple[str, ...]] = {
     "classify": ("logits",),
     "predict": ("forecast",),
     "features": ("clip", "steps", "step_lengths"),
+    "caption": ("tokens", "scores"),
 }
 STEP_OUTPUTS: dict[Task, tuple[str, ...]] = {
     "classify": ("now", "so_far"),
     "predict": ("next_frames",),
     "features": ("stepped",),
+    "caption": (),
 }
 VALID_STEPS = {
     "now": "lengths",
@@ -120,11 +128,11 @@ def _answers(
 ) -> dict[str, Tensor]:
     """Every output of the module by name; `step` is called twice, on what is before `split` and on the rest.
 
-    A describer of sound can always step; a classifier of sound where `step_samples` says so.
+    A describer of sound can always step; a classifier of sound where `step_samples` says so; a describer of video not.
     """
-    forward = module(chunk, lengths, HORIZON) if task == "predict" else module(chunk, lengths)
+    forward = module(chunk, lengths, *FORWARD_ARGUMENTS[task])
     answers = dict(zip(FORWARD_OUTPUTS[task], _as_tuple(forward), strict=True))
-    if chunk.ndim == 2 and step_samples is None:
+    if task == "caption" or (chunk.ndim == 2 and step_samples is None):
         return answers
     height, width = (chunk.shape[2], chunk.shape[3]) if chunk.ndim == 5 else (0, 0)
     state = module.initial_state(chunk.shape[0], height, width).to(chunk.device)
@@ -136,7 +144,7 @@ def _answers(
     answers |= zip(STEP_OUTPUTS[task], _as_tuple(outputs), strict=True)
     answers["state"] = state
     if task == "predict":
-        answers["decoded"] = module.decode(state, HORIZON, height, width)
+        answers["decoded"] = module.decode(state, *FORWARD_ARGUMENTS[task], height, width)
     if task == "features":
         answers["stepped_clip"] = module.clip(state)
         answers |= zip(("log_mel", "log_mel_lengths"), module.log_mel(chunk, lengths), strict=True)

@@ -16,7 +16,7 @@ Version = Annotated[str, Field(pattern=VERSION_PATTERN)]
 """An integer, compared as one."""
 
 
-Task = Literal["classify", "predict", "features"]
+Task = Literal["classify", "predict", "features", "caption"]
 
 
 class _Frozen(BaseModel):
@@ -52,7 +52,7 @@ class Input(_Frozen):
     sampling: Literal["uniform", "rate"] | None = None
     """uniform: `clip_length` frames spread over the video; rate: a frame every 1/rate seconds."""
     clip_length: int | None = Field(default=None, ge=1, le=1024)
-    """Frames: of a uniform clip, or those that a forecaster observes."""
+    """Frames: of a uniform clip, those that a forecaster observes, or the most that a describer is shown at once."""
     rate: float | None = Field(default=None, gt=0, le=120)
     """Frames per second; also the rate of timelines of a uniform model."""
     sample_rate: int | None = Field(default=None, ge=1000, le=192_000)
@@ -88,11 +88,19 @@ class ClassifyOutput(_Frozen):
     labels: tuple[str, ...] = Field(min_length=1)
     """`labels[i]` names logit i."""
     scores: Literal["softmax", "sigmoid"] = "softmax"
+    delay_steps: int = Field(default=0, ge=0, le=120)
+    """`now` at a step is about the moment this many steps before: what came after tells a cut from a flash."""
+    brief_labels: tuple[str, ...] = ()
+    """Labels that may hold for one step alone, such as a cut: timelines neither smooth them nor want them to last."""
 
     @model_validator(mode="after")
-    def _distinct(self) -> Self:
+    def _consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ")
+        if not set(self.brief_labels) <= set(self.labels):
+            raise ValueError("brief_labels must be among the labels")
+        if self.brief_labels and self.scores == "softmax":
+            raise ValueError("brief_labels are for labels that do not compete: sigmoid scores")
         return self
 
 
@@ -116,10 +124,36 @@ class FeaturesOutput(_Frozen):
     log_mel_hop_seconds: float = Field(gt=0)
 
 
+SPECIAL_WORDS = ("<pad>", "<bos>", "<eos>", "<unk>")
+"""The first words of every vocabulary; they mark where a comment begins and ends, and are never part of one."""
+
+
+class CaptionOutput(_Frozen):
+    """What a describer of video answers: comments in words."""
+
+    vocabulary: tuple[str, ...] = Field(min_length=len(SPECIAL_WORDS) + 1)
+    """`vocabulary[i]` is token i; punctuation marks are words."""
+    max_length: int = Field(ge=2, le=256)
+    """Tokens of a comment at most, the one that ends it counted."""
+    length_penalty: float = Field(default=0.0, ge=0, le=2)
+    """What its figures were taken with."""
+    numbers_are_seconds: bool = False
+    """Words that are numbers are moments, in seconds since the first frame that the module is shown."""
+
+    @model_validator(mode="after")
+    def _begins_with_the_special_words(self) -> Self:
+        if self.vocabulary[: len(SPECIAL_WORDS)] != SPECIAL_WORDS:
+            raise ValueError(f"a vocabulary begins with {' '.join(SPECIAL_WORDS)}")
+        if len(set(self.vocabulary)) != len(self.vocabulary):
+            raise ValueError("words must differ")
+        return self
+
+
 MEDIA_AND_OUTPUT: dict[Task, tuple[tuple[str, ...], type[_Frozen]]] = {
     "classify": (("video", "audio"), ClassifyOutput),
     "predict": (("video",), PredictOutput),
     "features": (("audio",), FeaturesOutput),
+    "caption": (("video",), CaptionOutput),
 }
 
 
@@ -131,7 +165,7 @@ class Manifest(_Frozen):
     summary: str
     """One sentence for the list of models."""
     causal: bool
-    """Whether the module can `step`; a must for all but classifiers of sound."""
+    """Whether the module can `step`; a must for all but classifiers of sound and describers of video."""
     cell: Literal["lstm", "gru"]
     num_parameters: int = Field(ge=1)
     state_size: int = Field(ge=0)
@@ -148,21 +182,27 @@ class Manifest(_Frozen):
     torch_version: str
     golden_tolerance: GoldenTolerance = GoldenTolerance()
     input: Input
-    output: ClassifyOutput | PredictOutput | FeaturesOutput
+    output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> Self:
         media, output = MEDIA_AND_OUTPUT[self.task]
         if self.input.media not in media or not isinstance(self.output, output):
             raise ValueError(f"a model for {self.task} takes {' or '.join(media)} and answers a {output.__name__}")
-        if not self.causal and (self.task != "classify" or self.input.media != "audio"):
-            raise ValueError("only a classifier of sound may be without steps")
+        may_step = self.task != "caption"
+        must_step = may_step and (self.task != "classify" or self.input.media != "audio")
+        if self.causal < must_step or self.causal > may_step:
+            raise ValueError("only a classifier of sound may be without steps, and a describer of video has none")
         if self.input.media == "video" and self.input.rate is None:
             raise ValueError("a model of video needs a rate for its steps")
         if self.input.media == "audio" and (self.input.step_samples is None) == self.causal:
             raise ValueError("sound has step_samples where, and only where, the model can step")
+        if isinstance(self.output, ClassifyOutput) and self.output.delay_steps and self.input.sampling != "rate":
+            raise ValueError("delay_steps are for a model of video that samples by rate")
         if self.task == "predict" and (self.input.sampling, self.input.clip_length is None) != ("rate", False):
             raise ValueError("a forecaster is fed at a rate and observes clip_length frames")
+        if self.task == "caption" and self.input.clip_length is None:
+            raise ValueError("a describer is shown clip_length frames at most")
         return self
 
     @property

@@ -1,6 +1,6 @@
 """`model_store/<name>/<version>/` -> callables: what is served, and that it is what was published.
 
-A model is looked up among those that were loaded at the start: no name from a request ever becomes a path.
+A model is looked up among those that were loaded: no name from a request ever becomes a path.
 """
 
 import hashlib
@@ -15,10 +15,12 @@ from pydantic import ValidationError
 
 from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
+from app.models.archive import check_archive
 from app.models.golden import Golden, check_golden, read_golden
 from app.models.manifest import (
     NAME_PATTERN,
     VERSION_PATTERN,
+    CaptionOutput,
     ClassifyOutput,
     FeaturesOutput,
     Manifest,
@@ -67,15 +69,19 @@ class ModelStore:
 
     def __init__(self, models: Sequence[ServedModel], defaults: Mapping[str, str] | None = None) -> None:
         """`defaults`: by task, the name that a request without one means; else it is the first in order."""
-        self._versions: dict[str, dict[str, ServedModel]] = {}
-        for model in sorted(models, key=lambda model: (model.manifest.name, int(model.manifest.version))):
-            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+        self.replace(models)
         self._defaults = dict(defaults or {})
         for task, name in self._defaults.items():
             if name not in self.names(task):
                 raise ModelRejected(
                     f"the default for {task}, {name}, is no such model; there are: {self._listed(task)}"
                 )
+
+    def replace(self, models: Sequence[ServedModel]) -> None:
+        """Serves `models` from now on. Work that was begun with another one is finished with that."""
+        self._versions: dict[str, dict[str, ServedModel]] = {}
+        for model in sorted(models, key=lambda model: (model.manifest.name, int(model.manifest.version))):
+            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
 
     def names(self, task: str | None = None) -> list[str]:
         """The names in order, of one task or of all."""
@@ -127,29 +133,39 @@ def _quoted(text: str) -> str:
     return ascii(text if len(text) <= 64 else text[:61] + "...")
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which versions of a store are served: all, those of some names, or single ones that are pinned as `name@3`."""
+
+    names: tuple[str, ...] = ()
+
+    def find(self, store: Path) -> list[tuple[str, str]]:
+        """(name, version) of each, in order. Raises ModelRejected where one is asked for and not there."""
+        if not store.is_dir():
+            raise ModelRejected(f"{store}: there is no such model store")
+        found = [(name, version) for name in list_names(store) for version in list_versions(store, name)]
+        if not self.names:
+            return found
+        wanted = set(self.names)
+        for name in self.names:
+            if name not in {part for model, version in found for part in (model, f"{model}@{version}")}:
+                there = ", ".join(dict.fromkeys(model for model, _ in found))
+                raise ModelRejected(f"{store} has no model {name!r}; there are: {there or 'none'}")
+        return [(name, version) for name, version in found if wanted & {name, f"{name}@{version}"}]
+
+
 def open_store(
     path: Path,
     names: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     defaults: Mapping[str, str] | None = None,
 ) -> ModelStore:
-    """Loads and checks every version of `names`, or of all models in the store.
+    """Loads and checks every version of `names` (a name, or name@version), or of all models in the store.
 
     Raises ModelRejected for the first that may not be served: the service does not start with half of its models.
     """
-    if not path.is_dir():
-        raise ModelRejected(f"{path}: there is no such model store")
-    found = list_names(path)
-    for name in names or ():
-        if name not in found:
-            raise ModelRejected(f"{path} has no model {name!r}; there are: {', '.join(found) or 'none'}")
-    models = [
-        load_version(path / name / version, device)
-        for name in found
-        if names is None or name in names
-        for version in list_versions(path, name)
-    ]
-    return ModelStore(models, defaults)
+    found = Selection(tuple(names or ())).find(path)
+    return ModelStore([load_version(path / name / version, device) for name, version in found], defaults)
 
 
 def load_version(folder: Path, device: torch.device | str = "cpu") -> ServedModel:
@@ -180,6 +196,7 @@ def _load_version(folder: Path, device: torch.device) -> ServedModel:
     digest = hashlib.sha256(model_bytes).hexdigest()
     if digest != manifest.sha256:
         raise ModelRejected(f"model.pt has the sha256 {digest}, its manifest says {manifest.sha256}")
+    check_archive(model_bytes)
     try:
         module = torchscript.load(model_bytes, device)
     except torchscript.RUN_ERRORS as error:
@@ -216,6 +233,9 @@ def _check_sizes(golden: Golden, manifest: Manifest) -> None:
             _check_size(golden, "clip", "values for a clip", dimension, "of them")
             _check_size(golden, "stepped", "values for a step", step_dimension, "of them")
             _check_size(golden, "log_mel", "mel bands", num_mels, "of them")
+        case CaptionOutput(vocabulary=vocabulary):
+            if golden.outputs["tokens"].max() >= len(vocabulary):
+                raise ModelRejected(f"it answers words beyond the {len(vocabulary)} of the manifest's vocabulary")
     if manifest.causal and golden.outputs["state"].shape[1] != manifest.state_size:
         size = golden.outputs["state"].shape[1]
         if manifest.input.width != "any":  # else it goes with the size of the picture

@@ -18,6 +18,7 @@ STEP_METHODS: dict[Task, tuple[str, ...]] = {
     "classify": ("initial_state", "step"),
     "predict": ("initial_state", "step", "decode"),
     "features": ("initial_state", "step", "clip", "log_mel"),
+    "caption": (),
 }
 """By task, what a module that can step has beside `forward`."""
 
@@ -47,6 +48,17 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
     with _deprecation_accepted(), io.BytesIO() as buffer:
         torch.jit.save(scripted, buffer)
         return buffer.getvalue()
+
+
+def weights(model_bytes: bytes) -> dict[str, torch.Tensor]:
+    """The parameters and buffers in `model_bytes` by name: what another training can begin with.
+
+    Hash the bytes first, as for `load`. Raises RuntimeError for bytes that are not TorchScript.
+    """
+    with _deprecation_accepted():
+        module = torch.jit.load(io.BytesIO(model_bytes), map_location="cpu")  # type: ignore[no-untyped-call]
+    found: dict[str, torch.Tensor] = module.state_dict()
+    return found
 
 
 def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:

@@ -13,6 +13,18 @@ Method = Literal["forward", "step", "decode", "clip", "log_mel"]
 
 
 @dataclass(frozen=True, slots=True)
+class BeamSearch:
+    """How a describer of video looks for its comments."""
+
+    beam: int
+    """Comments that are kept while they are written, and answered."""
+    max_length: int
+    """Tokens; longer comments are broken off."""
+    length_penalty: float
+    """0: by probability alone; 1: nearly by the mean over the words, which favours longer ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One chunk for one model."""
 
@@ -24,6 +36,8 @@ class Work:
     """(S,) for `step` to go on from, for `decode` to forecast from, or for `clip` to sum up."""
     horizon: int = 0
     """Frames that `forward` or `decode` of a forecaster shall answer."""
+    search: BeamSearch | None = None
+    """For `forward` of a describer of video."""
     live: bool = False
     """Somebody is watching: goes before what is not."""
 
@@ -79,8 +93,7 @@ def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Ten
     chunks = _stack_chunks([work.chunk for work in works], padded).to(model.device)
     valid = torch.tensor(lengths, device=model.device)
     if method != "step":
-        arguments = (chunks, valid, works[0].horizon) if works[0].horizon else (chunks, valid)
-        outputs = _on_cpu(getattr(model.module, method)(*arguments))
+        outputs = _on_cpu(getattr(model.module, method)(chunks, valid, *_asked(works[0])))
         return [tuple(output[row].clone() for output in outputs) for row in range(len(works))], [None] * len(works)
 
     stepped, states = model.module.step(chunks, valid, _stack_states(works).to(model.device))
@@ -93,6 +106,13 @@ def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Ten
         ],
         [state.clone() for state in states],
     )
+
+
+def _asked(work: Work) -> tuple[int | float, ...]:
+    """What the method is asked beside its input."""
+    if work.search is not None:
+        return work.search.beam, work.search.max_length, work.search.length_penalty
+    return (work.horizon,) if work.horizon else ()
 
 
 def _on_cpu(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.models.batching import Scheduler
 from app.models.store import ServedModel
-from app.models.work import Answer, Method, Work
+from app.models.work import Answer, BeamSearch, Method, Work
 
 
 class ModelCalls:
@@ -29,9 +29,14 @@ class ModelCalls:
         return state[0]
 
     async def run(
-        self, method: Method, chunk: torch.Tensor, state: torch.Tensor | None = None, horizon: int = 0
+        self,
+        method: Method,
+        chunk: torch.Tensor,
+        state: torch.Tensor | None = None,
+        horizon: int = 0,
+        search: BeamSearch | None = None,
     ) -> Answer:
-        work = Work(self.model, chunk, method, state, horizon, self.live)
+        work = Work(self.model, chunk, method, state, horizon, search, self.live)
         answer = await asyncio.wrap_future(self.scheduler.submit(work))
         self.queue_seconds += answer.queue_seconds
         self.infer_seconds += answer.infer_seconds

@@ -20,7 +20,6 @@ from app.pipelines.judges import (
     SoundPartsJudge,
     SoundStepsJudge,
     TimelineJudge,
-    to_scores,
 )
 from app.pipelines.reading import Consumer, Cost, Upload, read_for
 from app.pipelines.segments import Segment, SegmentRules
@@ -182,7 +181,7 @@ class _View:
             self.timeline = self.judge = TimelineJudge(calls, output, rules, chunk_seconds)
             self.frames.append((self.timeline.spec, self.timeline))
         if wanted.sampling == "uniform":
-            self.judge = clip = ClipJudge(calls)
+            self.judge = clip = ClipJudge(calls, output)
             self.frames.append((clip.spec, clip))
 
     @property
@@ -200,7 +199,7 @@ class _View:
         labels: tuple[LabelScore, ...] = ()
         segments: tuple[Segment, ...] = ()
         if judge is not None and judge.num_units:
-            labels = _best(self.output, judge.logits, options)
+            labels = _best(self.output, judge.scores, options)
             if judge.track is not None:
                 segments = tuple(judge.track.segments[self.num_told :])
                 self.num_told += len(segments)
@@ -218,7 +217,7 @@ class _View:
                 segments = self.timeline.close()
         return ModelResult(
             model=self.calls.model,
-            labels=_best(self.output, self.judge.logits, options),
+            labels=_best(self.output, self.judge.scores, options),
             segments=segments,
             frames_used=self.judge.num_units,
             sampling=sampling if isinstance(self.judge, ClipJudge) else "exact",
@@ -233,7 +232,7 @@ class _View:
             segments = judge.track.close(judge.end_seconds)
         return ModelResult(
             model=self.calls.model,
-            labels=_best(self.output, judge.logits, options) if judge is not None and judge.num_units else (),
+            labels=_best(self.output, judge.scores, options) if judge is not None and judge.num_units else (),
             segments=segments,
             frames_used=judge.num_units if judge is not None else 0,
             sampling="exact",
@@ -241,8 +240,7 @@ class _View:
         )
 
 
-def _best(output: ClassifyOutput, logits: NDArray[np.float32], options: ClassifyOptions) -> tuple[LabelScore, ...]:
-    scores = to_scores(logits, output.scores)
+def _best(output: ClassifyOutput, scores: NDArray[np.float64], options: ClassifyOptions) -> tuple[LabelScore, ...]:
     if not np.isfinite(scores).all():
         raise ArithmeticError("the model answered NaN or infinity")
     order = np.argsort(-scores, kind="stable")[: options.top_k]

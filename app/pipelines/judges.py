@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from app.media.request import FrameChunk, WaveformChunk, WaveformSpec
 from app.models.manifest import ClassifyOutput
 from app.pipelines.calls import ModelCalls, Stepper, whole_steps
+from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter, Segment, Segmenter, SegmentRules
 from app.pipelines.settling import Settling
 
 CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
 SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part counts from this length on
-AS_THEY_ARE = SegmentRules(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
 
 
 class Judge(Protocol):
@@ -26,8 +26,8 @@ class Judge(Protocol):
     """Frames, steps or parts that the logits stand on."""
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        """(K,) for all that was seen or heard."""
+    def scores(self) -> NDArray[np.float64]:
+        """(K,) in [0, 1], for all that was seen or heard."""
 
 
 def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
@@ -37,14 +37,20 @@ def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
     return scores.numpy()
 
 
+def segmenter_for(output: ClassifyOutput, rate: float, rules: SegmentRules) -> Segmenter | OverlappingSegmenter:
+    """What makes segments of a model's scores, of which there are `rate` a second."""
+    if output.scores == "softmax":
+        return Segmenter(output.labels, rate, rules)
+    return OverlappingSegmenter(output.labels, rate, rules, output.brief_labels)
+
+
 class SegmentTrack:
     """Logits of one moment after the other -> segments."""
 
     def __init__(self, output: ClassifyOutput, rate: float, rules: SegmentRules) -> None:
         """`rate`: moments a second."""
         self.output = output
-        kind = Segmenter if output.scores == "softmax" else OverlappingSegmenter
-        self.segmenter: Segmenter | OverlappingSegmenter = kind(output.labels, rate, rules)
+        self.segmenter = segmenter_for(output, rate, rules)
         self.segments: list[Segment] = []
 
     def push(self, times: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
@@ -61,14 +67,15 @@ class SegmentTrack:
 class ClipJudge:
     """The frames of one `forward`: spread over the whole video."""
 
-    def __init__(self, calls: ModelCalls) -> None:
+    def __init__(self, calls: ModelCalls, output: ClassifyOutput) -> None:
         self.calls = calls
+        self.output = output
         wanted = calls.model.manifest.input
         assert wanted.clip_length is not None
         self.spec = frame_spec(wanted, clip_length=wanted.clip_length)
         self.chunks: list[FrameChunk] = []
         self.num_units = 0
-        self.logits = np.empty(0, np.float32)
+        self._logits = np.empty(0, np.float32)
 
     async def add(self, chunk: FrameChunk) -> None:
         self.chunks.append(chunk)
@@ -77,9 +84,13 @@ class ClipJudge:
         frames = np.concatenate([chunk.frames for chunk in self.chunks])
         self.num_units = len(frames)
         answer = await self.calls.run("forward", torch.from_numpy(frames))
-        self.logits = answer.outputs[0].numpy()
+        self._logits = answer.outputs[0].numpy()
 
     def abandon(self) -> None: ...
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        return to_scores(self._logits, self.output.scores)
 
 
 class TimelineJudge:
@@ -103,25 +114,36 @@ class TimelineJudge:
         self.judges_moments = wanted.sampling == "rate"
         self.track = SegmentTrack(output, self.rate, rules) if rules else None
         self.num_units = 0
-        self.logit_sums = np.zeros(len(output.labels))
-        self.so_far = np.zeros(len(output.labels), np.float32)
+        self.late = LateAnswers(output.delay_steps)
         self.last_seconds = 0.0
+        self._last_frame: NDArray[np.uint8] | None = None  # (1, H, W, 3)
+        self._sums = np.zeros(len(output.labels))
+        self._so_far = np.zeros(len(output.labels), np.float32)
 
     async def add(self, chunk: FrameChunk) -> None:
-        await self.stepper.push(torch.from_numpy(chunk.frames), partial(self._take, chunk))
+        self._last_frame = chunk.frames[-1:]
+        await self.stepper.push(torch.from_numpy(chunk.frames), partial(self._take, chunk.times))
 
     async def finish(self) -> None:
+        """The last moments are answered after the end: the last frame stays for as long."""
+        if self.late.delay_steps and self._last_frame is not None:
+            after = np.repeat(self._last_frame, self.late.delay_steps, axis=0)
+            await self.stepper.push(torch.from_numpy(after), self._take_rest)
         await self.stepper.finish()
 
     def abandon(self) -> None:
         self.stepper.abandon()
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        """Of everything so far. A model that samples by rate says the mean of its judgements of each moment."""
+    def scores(self) -> NDArray[np.float64]:
+        """Of everything so far.
+
+        A model that samples by rate judges moments. Of labels that compete, its scores are those of the mean of their
+        logits. Of others the mean score: the share of the video, as far as the model knows, in which the label holds.
+        """
         if not self.judges_moments:
-            return self.so_far
-        return (self.logit_sums / max(self.num_units, 1)).astype(np.float32)
+            return to_scores(self._so_far, self.output.scores)
+        return self._scores_of(self._sums / max(self.num_units, 1))
 
     @property
     def end_seconds(self) -> float:
@@ -132,17 +154,36 @@ class TimelineJudge:
         # The sound of the same request may go on for longer than the picture.
         return self.track.close(min(end_seconds, self.last_seconds + 1 / self.rate)) if self.track else None
 
-    async def _take(self, chunk: FrameChunk, outputs: tuple[torch.Tensor, ...]) -> None:
+    async def _take(self, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]) -> None:
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
-        means = (self.logit_sums + now.cumsum(axis=0)) / (self.num_units + np.arange(1, len(now) + 1)[:, None])
-        scores = to_scores(means if self.judges_moments else so_far, self.output.scores)
-        self.settling.push(scores, compete=self.output.scores == "softmax")
-        self.num_units += len(now)
-        self.logit_sums += now.sum(axis=0)
-        self.so_far = so_far[-1]
-        self.last_seconds = float(chunk.times[-1])
+        self.last_seconds = float(times[-1])
+        self._so_far = so_far[-1]
+        if not self.judges_moments:
+            self._watch(to_scores(so_far, self.output.scores))
+        self._count(*self.late.pair(times, now))
+
+    async def _take_rest(self, outputs: tuple[torch.Tensor, ...]) -> None:
+        self._count(*self.late.rest(outputs[0].numpy()))
+
+    def _count(self, moments: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
+        """moments (T,), logits (T, K) about them."""
+        counted = to_scores(logits, "sigmoid") if self.output.scores == "sigmoid" else logits.astype(np.float64)
+        sums = self._sums + counted.cumsum(axis=0)
+        if self.judges_moments and len(moments):
+            self._watch(
+                self._scores_of(sums / np.arange(self.num_units + 1, self.num_units + len(moments) + 1)[:, None])
+            )
+        self.num_units += len(moments)
+        self._sums += counted.sum(axis=0)
         if self.track is not None:
-            self.track.push(chunk.times, now)
+            self.track.push(moments, logits)
+
+    def _scores_of(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (..., K) from means over moments."""
+        return means if self.output.scores == "sigmoid" else to_scores(means.astype(np.float32), self.output.scores)
+
+    def _watch(self, scores: NDArray[np.float64]) -> None:
+        self.settling.push(scores, compete=self.output.scores == "softmax")
 
 
 class SoundStepsJudge:
@@ -165,7 +206,7 @@ class SoundStepsJudge:
         self.settling = Settling(rate)
         self.track = SegmentTrack(output, rate, rules) if rules else None
         self.num_units = 0
-        self.logits = np.empty(0, np.float32)
+        self._logits = np.empty(0, np.float32)
         self.end_seconds = 0.0
 
     async def add(self, chunk: WaveformChunk) -> None:
@@ -179,6 +220,10 @@ class SoundStepsJudge:
     def abandon(self) -> None:
         self.stepper.abandon()
 
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        return to_scores(self._logits, self.output.scores)
+
     def close(self) -> tuple[Segment, ...] | None:
         return self.track.close(self.end_seconds) if self.track else None
 
@@ -186,7 +231,7 @@ class SoundStepsJudge:
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
         self.settling.push(to_scores(so_far, self.output.scores), compete=self.output.scores == "softmax")
         self.num_units += len(now)
-        self.logits = so_far[-1]
+        self._logits = so_far[-1]
         if self.track is not None:
             step_seconds = num_samples / self.spec.sample_rate / len(now)
             self.track.push(start_seconds + step_seconds * np.arange(len(now), dtype=np.float64), now)
@@ -205,6 +250,7 @@ class SoundPartsJudge:
         assert wanted.max_samples is not None
         self.spec = WaveformSpec(wanted.sample_rate, wanted.max_samples)
         rate = wanted.sample_rate / wanted.max_samples
+        self.output = output
         self.track = SegmentTrack(output, rate, AS_THEY_ARE) if timeline else None
         self.num_units = 0
         self.logit_sums = np.zeros(len(output.labels))
@@ -229,8 +275,9 @@ class SoundPartsJudge:
     def abandon(self) -> None: ...
 
     @property
-    def logits(self) -> NDArray[np.float32]:
-        return (self.logit_sums / max(self.num_samples, 1)).astype(np.float32)
+    def scores(self) -> NDArray[np.float64]:
+        mean = (self.logit_sums / max(self.num_samples, 1)).astype(np.float32)
+        return to_scores(mean, self.output.scores)
 
     def close(self) -> tuple[Segment, ...] | None:
         return self.track.close(self.end_seconds) if self.track else None

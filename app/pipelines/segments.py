@@ -43,6 +43,10 @@ class SegmentRules:
     """The new label must lead for this long without a break."""
 
 
+AS_THEY_ARE = SegmentRules(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
+"""Every step counts."""
+
+
 @dataclass(slots=True)
 class _Run:
     """Steps that may become, or are, one segment: sums over them of every label's raw score."""
@@ -199,8 +203,13 @@ class Segmenter:
 class OverlappingSegmenter:
     """Segments of scores that do not compete (sigmoid): each label comes and goes on its own."""
 
-    def __init__(self, labels: tuple[str, ...], rate: float, rules: SegmentRules) -> None:
-        self.present = [Segmenter((label, ""), rate, rules) for label in labels]
+    def __init__(
+        self, labels: tuple[str, ...], rate: float, rules: SegmentRules, brief_labels: tuple[str, ...] = ()
+    ) -> None:
+        """`brief_labels` come and go as their scores do, whatever the rules: a cut lasts one step."""
+        self.present = [
+            Segmenter((label, ""), rate, AS_THEY_ARE if label in brief_labels else rules) for label in labels
+        ]
 
     @property
     def open_segments(self) -> tuple[OpenSegment, ...]:

@@ -14,9 +14,10 @@ from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.models.tokens import StreamPoint
 from app.pipelines.calls import ModelCalls
-from app.pipelines.judges import to_scores
+from app.pipelines.judges import segmenter_for, to_scores
+from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import OpenSegment, OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import OpenSegment, Segment, SegmentRules
 from app.pipelines.surprise import forecast_errors
 
 NOTHING_HEARD = np.empty(0, np.float32)
@@ -24,8 +25,10 @@ NOTHING_HEARD = np.empty(0, np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one step says. What the model's task does not have is None."""
+    """What one step says. What the model's task does not have is None; the first steps of a late model say nothing."""
 
+    about_seconds: float | None = None
+    """The moment that `scores` are about, before the step's own, of a model that answers late; else None."""
     scores: NDArray[np.float64] | None = None
     """(K,) in [0, 1], of this moment alone."""
     smoothed: NDArray[np.float64] | None = None
@@ -85,7 +88,7 @@ class Stream:
         """Goes on from `point`, which must be of this model. Raises MalformedRequest for a model that cannot step."""
         manifest = calls.model.manifest
         if not manifest.causal:
-            raise MalformedRequest(f"Model {manifest.name} hears a sound as a whole; it cannot judge step by step.")
+            raise MalformedRequest(f"Model {manifest.name} takes in a file as a whole; it cannot judge step by step.")
         self.calls = calls
         self.sequence = point.sequence if point else 0
         """Steps taken."""
@@ -185,22 +188,25 @@ def _reader_of(stream: Stream, rules: SegmentRules, point: StreamPoint | None) -
             return _Surprise(stream, point)
         case "features":
             return _Features(stream)
+        case "caption":
+            raise AssertionError("a describer of video has no steps, and Stream has said so")
 
 
 class _Labels:
-    """Scores and segments. Remembers the last judgement of everything, and the segmenter."""
+    """Scores and segments. Remembers the last judgement of everything, the moments to be answered, the segmenter."""
 
     def __init__(self, stream: Stream, rules: SegmentRules, point: StreamPoint | None) -> None:
         output = stream.model.manifest.output
         assert isinstance(output, ClassifyOutput)
         self.kind = output.scores
-        segmenter = Segmenter if output.scores == "softmax" else OverlappingSegmenter
-        self.segmenter: Segmenter | OverlappingSegmenter = segmenter(output.labels, stream.rate, rules)
+        self.segmenter = segmenter_for(output, stream.rate, rules)
         self.so_far: NDArray[np.float64] | None = None
+        waiting: NDArray[np.float64] | None = None
         if point is not None and len(point.memory):
-            num_labels = len(output.labels)
-            self.so_far = point.memory[:num_labels]
-            self.segmenter.restore(float(value) for value in point.memory[num_labels:])
+            num_labels, num_waiting = len(output.labels), min(point.sequence, output.delay_steps)
+            self.so_far, waiting, saved = np.split(point.memory, (num_labels, num_labels + num_waiting))
+            self.segmenter.restore(float(value) for value in saved)
+        self.late = LateAnswers(output.delay_steps, waiting)
 
     async def read(
         self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
@@ -209,12 +215,20 @@ class _Labels:
         if not (np.isfinite(now).all() and np.isfinite(so_far).all()):
             raise ArithmeticError("the model answered NaN or infinity")
         self.so_far = so_far[-1]
-        return [self._read(float(at), scores, judged) for at, scores, judged in zip(times, now, so_far, strict=True)]
+        moments, about_them = self.late.pair(times, now)
+        num_silent = len(times) - len(moments)
+        return [Reading() for _ in range(num_silent)] + [
+            self._read(float(at), scores, judged)
+            for at, scores, judged in zip(moments, about_them, so_far[num_silent:], strict=True)
+        ]
 
     def save(self) -> NDArray[np.float64]:
-        return np.empty(0) if self.so_far is None else np.concatenate([self.so_far, self.segmenter.save()])
+        if self.so_far is None:
+            return np.empty(0)
+        return np.concatenate([self.so_far, self.late.waiting, self.segmenter.save()])
 
     async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
+        """The moments of a late model that are yet to be answered stay so: no one knows what would have come."""
         return StreamEnd(self.so_far, tuple(self.segmenter.finish(end_seconds)), None)
 
     def _read(self, seconds: float, scores: NDArray[np.float64], so_far: NDArray[np.float64]) -> Reading:
@@ -222,7 +236,8 @@ class _Labels:
         before = self.segmenter.open_segments
         closed = tuple(self.segmenter.push(seconds, scores))
         opened = tuple(segment for segment in self.segmenter.open_segments if segment not in before)
-        return Reading(scores, smoothed, so_far, opened, closed)
+        about_seconds = seconds if self.late.delay_steps else None
+        return Reading(about_seconds, scores, smoothed, so_far, opened, closed)
 
 
 class _Surprise:

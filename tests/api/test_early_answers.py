@@ -11,12 +11,12 @@ from bench.memory import loop
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import sine, write_sound, write_video
 
-MINUTES = 20
+MINUTES = 60
 
 
 @pytest.fixture(scope="module")
 def large_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Red for so long, and so large, that no machine has judged it in a second."""
+    """Red for so long, and so large, that no machine has judged it in four seconds."""
     folder = tmp_path_factory.mktemp("media")
     frames = coloured_frames("red", seconds=4.0, width=960, height=540)
     once = write_video(folder / "once.mkv", frames, RATE, options={"preset": "ultrafast"})
@@ -24,13 +24,12 @@ def large_video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "large.mkv").read_bytes()
 
 
-@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
-@pytest.mark.parametrize("model", ["tiny-rate", "tiny"])
+@pytest.mark.parametrize(("model", "accept"), [("tiny-rate", "application/x-ndjson"), ("tiny", "application/json")])
 def test_time_is_up(client: httpx.Client, large_video: bytes, model: str, accept: str) -> None:
-    headers = {"prefer": "respond-async, wait=1", "accept": accept}
+    headers = {"prefer": "respond-async, wait=4", "accept": accept}
     response = client.post(f"/classify?timeline=true&model={model}", content=large_video, headers=headers)
     assert response.status_code == 200
-    assert response.headers["preference-applied"] == "wait=1"
+    assert response.headers["preference-applied"] == "wait=4"
     answer = json.loads(response.text.splitlines()[-1])
     assert answer["partial"] is True
     (result,) = answer["results"]

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -108,19 +109,17 @@ def test_limits_of_size_and_places(store: Path, red_video: Path) -> None:
         longer = iter([video, b"\x00" * 70000])
         assert_problem(client.post("/classify", content=longer), 413)
 
-        address = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1])), timeout=10) as holder:
-            holder.sendall(b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 100\r\n\r\nsome")
-            while client.get("/metrics").text.find("afterframe_requests_in_flight 1.0") < 0:
-                pass
+        with ThreadPoolExecutor() as threads, server.workers_stopped():
+            first = threads.submit(client.post, "/classify", content=video)
+            server.wait_for_metric("afterframe_requests_in_flight", 1)
             response = client.post("/classify", content=video)
             assert_problem(response, 429)
             assert int(response.headers["retry-after"]) >= 1
             assert client.get("/health/ready").status_code == 200
-        while client.get("/metrics").text.find("afterframe_requests_in_flight 0.0") < 0:
-            pass
+        assert first.result().status_code == 200
+        server.wait_for_metric("afterframe_requests_in_flight", 0)
         assert client.post("/classify", content=video).status_code == 200
-        assert 'afterframe_requests_rejected_total{reason="Overloaded"} 1.0' in client.get("/metrics").text
+        assert server.metric('afterframe_requests_rejected_total{reason="Overloaded"}') == 1
 
 
 def test_deadline(store: Path, three_colour_video: Path) -> None:

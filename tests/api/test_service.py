@@ -25,6 +25,8 @@ def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:
         ("tiny-hearer", False),
         ("tiny-listener", False),
         ("tiny-rate", False),
+        ("tiny-writer", True),
+        ("tiny-writer-whole", False),
     ]
     assert [version["version"] for version in models[0]["versions"]] == ["2", "1"]
     assert models[0]["versions"][0]["labels"] == ["red", "green", "blue"]
@@ -44,9 +46,15 @@ def test_models_of_every_task_say_what_they_take_and_give(client: httpx.Client) 
 
 def test_each_task_has_a_default_of_its_own(store: Path) -> None:
     chosen = {"default_model_classify": "tiny-rate", "default_model_predict": "tiny-forecast"}
+    chosen["default_model_caption"] = "tiny-writer-whole"
     with running_server(store, **chosen) as server, server.client() as client:
         models = client.get("/models").json()["models"]
-    assert [model["name"] for model in models if model["default"]] == ["tiny-describer", "tiny-forecast", "tiny-rate"]
+    assert [model["name"] for model in models if model["default"]] == [
+        "tiny-describer",
+        "tiny-forecast",
+        "tiny-rate",
+        "tiny-writer-whole",
+    ]
     with running_server(store, default_model_features="tiny") as server:
         assert server.process.wait(30) != 0
     assert any("default for features" in str(line) for line in server.lines)
@@ -60,7 +68,7 @@ def test_card_is_markdown(client: httpx.Client) -> None:
 
 def test_health(client: httpx.Client) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
-    assert client.get("/health/ready").json() == {"status": "ready"}
+    assert client.get("/health/ready").json() == {"status": "ready", "faults": []}
 
 
 def test_metrics_count_what_was_done(client: httpx.Client, red_video: Path) -> None:
@@ -119,7 +127,7 @@ def test_stops_when_told_and_leaves_no_process(store: Path, red_video: Path, sen
     with running_server(store) as server:
         with server.client() as client:
             assert client.post("/classify", content=red_video.read_bytes()).status_code == 200
-        children = descendants(server.process.pid)
+        children = server.descendants()
         assert children
         server.stop(sent)
         end = time.monotonic() + 10  # the fork server leaves when it notices that its parent has
@@ -139,10 +147,3 @@ def test_a_damaged_model_stops_the_start(store: Path, tmp_path: Path) -> None:
     with running_server(tmp_path) as server:
         assert server.process.wait(30) != 0
     assert any("sha256" in str(line) for line in server.lines)
-
-
-def descendants(pid: int) -> list[int]:
-    children = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    return children + [grandchild for child in children for grandchild in descendants(child)]

@@ -8,6 +8,7 @@ import pytest
 
 from app.errors import InvalidMedia, ServiceError
 from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.confinement import LAYERS
 from app.media.request import (
     FrameChunk,
     FrameSpec,
@@ -122,7 +123,7 @@ INFO_HEADER = {"type": "info", **{name: getattr(INFO, name) for name in MediaInf
         forge(**{**INFO_HEADER, "width": 1e400}),
         forge(**{**INFO_HEADER, "video_codec": "<script>"}),
         forge(**{**INFO_HEADER, "more": 1}),
-        b"".join(encode_ready()),
+        b"".join(encode_ready(LAYERS)),
     ],
 )
 def test_nothing_else_is(message: bytes) -> None:

@@ -352,7 +352,7 @@ def test_no_torch_in_a_worker() -> None:
     assert "torch" in sys.modules or pytest.importorskip("torch")
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(AssertionError, match="torch"):
-        worker.serve(theirs, 1 << 30)
+        worker.serve(theirs, 1 << 30, 60)
 
 
 def _is_running(pid: int) -> bool:

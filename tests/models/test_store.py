@@ -297,6 +297,35 @@ def test_a_subset_leaves_the_others_unread(tmp_path: Path):
         open_store(tmp_path, ["good", "gone"])
 
 
+def test_a_pinned_version_is_loaded_alone(tmp_path: Path):
+    for version in ("1", "2", "3"):
+        write_version(tmp_path, version=version)
+    write_version(tmp_path, "other")
+    store = open_store(tmp_path, ["tiny@2", "other"])
+    assert store.versions("tiny") == ["2"]
+    assert store.get("tiny").manifest.version == "2"
+    assert open_store(tmp_path, ["tiny@1", "tiny@3"]).versions("tiny") == ["1", "3"]
+    with pytest.raises(ModelRejected, match="no model 'tiny@4'"):
+        open_store(tmp_path, ["tiny@4"])
+
+
+class Loads(nn.Module):
+    def forward(self, path: str) -> Tensor:
+        return torch.from_file(path, shared=True, size=4)
+
+
+class Saves(nn.Module):
+    def forward(self, path: str) -> None:
+        torch.ops.aten.save(torch.zeros(1), path)
+
+
+@pytest.mark.parametrize(("module", "operator"), [(Loads(), "from_file"), (Saves(), "save")])
+def test_a_module_that_reaches_for_files_is_refused_before_it_is_loaded(folder: Path, module: nn.Module, operator: str):
+    replace_model(folder, module)
+    with pytest.raises(ModelRejected, match=f"model.pt calls {operator}"):
+        load_version(folder)
+
+
 def test_a_store_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(ModelRejected, match="no such model store"):
         open_store(tmp_path / "gone")

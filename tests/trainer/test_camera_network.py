@@ -49,7 +49,19 @@ def test_any_split_equals_one_call(frames: torch.Tensor, splits: list[int]) -> N
         torch.testing.assert_close(split[row, :length], now[row, :length], atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(state, after, atol=TOLERANCE, rtol=0)
     torch.testing.assert_close(module(frames, lengths), so_far[torch.arange(2), lengths - 1])
-    torch.testing.assert_close(so_far[0], now[0].cumsum(0) / torch.arange(1, 13)[:, None], atol=TOLERANCE, rtol=1e-4)
+    shares = now[0].sigmoid().cumsum(0) / torch.arange(1, 13)[:, None]
+    torch.testing.assert_close(so_far[0].sigmoid(), shares, atol=TOLERANCE, rtol=0)
+
+
+def test_the_share_of_what_always_holds_stays_finite(frames: torch.Tensor) -> None:
+    module, lengths = network(), torch.tensor([12, 12])
+    with torch.no_grad():
+        module.now.project.bias[1] = 60.0  # the first label: a sigmoid of 1 in float32
+        (now, so_far), _ = module.step(frames, lengths, module.initial_state(2, HEIGHT, WIDTH))
+
+    assert (now[..., 0] > 40).all()
+    torch.testing.assert_close(so_far[:, 0], now[:, 0], atol=1e-4, rtol=0)  # of logits of 60: 24 bits
+    assert torch.isfinite(so_far).all()
 
 
 def test_padding_and_company_change_nothing(frames: torch.Tensor) -> None:
@@ -140,5 +152,7 @@ def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path
     manifest = load_version(tmp_path / "store" / "camera-test" / "1").manifest
     assert manifest.output.labels == LABELS  # type: ignore[union-attr]
     assert manifest.output.scores == "sigmoid"  # type: ignore[union-attr]
+    assert manifest.output.delay_steps == 2  # type: ignore[union-attr]
+    assert manifest.output.brief_labels == EDITS  # type: ignore[union-attr]
     assert manifest.input.sampling == "rate"
     assert {"val", "textures"} <= set(manifest.metrics)

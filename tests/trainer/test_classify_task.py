@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
+from app.models import torchscript
 from trainer.data.cache import CachedVideo
 from trainer.networks.recurrent import Cell
 from trainer.recipe.classify import ClassifyRecipe
@@ -16,6 +18,7 @@ from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
 from trainer.tasks.augment import augment
 from trainer.tasks.classify import Batch, ClassifyTask
 from trainer.tasks.clips import DrawSampler, ServedClips, TrainingClips
+from trainer.tasks.teachers import Teachers
 
 TINY = (
     "input.width=32",
@@ -173,6 +176,49 @@ def test_padding_is_not_learnt_from() -> None:
     other_labels = torch.cat((labels[:, :2], 1 - labels[:, 2:]), dim=1)
     other_frames = torch.cat((frames[:, :2], 255 - frames[:, 2:]), dim=1)
     assert total_loss(task, (other_frames, other_labels, lengths)) == loss
+
+
+def test_it_starts_from_weights_that_fit(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    model.write_bytes(torchscript.save(teacher(0)))
+    torch.manual_seed(1)
+    task = ClassifyTask(tiny_recipe(), "lstm", [2, 2, 2])  # a label more
+    task.start_from(model)
+    before, after = torchscript.weights(model.read_bytes()), task.module().state_dict()
+    differing = {name for name in before if before[name].shape != after[name].shape}
+    assert {name.split(".")[0] for name in differing} == {"now", "so_far"}
+    for name in before.keys() - differing:
+        assert torch.equal(before[name], after[name]), name
+    with pytest.raises(RecipeError, match="no weights that fit"):
+        ClassifyTask(tiny_recipe("network.num_channels=[3]", "network.size=6"), "gru", [1, 1, 1, 1]).start_from(model)
+
+
+def teacher(seed: int) -> ScriptModule:
+    torch.manual_seed(seed)
+    return torchscript.script(ClassifyTask(tiny_recipe(), "lstm", [2, 2]).module())
+
+
+def test_teachers_answer_with_the_mean_of_what_each_says_of_the_pictures() -> None:
+    modules = [teacher(0), teacher(1)]
+    frames, _, lengths = make_batch(tiny_recipe())
+    frames = frames[:, :, :24, :32]
+    pictures = frames.permute(0, 1, 4, 2, 3).float() / 255
+    now, so_far = Teachers(modules)(pictures, lengths)
+    each = [module.step(frames, lengths, module.initial_state(4, 24, 32))[0] for module in modules]
+    torch.testing.assert_close(now, (each[0][0].softmax(2) + each[1][0].softmax(2)) / 2)
+    torch.testing.assert_close(so_far, (each[0][1].softmax(2) + each[1][1].softmax(2)) / 2)
+
+
+@pytest.mark.parametrize(("weight", "label_counts"), [(0, True), (1, False)])
+def test_a_pupil_weighs_its_teachers_against_the_labels(weight: int, label_counts: bool) -> None:
+    recipe = tiny_recipe(f"optimisation.teacher_weight={weight}", "optimisation.carry_share=0")
+    torch.manual_seed(2)
+    task = ClassifyTask(recipe, "gru", [2, 2], Teachers([teacher(0)]))
+    frames, labels, lengths = make_batch(recipe)
+    loss = total_loss(task, (frames, labels, lengths))
+    assert (total_loss(task, (frames, 1 - labels, lengths)) != loss) == label_counts
+    task.teachers = None
+    assert (total_loss(task, (frames, labels, lengths)) == loss) == label_counts
 
 
 def test_balanced_classes_count_alike() -> None:

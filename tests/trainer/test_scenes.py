@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from trainer.data.camera_path import FINE_RATE
 from trainer.data.montage import MontageStyle, draw_montage
 from trainer.data.picture_faults import FaultStyle, compress
-from trainer.data.scene_labels import BLACK, CUT, DISSOLVE, EDITS, FREEZE, LABELS, MOTIONS, describe_motion
+from trainer.data.scene_labels import BLACK, CUT, DISSOLVE, EDITS, FREEZE, LABELS, MOTIONS, STATIC, describe_motion
 from trainer.data.scenes import Scene, SceneStyle, draw_scene
 from trainer.data.shots import Shot, ShotStyle, place_views, render
 from trainer.data.textures import draw_texture
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 64, 48
 CLEAN = FaultStyle(
     gain=(0.999, 1.0), dark_share=0, drift_share=0, bars_share=0, caption_share=0, grey_share=0, compressed_share=0
 )
-QUIET = MontageStyle(frame_rate=(59.0, 60.0), num_joins=(1.0,), freeze_share=0, flash_share=0)
+QUIET = MontageStyle(frame_rate=(59.0, 60.0), num_joins=(1.0,), freeze_share=0, still_share=0, flash_share=0)
 STYLE = SceneStyle(width=WIDTH, height=HEIGHT, faults=CLEAN, montage=QUIET, texture_share=0.0)
 
 
@@ -127,6 +127,18 @@ def test_a_freeze_stands_still_and_nothing_else_does(stills: list[NDArray[np.uin
         assert (differences(scene)[frozen] == 0).all()
         assert (differences(scene)[scene.scored[1:, FREEZE] & ~frozen] > 0).all()
     assert num_frozen > 50
+
+
+def test_a_slide_show_is_frozen_but_for_its_cuts(stills: list[NDArray[np.uint8]]) -> None:
+    style = dataclasses.replace(QUIET, still_share=1.0, num_joins=(0.0, 0.0, 1.0), kinds=(("cut", 1.0),))
+    for scene in scenes(stills, dataclasses.replace(style, frame_rate=(5.0, 60.0))):
+        cuts = scene.holds[:, CUT]
+        assert cuts.sum() == 2
+        assert (differences(scene)[~cuts[1:]] == 0).all()
+        frozen = scene.holds[:, FREEZE]
+        assert not frozen[cuts].any()
+        assert frozen[1:][scene.scored[1:, FREEZE] & ~cuts[1:]].all()
+        assert scene.holds[scene.scored[:, STATIC], STATIC].all()
 
 
 def test_low_frame_rates_are_no_freeze(stills: list[NDArray[np.uint8]]) -> None:

@@ -189,6 +189,20 @@ def test_two_processes_train_one_model(motion: Path, tmp_path: Path) -> None:
     assert len(read_run(tmp_path / "runs/shared").epochs) == 2
 
 
+def test_a_finished_run_teaches_another_but_not_of_other_labels(
+    trained: Path, motion: Path, tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    two_labels = tmp_path / "two"
+    two_labels.mkdir()
+    for label in MOTION_LABELS[:2]:
+        (two_labels / label).symlink_to(motion / label)
+    run = trained / "runs/tiny-motion"
+    teachers = ["--no-publish", "--teachers", str(run), "--weights", str(run / "model.pt")]
+    assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
+    assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

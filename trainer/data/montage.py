@@ -25,6 +25,8 @@ class MontageStyle:
     freeze_share: float = 0.25
     """Of the scenes: a picture stands still."""
     freeze_seconds: tuple[float, float] = (0.6, 2.5)
+    still_share: float = 0.08
+    """Of the scenes: nothing but stills from beginning to end, as in a slide show."""
     jump_share: float = 0.3
     """Of the freezes: goes on with what would be there now, not with the next frame."""
     flash_share: float = 0.15
@@ -71,11 +73,16 @@ def draw_montage(num_steps: int, rate: float, style: MontageStyle, generator: np
     frame_rate = log_uniform(style.frame_rate, 1, generator)[0]
     moments = np.arange(num_steps) / rate
     joins, kinds = _draw_joins(moments[-1], style, generator)
+    all_still = generator.random() < style.still_share
     moments, held, jumped = _freeze(moments, joins, style, generator)
+    if all_still:
+        moments, jumped = np.zeros(num_steps), np.zeros(num_steps, bool)
     seconds = np.floor(moments * frame_rate + FLOOR) / frame_rate
     clock = np.arange(num_steps) / rate
     edited = np.floor(clock * frame_rate + FLOOR) / frame_rate  # edits fall on frames, too
     shots = np.repeat((edited[:, None] + FLOOR >= joins).sum(axis=1)[:, None], 2, axis=1)
+    if all_still:
+        held = np.diff(shots[:, 1], prepend=-1) == 0
     mix, light = np.ones(num_steps), np.ones(num_steps)
     cut, joined = np.zeros(num_steps, bool), jumped
     room = float(np.diff(joins).min(initial=np.inf)) / 2  # transitions that overlap would jump

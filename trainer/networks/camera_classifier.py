@@ -37,8 +37,8 @@ class LogOdds(nn.Module):
 class CameraClassifier(nn.Module):
     """How the camera moves and how the video is cut, at every step, `delay_steps` after it has happened.
 
-    The state (B,S) is the recurrence's ++ sums of the logits ++ the number of steps ++ the last frame's luma ++ half as
-    fine ones of the last `lag` frames, the oldest first; float32.
+    The state (B,S) is the recurrence's ++ sums over the steps of the scores and of what they lack to 1 ++ the number of
+    steps ++ the last frame's luma ++ half as fine ones of the last `lag` frames, the oldest first; float32.
     """
 
     max_pixel: Final[float] = 255.0
@@ -46,6 +46,7 @@ class CameraClassifier(nn.Module):
     columns: Final[int] = 8
     num_levels: Final[int] = 4
     num_measures: Final[int] = 6
+    least: Final[float] = 1e-30
 
     def __init__(self, width: int, height: int, cell: Cell, network: Network) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class CameraClassifier(nn.Module):
         self.recurrent = Recurrent(cell, size, size)
         self.now = LogOdds(2 * size, [len(group) for group in EXCLUSIVE])
         self.half_size = (height // 2) * (width // 2)
-        sizes = [self.recurrent.state_size, self.num_labels, 1, height * width, self.lag * self.half_size]
+        sizes = [self.recurrent.state_size, 2 * self.num_labels, 1, height * width, self.lag * self.half_size]
         self.state_sizes = sizes
 
     def light(self, frames: Tensor) -> Tensor:
@@ -128,7 +129,8 @@ class CameraClassifier(nn.Module):
     def unroll(self, embedded: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """embedded (B,T,size), lengths (B,), state (B,S) -> now, so_far (B,T,K), hidden (B,T,2*size), state (B,S).
 
-        Everything that knows of time. The pictures in the state stay what they were.
+        Everything that knows of time. `so_far` are the logits of the mean score since the beginning: of the share of
+        the steps in which a label holds. The pictures in the state stay what they were.
         """
         recurrent, sums, num_seen, last, halves = torch.split(state, self.state_sizes, dim=1)
         if self.memory == "none":
@@ -139,9 +141,11 @@ class CameraClassifier(nn.Module):
         now = self.now(hidden)
         steps = torch.arange(1, now.shape[1] + 1, device=now.device)
         valid = (steps <= lengths.unsqueeze(1)).unsqueeze(2)
-        totals = sums.unsqueeze(1) + torch.where(valid, now, 0.0).cumsum(1)  # (B,T,K)
+        held = torch.cat((now.sigmoid(), (-now).sigmoid()), dim=2)  # both: 1 - 1e-8 is 1, and its logit infinite
+        totals = sums.unsqueeze(1) + torch.where(valid, held, 0.0).cumsum(1)  # (B,T,2*K)
         counts = num_seen + torch.minimum(steps.unsqueeze(0), lengths.unsqueeze(1))  # (B,T)
-        so_far = totals / counts.clamp(min=1.0).unsqueeze(2)
+        shares, lacks = totals.clamp(min=self.least).chunk(2, dim=2)
+        so_far = torch.log(shares) - torch.log(lacks)
         after = torch.cat((recurrent, totals[:, -1], counts[:, -1:], last, halves), dim=1)
         return now, so_far, hidden, after
 
@@ -171,7 +175,7 @@ class CameraClassifier(nn.Module):
         return (now, so_far), self.remember(light, lengths, state, after)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """frames (B,T,H,W,3) uint8, lengths (B,) -> logits (B,K): the mean of `now` over each row's steps."""
+        """frames (B,T,H,W,3) uint8, lengths (B,) -> logits (B,K) of the mean score over each row's steps."""
         state = self.initial_state(frames.shape[0], frames.shape[2], frames.shape[3]).to(frames.device)
         so_far = self.step(frames, lengths, state)[0][1]
         last = (lengths - 1).clamp(min=0)

@@ -61,7 +61,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
             sampling="rate",
             rate=wanted.rate,
         ),
-        output=ClassifyOutput(labels=LABELS, scores="sigmoid"),
+        output=ClassifyOutput(labels=LABELS, scores="sigmoid", delay_steps=wanted.delay_steps, brief_labels=EDITS),
         golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
         summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",
         num_examples=data.num_videos(),

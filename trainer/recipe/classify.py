@@ -103,6 +103,8 @@ class ClassifyOptimisation(Optimisation):
     """Of the loss of each moment's own label, against 1 for that of all so far."""
     forecast_weight: float = Field(ge=0)
     """Of the loss of the second decoder, which forecasts embedded frames; 0: there is none."""
+    teacher_weight: Share = 0.7
+    """What the answer of the teachers, where there are any, is worth as a target; the label is worth the rest."""
     carry_share: Share
     """Chance that a step starts from a state left by other clips, as moments late in a long video do."""
 

@@ -14,6 +14,7 @@ from trainer.networks.recurrent import Cell
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.augment import augment
 from trainer.tasks.learner import Learner
+from trainer.tasks.teachers import Teachers
 
 LOSS_IN_RANK = 1e-3
 """The best epoch is that of the best accuracy, the loss counts among equals. Not the loss alone: where there is little
@@ -28,12 +29,15 @@ class ClassifyTask(Learner[VideoClassifier]):
 
     class_weights: Tensor
 
-    def __init__(self, recipe: ClassifyRecipe, cell: Cell, label_counts: Sequence[int]) -> None:
+    def __init__(
+        self, recipe: ClassifyRecipe, cell: Cell, label_counts: Sequence[int], teachers: Teachers | None = None
+    ) -> None:
         """`label_counts[i]`: how many training videos are of label i."""
         shape, num_labels = recipe.input, len(label_counts)
         network = VideoClassifier(num_labels, shape.width, shape.height, cell, recipe.network)
         super().__init__(network, recipe.optimisation)
         self.recipe = recipe
+        self.teachers = teachers
         size = recipe.network.size
         self.forecaster = ForecastDecoder(cell, size, size) if recipe.optimisation.forecast_weight else None
         self.register_buffer("class_weights", self._weigh(label_counts), persistent=False)
@@ -48,13 +52,14 @@ class ClassifyTask(Learner[VideoClassifier]):
         pictures = augment(frames, self.recipe.input.height, self.recipe.input.width, self.recipe.augmentation)
         pictures, targets = self._mix(pictures, F.one_hot(labels, len(self.class_weights)).float())
         state, carried = self._begin(frames)
+        now_targets, so_far_targets = self._targets(pictures, targets, lengths)
         embedded = self.network.embed(pictures, state).float()
         with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
             now, so_far, encoded, state = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(pictures, lengths, state).detach()
-            losses = {"now": self._now_loss(now, targets, lengths)}
+            losses = {"now": self._now_loss(now, now_targets, lengths)}
             if not carried:  # what came before in the state is not in the targets
-                losses["so_far"] = self._so_far_loss(so_far, targets, lengths)
+                losses["so_far"] = self._so_far_loss(so_far, so_far_targets, lengths)
             if self.forecaster:
                 losses["forecast"] = self._forecast_loss(self.forecaster, embedded, encoded)
         return losses
@@ -102,6 +107,16 @@ class ClassifyTask(Learner[VideoClassifier]):
         smoothing = self.recipe.optimisation.label_smoothing
         return pictures, targets * (1 - smoothing) + smoothing / targets.shape[2]
 
+    def _targets(self, pictures: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """pictures (B,T,3,H,W), labels (B,T,K) of each step -> what `now` and `so_far` (B,T,K) are to be."""
+        num_steps = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+        means = labels.cumsum(1) / num_steps.reshape(1, -1, 1)
+        if self.teachers is None:
+            return labels, means
+        now, so_far = self.teachers(pictures, lengths)
+        weight = self.recipe.optimisation.teacher_weight
+        return torch.lerp(labels, now, weight), torch.lerp(means, so_far, weight)
+
     def _begin(self, frames: Tensor) -> tuple[Tensor, bool]:
         """The state (B,S) to start from, and whether it was left by other clips."""
         batch_size, height, width = frames.shape[0], frames.shape[2], frames.shape[3]
@@ -115,12 +130,11 @@ class ClassifyTask(Learner[VideoClassifier]):
         return (self._cross_entropy(now, targets) * valid).sum() / valid.sum()
 
     def _so_far_loss(self, so_far: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """so_far (B,T,K) against the mean of the targets up to each step, later steps counting more."""
+        """so_far (B,T,K) against the targets (B,T,K) of all up to each step, later steps counting more."""
         steps = torch.arange(1, so_far.shape[1] + 1, device=so_far.device, dtype=torch.float32)
-        means = targets.cumsum(1) / steps.reshape(1, -1, 1)
         weights = torch.where(steps <= lengths.unsqueeze(1), steps, 0.0)
         weights = weights / weights.sum(1, keepdim=True)
-        return (self._cross_entropy(so_far, means) * weights).sum(1).mean()
+        return (self._cross_entropy(so_far, targets) * weights).sum(1).mean()
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """logits, targets (B,T,K) -> (B,T)."""

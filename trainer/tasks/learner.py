@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning
@@ -9,6 +10,8 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
+from app.models import torchscript
+from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 
 N = TypeVar("N", bound=nn.Module)
@@ -26,6 +29,16 @@ class Learner(lightning.LightningModule, Generic[N]):
         self.optimisation = optimisation
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
+
+    def start_from(self, model: Path) -> None:
+        """Takes over the weights in a `model.pt` that fit by name and shape. Raises RecipeError where none does."""
+        own = self.network.state_dict()
+        found = torchscript.weights(model.read_bytes())
+        fitting = {name: weight for name, weight in found.items() if name in own and own[name].shape == weight.shape}
+        if not any(weight.ndim > 1 for weight in fitting.values()):  # counters of batches always fit
+            raise RecipeError(f"{model} has no weights that fit this network")
+        for network in (self.network, self.averaged):
+            network.load_state_dict(own | fitting)
 
     def module(self) -> N:
         """The network to publish: averaged weights, in eval mode."""

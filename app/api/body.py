@@ -1,0 +1,99 @@
+"""The body of one upload as it arrives: no larger, no slower and in no more pieces than it may be."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.types import Message, Receive
+
+from app.api.observe import RequestRecord
+from app.api.places import STOPPING, Places
+from app.errors import NotReady, ServiceError, TimeLimit, UploadTooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    max_bytes: int
+    patience_seconds: float
+    """The service waits this long for each `min_bytes_per_second * patience_seconds` bytes."""
+    min_bytes_per_second: int
+
+    def too_large(self, fact: str) -> UploadTooLarge:
+        return UploadTooLarge(f"{fact}; the limit is {self.max_bytes} bytes.")
+
+
+class Body:
+    """`receive` of an upload. It takes a place when the last byte has come."""
+
+    def __init__(self, receive: Receive, places: Places, limits: BodyLimits, record: RequestRecord) -> None:
+        self._receive = receive
+        self._places = places
+        self._limits = limits
+        self._record = record
+        self._patience_seconds = limits.patience_seconds
+        self._num_bytes = 0  # since patience was whole
+        self._waiting: asyncio.Timeout | None = None
+        self._is_ended = False
+        self._holds_place = False
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[None]:
+        """While the request is answered; what it holds is given back when the context ends."""
+        self._places.arriving.add(self.end)
+        try:
+            yield
+        finally:
+            self._places.arriving.discard(self.end)
+            self._places.hold_bytes(-self._record.body_bytes)
+            if self._holds_place:
+                self._places.give_back()
+
+    async def receive(self) -> Message:
+        """The next message. Raises UploadTooLarge, TimeLimit, NotReady (see `end`) or Overloaded."""
+        if self.end not in self._places.arriving:  # it has come whole
+            return await self._receive()
+        message = await self._receive_in_time()
+        num_bytes = len(message.get("body", b""))
+        self._record.body_bytes += num_bytes
+        self._places.hold_bytes(num_bytes)
+        if self._record.body_bytes > self._limits.max_bytes:
+            raise self._limits.too_large("The upload is larger than allowed")
+        if not message.get("more_body", False):
+            self._places.arriving.discard(self.end)
+            if message["type"] == "http.request":
+                self._places.take()
+                self._holds_place = True
+        return message
+
+    def end(self) -> None:
+        """Waits for no more of it: `receive` raises NotReady."""
+        self._is_ended = True
+        if self._waiting is not None:
+            self._waiting.reschedule(-math.inf)
+
+    async def _receive_in_time(self) -> Message:
+        """The next message. Only the time that the client takes is counted, not that of whoever reads."""
+        if self._is_ended:
+            raise NotReady(STOPPING)
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            async with asyncio.timeout(self._patience_seconds) as self._waiting:
+                message = await self._receive()
+        except TimeoutError as error:
+            raise self._timed_out() from error
+        finally:
+            self._waiting = None
+        self._patience_seconds -= clock() - started
+        self._num_bytes += len(message.get("body", b""))
+        if self._num_bytes >= self._limits.patience_seconds * self._limits.min_bytes_per_second:
+            self._num_bytes, self._patience_seconds = 0, self._limits.patience_seconds
+        return message
+
+    def _timed_out(self) -> ServiceError:
+        if self._is_ended:
+            return NotReady(STOPPING)
+        seconds, rate = self._limits.patience_seconds, self._limits.min_bytes_per_second
+        return TimeLimit(f"{self._num_bytes} bytes came in {seconds:g} s; an upload must bring {rate} bytes a second.")

@@ -1,0 +1,179 @@
+"""POST /caption."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
+from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.receive import receive
+from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
+from app.api.service import service_of
+from app.models.store import ModelStore, ServedModel
+from app.pipelines.caption import CaptionOptions, CommentSegment
+from app.pipelines.shots import finds_shots
+
+PATH = "/caption"
+router = APIRouter(tags=["caption"])
+
+MAX_BEAM = 16
+SHOTS_BY = "camera"
+"""The model whose cuts and dissolves segments begin and end at, where it is served."""
+
+
+class CaptionQuery(UploadQuery):
+    """Query of POST /caption."""
+
+    model: str | None = None
+    beam: int = Field(default=4, ge=1, le=MAX_BEAM, description="Comments that are followed, and answered.")
+    max_length: int | None = Field(
+        default=None,
+        ge=2,
+        le=256,
+        description="Words of a comment at most, punctuation marks and its end counted; never more than the model's.",
+    )
+    length_penalty: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Scores are divided by ((5 + words) / 6) to the power of this: 0 is by probability alone, more "
+        "favours longer comments. Default: the model's own.",
+    )
+    timeline: bool = Field(default=False, description="Also answer segments.")
+
+
+class Comment(BaseModel):
+    text: str
+    score: Rounded = Field(ge=0, le=1, description="Without a length penalty: the probability of these very words.")
+
+
+class CommentedSegment(Comment):
+    """[start_seconds, end_seconds) from the first displayed frame, and the best comment on it."""
+
+    start_seconds: Rounded
+    end_seconds: Rounded
+
+    @classmethod
+    def of(cls, segment: CommentSegment) -> Self:
+        return cls(
+            start_seconds=segment.start_seconds,
+            end_seconds=segment.end_seconds,
+            text=segment.comment.text,
+            score=segment.comment.score,
+        )
+
+
+class CaptionResponse(BaseModel):
+    media: Media
+    model: ModelRef
+    comments: list[Comment] = Field(
+        description="On the whole video, best first. Times in them are from the first displayed frame. A video that is "
+        "longer than what the model is shown at once is described in parts: then this is one, all parts' best in order."
+    )
+    segments: list[CommentedSegment] | None = Field(description="With `timeline=true`: in order, without gaps.")
+    shots_by: ModelRef | None = Field(
+        description=f"With `timeline=true`: the model whose cuts and dissolves the segments begin and end at, which is "
+        f"`{SHOTS_BY}`, where it is served. Else, and within shots that are longer, segments are as long as what the "
+        "model is shown at once at most."
+    )
+    timing: Timing
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "media": EXAMPLE_VIDEO,
+                "model": {"name": "describe", "version": "1", "digest": "7d0a…", "license": "CC-BY-4.0"},
+                "comments": [
+                    {"text": "The camera pans left; a cut at 1.5 s; the camera holds still.", "score": 0.81},
+                    {"text": "The camera pans left; a cut at 1.4 s; the camera holds still.", "score": 0.07},
+                ],
+                "segments": [
+                    {"start_seconds": 0.0, "end_seconds": 1.5, "text": "The camera pans left.", "score": 0.9},
+                    {"start_seconds": 1.5, "end_seconds": 3.0, "text": "The camera holds still.", "score": 0.95},
+                ],
+                "shots_by": {"name": "camera", "version": "1", "digest": "03bb…", "license": "CC-BY-4.0"},
+                "timing": EXAMPLE_TIMING,
+            }
+        }
+    )
+
+
+class CaptionProgress(BaseModel):
+    """An event on the way."""
+
+    type: Literal["progress"] = "progress"
+    seconds: Rounded = Field(description="Of video described so far.")
+    segments: list[CommentedSegment] = Field(description="With `timeline=true`: those since the event before.")
+
+
+class CaptionFinal(CaptionResponse):
+    """The last event: the whole answer."""
+
+    type: Literal["result"] = "result"
+
+
+@router.post(
+    PATH,
+    summary="A comment on a video, in words",
+    openapi_extra=UPLOAD_BODY,
+    responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
+    response_model=CaptionResponse,
+)
+async def caption(request: Request, query: Annotated[CaptionQuery, Query()]) -> CaptionResponse | Response:
+    """Sentences about the video, the likeliest first; with `timeline=true` also one for each shot.
+
+    Send the file as for /classify. With `timeline=true` and `Accept: application/x-ndjson` or `text/event-stream` the
+    answer comes in events: segments as they are described, while the file is still being read, and the whole answer
+    last.
+    """
+    kind = event_format(request)
+    if kind is None:
+        return await _caption(request, query, None)
+    return await answer_in_events(request, kind, lambda emit: _caption(request, query, emit))
+
+
+async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> CaptionResponse:
+    """The answer; with `emit`, events on the way, and all the time that a stream may take."""
+    service = service_of(request)
+    model = service.store.get(query.model, query.version, "caption")
+    options = CaptionOptions(query.beam, query.max_length, query.length_penalty, query.timeline)
+    shots_by = _shots_by(service.store) if query.timeline else None
+    models = [model] if shots_by is None else [model, shots_by]
+    async with receive(request, models, emit, on_arrival=query.is_whole) as received:
+        upload = received.upload(query, in_events=emit is not None)
+        on_progress = None if emit is None else _Teller(emit, query.timeline)
+        answer = await service.caption.run(upload, model, options, shots_by, on_progress)
+    return (CaptionResponse if emit is None else CaptionFinal)(
+        media=Media.of(answer.media),
+        model=ModelRef.of(answer.model),
+        comments=[Comment(text=one.text, score=one.score) for one in answer.comments],
+        segments=None if answer.segments is None else [CommentedSegment.of(one) for one in answer.segments],
+        shots_by=None if answer.shots_by is None else ModelRef.of(answer.shots_by),
+        timing=received.report(answer.cost),
+    )
+
+
+class _Teller:
+    """Emits what has been described since the last time."""
+
+    def __init__(self, emit: Emit, timeline: bool) -> None:
+        self.emit = emit
+        self.timeline = timeline
+        self.num_told = 0
+
+    def __call__(self, segments: Sequence[CommentSegment]) -> None:
+        fresh = [CommentedSegment.of(segment) for segment in segments[self.num_told :]]
+        self.num_told = len(segments)
+        seconds = segments[-1].end_seconds if segments else 0.0
+        self.emit(CaptionProgress(seconds=seconds, segments=fresh if self.timeline else []))
+
+
+def _shots_by(store: ModelStore) -> ServedModel | None:
+    if SHOTS_BY not in store.names("classify"):
+        return None
+    model = store.get(SHOTS_BY, task="classify")
+    return model if finds_shots(model) else None

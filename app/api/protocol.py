@@ -1,0 +1,241 @@
+"""What uvicorn does on the wire, with an end to its patience and a problem for every refusal.
+
+uvicorn waits for ever: for a header, for the rest of a body that has been answered, for a client to take what it is
+sent. Here each of these has `patience_seconds`, and there are no more than `max_connections`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+
+from app.api.observe import UNMATCHED
+from app.api.problems import MEDIA_TYPE, problem_body
+from app.telemetry import access_logger
+
+MAX_HEADER_BYTES = 2**16
+CRUMBS = 1024
+"""Parts of a body after which they must have been of `MIN_PART_BYTES` on average."""
+MIN_PART_BYTES = 256
+"""A chunk costs some 25 µs however small it is: those of one byte in one read would hold all others up for a second."""
+MALFORMED = "Malformed request"
+
+
+class ServingConfig(uvicorn.Config):
+    """uvicorn's settings and ours."""
+
+    def __init__(self, app: Callable[..., Any], patience_seconds: float, max_connections: int, **settings: Any) -> None:
+        super().__init__(
+            app, http=HttpProtocol, ws=StreamProtocol, h11_max_incomplete_event_size=MAX_HEADER_BYTES, **settings
+        )
+        self.patience_seconds = patience_seconds
+        self.max_connections = max_connections
+        self.idle: dict[HttpProtocol, None] = {}
+        """Connections without a request, the one that has waited longest first."""
+
+
+class StrictConnection(h11.Connection):
+    """Refuses headers over the limit also where they come at once, and bodies in crumbs; remembers why it refused."""
+
+    refusal: h11.RemoteProtocolError | None = None
+    _num_parts = 0
+    _num_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                self._num_parts = self._num_bytes = 0
+                self._check_header(event)
+            elif isinstance(event, h11.Data):
+                self._check_part(event)
+        except h11.RemoteProtocolError as error:
+            self.refusal = error
+            raise
+        return event
+
+    def _check_header(self, request: h11.Request) -> None:
+        lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in request.headers)
+        if len(request.target) + lines > MAX_HEADER_BYTES:
+            raise h11.RemoteProtocolError("header over the limit", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def _check_part(self, part: h11.Data) -> None:
+        self._num_parts += 1
+        self._num_bytes += len(part.data)
+        if self._num_parts > CRUMBS and self._num_bytes < self._num_parts * MIN_PART_BYTES:
+            raise h11.RemoteProtocolError("body in crumbs")
+
+
+class HttpProtocol(H11Protocol):
+    """One connection."""
+
+    config: ServingConfig
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = self.strict = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
+        self._patience: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._has_begun = False  # to send a header
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn's own ignore says as much
+        self.config.idle[self] = None
+        self._wait_for(self._header_late)
+        if len(self.connections) > self.config.max_connections:
+            oldest = next(iter(self.config.idle))
+            oldest._end("evicted")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.config.idle.pop(self, None)
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._has_begun = False
+            self.config.idle.pop(self, None)
+            if not (self.cycle and self.cycle.response_complete):
+                self._stop_waiting()
+        elif not self.transport.is_closing():
+            self._has_begun = True
+            self.config.idle.setdefault(self)
+            if self._patience is None:
+                self._wait_for(self._header_late)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE:
+            self.config.idle.setdefault(self)
+        elif self.cycle.response_complete:  # they go on with a body that nobody will read
+            self._wait_for(lambda: self._end("lingering"))
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._wait_for(lambda: self._end("unread"))
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._stop_waiting()
+        self.config.idle.pop(self, None)
+        super().handle_websocket_upgrade(event)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def send_400_response(self, msg: str) -> None:
+        status = self.strict.refusal.error_status_hint if self.strict.refusal else HTTPStatus.BAD_REQUEST
+        self.app_state["service"].telemetry.connections_ended.labels("malformed").inc()
+        self._refuse(HTTPStatus(status), "What was sent is not HTTP/1.1 within this service's limits.")
+
+    def _header_late(self) -> None:
+        if not self._has_begun:
+            self._end("idle")
+            return
+        self.app_state["service"].telemetry.connections_ended.labels("header").inc()
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"No header came within {self.config.patience_seconds:g} s.")
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answers what the application does not see, or only in part, and closes."""
+        request_id = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            request_id = self.cycle.scope["state"].get("request_id")  # it logs this, too
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            title = MALFORMED if status == HTTPStatus.BAD_REQUEST else status.phrase
+            body = problem_body(status, title, detail, request_id or log_refusal(status))
+            headers = [
+                (b"content-type", MEDIA_TYPE.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            answer = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+            for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+        self._wait_for(lambda: self._end("unread"))
+
+    def _wait_for(self, then: Callable[[], None]) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(self.config.patience_seconds, then)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _end(self, reason: str) -> None:
+        self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
+        self.config.idle.pop(self, None)
+        self.transport.abort()
+
+
+class ProblemServerProtocol(ServerProtocol):
+    """Refuses handshakes with problems."""
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        status = HTTPStatus(status)
+        response = super().reject(status, text)
+        detail = "The service failed." if status >= 500 else "This is no opening handshake of a WebSocket."
+        response.body = problem_body(status, MALFORMED if status == 400 else status.phrase, detail, log_refusal(status))
+        del response.headers["Content-Length"], response.headers["Content-Type"]
+        response.headers["Content-Length"] = str(len(response.body))
+        response.headers["Content-Type"] = MEDIA_TYPE
+        return response
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket. A client that takes nothing of what it is sent is cut off."""
+
+    config: ServingConfig
+
+    def __init__(self, config: ServingConfig, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = ProblemServerProtocol(max_size=config.ws_max_size, logger=self.logger)
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.config.patience_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def log_refusal(status: HTTPStatus) -> str:
+    """Logs what was refused before any route could be; the id of its line."""
+    request_id = secrets.token_hex(8)
+    fields = {"request_id": request_id, "route": UNMATCHED, "status": int(status)}
+    access_logger.info("request", extra={"fields": fields})
+    return request_id

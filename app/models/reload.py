@@ -1,0 +1,145 @@
+"""Versions that are put into the model store, or taken out of it, while the service runs."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from app.errors import ModelRejected
+from app.models.batching import WARM_UP_RUNS, first_works
+from app.models.store import ModelStore, Selection, ServedModel, load_version
+from app.models.torchscript import RUN_ERRORS
+from app.models.work import run_works
+
+logger = logging.getLogger(__name__)
+
+_Version = tuple[str, str]
+"""Name, version."""
+_Signature = frozenset[tuple[str, int, int, int]]
+"""Name, inode, size and time of change of each file of a version."""
+
+
+class StoreWatcher:
+    """Serves new versions once they are checked and warm, and none that is not what it claims.
+
+    A folder that has changed since the last look is left alone until the next: it may still be written. A version is
+    never overwritten: where that happens all the same, what was loaded goes on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        selection: Selection,
+        store: ModelStore,
+        device: torch.device | str,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`store` is what was opened at `path`; `on_change` is called when it serves something else."""
+        self.faults: dict[str, str] = {}
+        """What in the store is not served, or not what is served, and why."""
+        self.outcomes: Counter[str] = Counter()
+        """Versions by what became of them: loaded, rejected, retired."""
+        self._path = path
+        self._selection = selection
+        self._store = store
+        self._device = device
+        self._on_change = on_change
+        self._served = {
+            (model.manifest.name, model.manifest.version): _signature(path, model.manifest.name, model.manifest.version)
+            for model in store.models()
+        }
+        self._seen: dict[_Version, _Signature] = {}  # of what is not served, at the last look
+        # Its own thread, not an inference thread: those go on while a model is loaded.
+        self._loader = ThreadPoolExecutor(1, "model-loader", torch.set_num_threads, (1,))
+
+    async def watch(self, seconds: float) -> None:
+        """Looks every so many seconds, for ever."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.look()
+
+    async def look(self) -> None:
+        """Loads what is new, retires what is gone, reports what is wrong."""
+        in_loader = partial(asyncio.get_running_loop().run_in_executor, self._loader)
+        try:
+            found = await in_loader(self._find)
+        except (ModelRejected, OSError) as error:
+            self._report("the model store", str(error))
+            return
+        self.faults.pop("the model store", None)
+        for version, signature in found.items():
+            if version in self._served:
+                self._compare(version, signature)
+            elif self._seen.get(version) != signature:
+                self._seen[version] = signature
+                self.faults.pop(_text(version), None)
+            elif _text(version) not in self.faults:
+                try:
+                    model = await in_loader(self._load, version)
+                except ModelRejected as error:
+                    self.outcomes["rejected"] += 1
+                    self._report(_text(version), str(error))
+                else:
+                    self._served[version] = signature
+                    self._serve([*self._store.models(), model], "loaded")
+        for version in self._served.keys() - found.keys():
+            self._retire(version)
+
+    def close(self) -> None:
+        """Waits for a version that is being loaded."""
+        self._loader.shutdown()
+
+    def _find(self) -> dict[_Version, _Signature]:
+        return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}
+
+    def _load(self, version: _Version) -> ServedModel:
+        name, number = version
+        model = load_version(self._path / name / number, self._device)
+        try:
+            for work in first_works(model) * WARM_UP_RUNS:
+                run_works([work])
+        except (*RUN_ERRORS, MemoryError) as error:
+            raise ModelRejected(f"it cannot be run at the size that its manifest says: {error}") from error
+        return model
+
+    def _compare(self, version: _Version, signature: _Signature) -> None:
+        if signature == self._served[version]:
+            self.faults.pop(_text(version), None)
+        else:
+            self._report(_text(version), "it was changed in the store; what was loaded before goes on")
+
+    def _retire(self, version: _Version) -> None:
+        """Takes one out of service that is gone from the store, unless it is the last of its name."""
+        name, number = version
+        if len(self._store.versions(name)) == 1:
+            self._report(_text(version), "it is gone from the store; as the last of its name it goes on")
+            return
+        del self._served[version]
+        self.faults.pop(_text(version), None)
+        left = [m for m in self._store.models() if (m.manifest.name, m.manifest.version) != version]
+        self._serve(left, "retired")
+        logger.info("%s version %s is gone from the store and is not served any more", name, number)
+
+    def _serve(self, models: list[ServedModel], outcome: str) -> None:
+        self._store.replace(models)
+        self.outcomes[outcome] += 1
+        self._on_change()
+
+    def _report(self, what: str, reason: str) -> None:
+        if self.faults.get(what) != reason:
+            logger.error("%s: %s", what, reason)
+            self.faults[what] = reason
+
+
+def _text(version: _Version) -> str:
+    return f"model {version[0]} version {version[1]}"
+
+
+def _signature(path: Path, name: str, version: str) -> _Signature:
+    files = [(file.name, file.stat()) for file in (path / name / version).iterdir()]
+    return frozenset((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in files)

@@ -1,0 +1,128 @@
+"""A classifier trained anew for each part of its data, and judged on the part that it was not trained on.
+
+python -m bench.cross_validation --data fsdd.csv --by '_(.+)_' --recipe trainer/recipes/digits.yaml
+python -m bench.cross_validation --data fight.csv --by '(\\d+)' --folds 5 --alarm fight
+
+Parts are what the pattern captures in a file's name (speakers, say), by default the groups; with --folds that many
+blocks of them in order, for numbers whose neighbours may be cut from one source. Prints the accuracy on each part and
+on all together. A run that is there already is not trained again.
+"""
+
+import argparse
+import csv
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from app.models.manifest import Task
+from trainer.data.listing import Split, Video, read_listing, write_listing
+from trainer.run import Run, read_run
+from trainer.tables import percent, table
+
+RECALL = 0.95
+"""At which false alarms are counted."""
+WILSON_Z = 1.96
+"""Of 95 % intervals."""
+
+
+def parts(videos: Sequence[Video], pattern: str | None, num_folds: int | None) -> dict[str, list[Video]]:
+    """The videos of each part, by its name, in order. Raises ValueError for a file that the pattern is not found in."""
+    by_value: dict[str, list[Video]] = {}
+    for video in videos:
+        by_value.setdefault(_value(video, pattern), []).append(video)
+    values = sorted(by_value)
+    if num_folds is None:
+        return {value: by_value[value] for value in values}
+    blocks = [block.tolist() for block in np.array_split(np.array(values), num_folds) if len(block)]
+    return {f"{block[0]}-{block[-1]}": [video for value in block for video in by_value[value]] for block in blocks}
+
+
+def _value(video: Video, pattern: str | None) -> str:
+    if pattern is None:
+        return video.group
+    match = re.search(pattern, video.path.stem)
+    if match is None:
+        raise ValueError(f"{pattern!r} is not found in {video.path.name!r}")
+    return match.group(1)
+
+
+def train_without(
+    task: Task, name: str, left_out: Sequence[Video], videos: Sequence[Video], folder: Path, arguments: Sequence[str]
+) -> Run:
+    """The run in `folder`: on all `videos` but those left out, which are its test set."""
+    if not (folder / "result.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        data = folder.parent / f"without-{name}.csv"
+        paths = {video.path for video in left_out}
+        splits: dict[bool, Split] = {True: "test", False: "train"}
+        write_listing([replace(video, split=splits[video.path in paths]) for video in videos], data)
+        command = [sys.executable, "-m", "trainer", "train", task, "--name", f"without-{name}".lower(), "--no-publish"]
+        command += ["--data", str(data), "--output", str(folder), "--accelerator", "cpu", "--threads", "1", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return read_run(folder)
+
+
+def interval(num_right: int, num_examples: int) -> tuple[float, float]:
+    """Of a share, 95 %, by Wilson's score; takes the examples for independent."""
+    share, z = num_right / num_examples, WILSON_Z
+    middle = share + z**2 / (2 * num_examples)
+    half = z * math.sqrt(share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2)
+    scale = 1 + z**2 / num_examples
+    return (middle - half) / scale, (middle + half) / scale
+
+
+def false_alarms(rows: Sequence[Mapping[str, str]], label: str) -> float:
+    """Share of the examples of other labels that are called `label` where the threshold finds RECALL of its own."""
+    own = sorted((float(row[label]) for row in rows if row["label"] == label), reverse=True)
+    others = [float(row[label]) for row in rows if row["label"] != label]
+    threshold = own[math.ceil(RECALL * len(own)) - 1]
+    return sum(score >= threshold for score in others) / len(others)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a CSV; its split is not looked at")
+    parser.add_argument("--by", metavar="REGEX", help="what it captures in a file's name is left out together")
+    parser.add_argument("--folds", type=int, help="blocks of what --by captures (default: each alone)")
+    parser.add_argument("--alarm", metavar="LABEL", help="also its false alarms where 95 %% of it are found")
+    parser.add_argument("--recipe", type=Path, default=Path("trainer/recipes/classify.yaml"))
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
+    parser.add_argument("--cell", default="gru")
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--cache", type=Path, default=Path("cache"))
+    parser.add_argument("--runs", type=Path, help="(default: runs/cross-validation-<data>)")
+    options = parser.parse_args()
+    videos = read_listing(options.data)
+    arguments = ["--recipe", str(options.recipe), "--cell", options.cell, "--seed", options.seed]
+    arguments += ["--cache", str(options.cache), "--val-fraction", "0"]
+    arguments += [part for setting in options.set for part in ("--set", setting)]
+    runs = options.runs or Path("runs") / f"cross-validation-{options.data.stem}"
+
+    told, judged = [["without", "examples", "right"]], []
+    for name, left_out in parts(videos, options.by, options.folds).items():
+        train_without("classify", name, left_out, videos, runs / name, arguments)
+        with (runs / name / "predictions_test.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        judged += rows
+        told.append([name, str(len(rows)), percent(_num_right(rows) / len(rows))])
+        print(f"without {name}: {told[-1][2]}", flush=True)
+    low, high = interval(_num_right(judged), len(judged))
+    told.append(["all", str(len(judged)), percent(_num_right(judged) / len(judged))])
+    print(table(told))
+    print(f"95 % interval, examples taken for independent: {percent(low)} to {percent(high)}")
+    if options.alarm:
+        print(f"false alarms where 95 % of {options.alarm} are found: {percent(false_alarms(judged, options.alarm))}")
+
+
+def _num_right(rows: Sequence[Mapping[str, str]]) -> int:
+    return sum(row["label"] == row["answer"] for row in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from bench.cross_validation import false_alarms, interval, parts
+from trainer.data.listing import Video
+
+
+def videos(*names: str) -> list[Video]:
+    return [Video(Path(name), "a", group=f"group of {name}") for name in names]
+
+
+def names(found: dict[str, list[Video]]) -> dict[str, list[str]]:
+    return {name: [video.path.name for video in part] for name, part in found.items()}
+
+
+def test_a_part_is_what_the_pattern_captures() -> None:
+    found = parts(videos("0_theo_1.wav", "0_jackson_1.wav", "1_theo_0.wav"), "_(.+)_", None)
+    assert names(found) == {"jackson": ["0_jackson_1.wav"], "theo": ["0_theo_1.wav", "1_theo_0.wav"]}
+
+
+def test_blocks_keep_neighbours_together_whatever_their_class() -> None:
+    found = parts(videos("fi003.mp4", "nofi001.mp4", "fi001.mp4", "fi002.mp4", "nofi003.mp4"), r"(\d+)", 2)
+    assert names(found) == {
+        "001-002": ["nofi001.mp4", "fi001.mp4", "fi002.mp4"],
+        "003-003": ["fi003.mp4", "nofi003.mp4"],
+    }
+
+
+def test_without_a_pattern_groups_are_left_out() -> None:
+    assert list(parts(videos("x.mp4"), None, None)) == ["group of x.mp4"]
+    with pytest.raises(ValueError, match=r"not found in 'x\.mp4'"):
+        parts(videos("x.mp4"), r"(\d+)", None)
+
+
+def test_interval_is_wilsons() -> None:
+    # Newcombe 1998, https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E: 81 of 263.
+    assert interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_false_alarms_where_95_percent_are_found() -> None:
+    own = [{"label": "fight", "fight": str(score / 20)} for score in range(1, 21)]  # 19 of 20 are at least 0.1
+    others = [{"label": "calm", "fight": score} for score in ("0.05", "0.09", "0.1", "0.9")]
+    assert false_alarms([*own, *others], "fight") == 0.5

@@ -1,0 +1,199 @@
+"""A model store that changes while it is served."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app.models.reload import StoreWatcher
+from app.models.store import Selection, open_store
+from tests.tiny_models import TinyClassifier, write_version
+
+
+class ReadsAFile(nn.Module):
+    """A classifier that opens a file when it is run."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.inner = TinyClassifier()
+        self.path = path
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return self.inner(frames, lengths) + torch.from_file(self.path, shared=False, size=1).sum() * 0.0
+
+    @torch.jit.export
+    def initial_state(self, B: int, H: int, W: int) -> Tensor:
+        return self.inner.initial_state(B, H, W)
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        return self.inner.step(chunk, lengths, state)
+
+
+class Watched:
+    """A store with version 1 of `tiny`, and who watches it."""
+
+    def __init__(self, path: Path, *names: str) -> None:
+        self.path = path
+        write_version(path)
+        self.changes = 0
+        self.store = open_store(path, names or None)
+        self.watcher = StoreWatcher(path, Selection(names), self.store, "cpu", self._count)
+
+    def _count(self) -> None:
+        self.changes += 1
+
+    @property
+    def newest(self) -> str:
+        return self.store.get("tiny").manifest.version
+
+
+def run(watched: Watched, test: Callable[[], Awaitable[None]]) -> None:
+    try:
+        asyncio.run(test())  # type: ignore[arg-type]
+    finally:
+        watched.watcher.close()
+
+
+def test_a_new_version_is_served_once_it_has_settled(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        first = watched.store.get("tiny")
+        await watched.watcher.look()
+        write_version(tmp_path, version="2", seed=1)
+        await watched.watcher.look()
+        assert watched.newest == "1"  # it may still be written
+        await watched.watcher.look()
+        assert watched.newest == "2"
+        assert watched.store.versions("tiny") == ["1", "2"]
+        assert watched.store.get("tiny", "1") is first
+        assert (watched.changes, watched.watcher.outcomes, watched.watcher.faults) == (1, {"loaded": 1}, {})
+
+    run(watched, test)
+
+
+def test_a_new_model_is_served_too(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        write_version(tmp_path, "other")
+        await watched.watcher.look()
+        await watched.watcher.look()
+        assert watched.store.names() == ["other", "tiny"]
+
+    run(watched, test)
+
+
+def test_what_is_written_in_pieces_is_served_when_it_is_whole(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    whole = write_version(tmp_path.with_name("elsewhere"), version="2")
+    model_bytes = (whole / "model.pt").read_bytes()
+
+    async def test() -> None:
+        folder = tmp_path / "tiny" / "2"
+        folder.mkdir()
+        for file in ("manifest.json", "card.md", "golden.npz"):
+            shutil.copy(whole / file, folder)
+            await watched.watcher.look()
+        for share in (0.3, 0.6):
+            (folder / "model.pt").write_bytes(model_bytes[: int(len(model_bytes) * share)])
+            await watched.watcher.look()
+            assert not watched.watcher.faults
+        await watched.watcher.look()  # it has rested for a while: now it is tried
+        assert "sha256" in watched.watcher.faults["model tiny version 2"]
+        await watched.watcher.look()
+        assert watched.watcher.outcomes == {"rejected": 1}  # not again, as it is
+        assert watched.newest == "1"
+        (folder / "model.pt").write_bytes(model_bytes)
+        await watched.watcher.look()
+        await watched.watcher.look()
+        assert (watched.newest, watched.watcher.faults) == ("2", {})
+
+    run(watched, test)
+
+
+def test_a_model_that_opens_files_is_not_served(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    numbers = tmp_path.with_name("numbers")
+    numbers.write_bytes(bytes(16))
+
+    async def test() -> None:
+        write_version(tmp_path, version="2", module=ReadsAFile(str(numbers)))
+        await watched.watcher.look()
+        await watched.watcher.look()
+        assert "calls from_file" in watched.watcher.faults["model tiny version 2"]
+        assert watched.newest == "1"
+
+    run(watched, test)
+
+
+@pytest.mark.parametrize("file", ["model.pt", "manifest.json", "golden.npz", "card.md"])
+def test_a_version_that_is_overwritten_goes_on_as_it_was(tmp_path: Path, file: str) -> None:
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        served = watched.store.get("tiny")
+        path = tmp_path / "tiny" / "1" / file
+        path.write_bytes(path.read_bytes() + b" ")
+        for _ in range(3):
+            await watched.watcher.look()
+        assert watched.store.get("tiny") is served
+        assert "was changed" in watched.watcher.faults["model tiny version 1"]
+        assert watched.watcher.outcomes == {}
+
+    run(watched, test)
+
+
+def test_a_version_that_is_taken_away_is_retired(tmp_path: Path) -> None:
+    write_version(tmp_path, version="2", seed=1)
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        assert watched.newest == "2"
+        shutil.rmtree(tmp_path / "tiny" / "2")
+        await watched.watcher.look()
+        assert (watched.newest, watched.store.versions("tiny")) == ("1", ["1"])
+        assert (watched.changes, watched.watcher.outcomes) == (1, {"retired": 1})
+        shutil.rmtree(tmp_path / "tiny" / "1")
+        await watched.watcher.look()
+        assert watched.newest == "1"
+        assert "last of its name" in watched.watcher.faults["model tiny version 1"]
+
+    run(watched, test)
+
+
+def test_a_pinned_version_stays_the_only_one(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "tiny@1")
+
+    async def test() -> None:
+        write_version(tmp_path, version="2", seed=1)
+        for _ in range(3):
+            await watched.watcher.look()
+        assert watched.store.versions("tiny") == ["1"]
+        assert watched.watcher.faults == {}
+
+    run(watched, test)
+
+
+def test_a_store_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        (tmp_path / "Stray").mkdir()
+        await watched.watcher.look()
+        assert "a folder here must be" in watched.watcher.faults["the model store"]
+        assert watched.newest == "1"
+        (tmp_path / "Stray").rmdir()
+        await watched.watcher.look()
+        assert watched.watcher.faults == {}
+        shutil.move(tmp_path, tmp_path.with_name("away"))
+        await watched.watcher.look()
+        assert "no such model store" in watched.watcher.faults["the model store"]
+        assert watched.newest == "1"
+
+    run(watched, test)

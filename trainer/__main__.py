@@ -100,6 +100,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on CPU")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch, per process (default: as torch has it)")
+    parser.add_argument("--loaders", type=int, default=0, metavar="N", help="processes that draw what is generated")
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
     parser.add_argument("--summary", help="one sentence for the list of models")
@@ -186,7 +187,7 @@ def _train(options: argparse.Namespace) -> str:
             output=options.output,
             resume=options.resume,
             patience=options.patience,
-            machine=Machine(options.accelerator, options.devices, options.threads),
+            machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
             summary=options.summary,
             training_data=TrainingData(
                 name=options.data_name or options.data.stem, license=options.data_license, source=options.data_source

@@ -9,10 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-robustness check format openapi clean \
-	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
-	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
-	bench-accuracy bench-timelines bench-memory bench-streams bench-events
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,8 +25,8 @@ test: .venv/.dev ## the tests, in minutes
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
 
-test-robustness: .venv/.dev ## shows what docs/promises.md says, for an hour; SOAK_SECONDS of the soak
-	$(BIN)/pytest -m robustness
+test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, HTTP_MUTATIONS, WORKER_MUTATIONS, KILLS, SOAK_SECONDS
+	$(BIN)/pytest -m robustness -rP
 
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check .
@@ -48,6 +45,13 @@ openapi: .venv/.service ## writes docs/openapi.json
 TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
+
+train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour; CELL, SEED
+	$(TRAINER) train classify --name camera --data $(DATA) --recipe trainer/recipes/camera.yaml \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 1 --output runs/camera-$(CELL)-$(SEED) --no-publish \
+	  --data-name "scenes generated from frames of UCF101, six classes, and of Surveillance Camera Fight" \
+	  --data-license "UCF101: none stated, collected for research; Surveillance Camera Fight: MIT" \
+	  --data-source "https://www.crcv.ucf.edu/data/UCF101.php, https://github.com/seymanurakti/fight-detection-surv-dataset"
 
 train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
 	$(TRAINER) generate motion --output runs/motion-data --count 120 --seed 0
@@ -84,6 +88,11 @@ train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DAT
 	$(TRAINER) train features --name audio-features --data $(DATA) --recipe trainer/recipes/audio-features.yaml \
 	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
 
+eval-camera: .venv/.bench ## `camera` beside a classical estimate: scenes of DATA, joined clips of DATA, labelled clips in CLIPS
+	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera_joins --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera clips --data $(CLIPS) --model camera
+
 eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
 	$(TRAINER) generate motion --output runs/motion-eval --count 60 --seed 2
 	$(TRAINER) evaluate --model motion --data runs/motion-eval
@@ -103,6 +112,9 @@ eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
 	$(BIN)/python -m bench.probe --module model_store/audio-features/1/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+
+bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
+	$(BIN)/python -m bench.performance
 
 bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
 	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = ()
     """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
-    """The model that answers /classify when none is asked for; empty: the first by name."""
+    """The model that answers /classify when none is asked for; empty: one that fits any file, else the first."""
     default_model_predict: str = ""
     """The same for /predict."""
     default_model_features: str = ""

@@ -1,6 +1,5 @@
 """The service, wired. Everything that does work is elsewhere."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,7 +82,7 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
             async with (
-                _looking(watcher, settings.model_poll_seconds),
+                watcher.looking(settings.model_poll_seconds),
                 _stream_service(settings, store, decoders, scheduler, rules) as streams,
             ):
                 _watch_streams(telemetry, streams)
@@ -242,18 +241,6 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
 
     tell()
     return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
-
-
-@asynccontextmanager
-async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
-    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
-    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
-    try:
-        yield
-    finally:
-        if looks is not None:
-            looks.cancel()
-        await to_thread.run_sync(watcher.close)
 
 
 def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:

@@ -60,7 +60,7 @@ def test_nothing_is_left_of_a_client_that_has_gone(server: RunningServer, long_v
     with server.client() as client:
         client.post("/classify", content=long_video).raise_for_status()
     if times == 100:
-        print("\n", {name: round(seconds, 3) for name, seconds in longest.items()})  # noqa: T201
+        print("\n", {name: round(seconds, 3) for name, seconds in longest.items()})
         assert max(longest.values()) < 0.5
 
 

@@ -77,7 +77,7 @@ async def ramp(server: RunningServer, video: bytes, seconds: float, rounds: int,
     for _ in range(rounds):  # level by level again and again, so that they share whatever else the machine does
         for level in levels:
             await level.run(server, video, capacity, seconds)
-    print(f"\ncapacity {capacity:.1f} answers a second", *levels, sep="\n")  # noqa: T201
+    print(f"\ncapacity {capacity:.1f} answers a second", *levels, sep="\n")
 
 
 def test_what_is_too_much_is_refused_at_once(busy_server: RunningServer, example: bytes) -> None:

@@ -56,7 +56,7 @@ def test_a_thousand_slow_connections(shipped_store: Path, example: bytes) -> Non
         ended = {reason: server.metric(f'afterframe_connections_ended_total{{reason="{reason}"}}') for reason in ENDS}
     for name, outcomes in {"alone": alone, "beside 1000 slow ones": beside}.items():
         p50, p99 = percentile(outcomes, 50), percentile(outcomes, 99)
-        print(f"\n{name}: {len(outcomes)} of {len(outcomes)} answered, p50 {p50:.3f} s, p99 {p99:.3f} s")  # noqa: T201
-    print(f"memory +{grown / 2**20:.0f} MiB; ended: {ended}")  # noqa: T201
+        print(f"\n{name}: {len(outcomes)} of {len(outcomes)} answered, p50 {p50:.3f} s, p99 {p99:.3f} s")
+    print(f"memory +{grown / 2**20:.0f} MiB; ended: {ended}")
     assert percentile(beside, 99) < 2 * percentile(alone, 99)
     assert grown < 100 * 2**20

@@ -98,9 +98,9 @@ def test_nothing_adds_up(shipped_store: Path, example: bytes, tmp_path: Path) ->
     stretch = [outcome for outcome in good if outcome.began >= good[0].began + WARM_UP * SECONDS]
     sixth = len(stretch) // 6
     first, last = percentile(stretch[:sixth], 99), percentile(stretch[-sixth:], 99)
-    print(f"\n{SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute")  # noqa: T201
-    print(samples[0], warm[0], warm[-1], sep="\n")  # noqa: T201
-    print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")  # noqa: T201
+    print(f"\n{SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute")
+    print(samples[0], warm[0], warm[-1], sep="\n")
+    print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")
     assert slope < 1.0
     assert warm[-1].descriptors <= warm[0].descriptors + CLIENTS
     assert warm[-1].threads <= warm[0].threads

@@ -20,17 +20,9 @@ SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent
 @pytest.mark.timeout(1800)
 def test_answers_are_as_documented(server: RunningServer, tmp_path: Path, examples: int) -> None:
     before = len(server.lines)
-    run = [
-        SCHEMATHESIS,
-        "run",
-        f"{server.url}/openapi.json",
-        "--seed",
-        str(scale.SEED),
-        "--max-examples",
-        str(examples),
-    ]
+    how_much = ["--seed", str(scale.SEED), "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing"]
     found = subprocess.run(
-        [*run, *CHECKS, "--phases", "examples,coverage,fuzzing", "--no-color", "--continue-on-failure"],
+        [SCHEMATHESIS, "run", f"{server.url}/openapi.json", *CHECKS, *how_much, "--no-color", "--continue-on-failure"],
         capture_output=True,
         text=True,
         cwd=tmp_path,  # it keeps a cache where it runs

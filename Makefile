@@ -25,7 +25,7 @@ test: .venv/.dev ## the tests, in minutes
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
 
-test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, HTTP_MUTATIONS, WORKER_MUTATIONS, KILLS, SOAK_SECONDS
+test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, SOAK_SECONDS and all of tests/robustness/scale.py
 	$(BIN)/pytest -m robustness -rP
 
 check: .venv/.dev ## format, lint, types, imports

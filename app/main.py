@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings, settings.decoder_workers)
+        decoders = _decoder_pool(settings, settings.decoder_workers, num_spares=1)
         arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
@@ -168,9 +168,10 @@ def _open_store(settings: Settings) -> ModelStore:
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int, num_spares: int = 0) -> DecoderPool:
     return DecoderPool(
         num_workers=num_workers,
+        num_spares=num_spares,
         worker_memory_bytes=settings.decoder_memory_bytes,
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
     """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits."""
-    max_wait_seconds: float = Field(default=15.0, gt=0)
+    max_wait_seconds: float = Field(default=10.0, gt=0)
     """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
     max_uploads: int = Field(default=2048, ge=1)
     """Uploads on their way at once, which need no place yet; the next one gets 429."""

@@ -12,7 +12,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 .PHONY: help setup serve test test-slow check format openapi clean \
 	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
 	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
-	bench-accuracy bench-timelines bench-memory bench-streams bench-events
+	bench-accuracy bench-timelines bench-memory bench-streams bench-early-exit bench-events
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -112,6 +112,9 @@ bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 
 bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
 	$(BIN)/python -m bench.streams --model actions
+
+bench-early-exit: .venv/.dev ## what early_exit spares on the test split of DATA, and which answers change
+	$(BIN)/python -m bench.early_exit --model actions --data $(DATA)
 
 bench-events: .venv/.dev ## two hours of VIDEO in events: first result, memory, a client that leaves
 	$(BIN)/python -m bench.events $(VIDEO)

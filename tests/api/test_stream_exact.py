@@ -195,7 +195,7 @@ def test_tokens_are_as_large_as_the_state(replicas):
             assert 4 * model.manifest.state_size < size < 4 * model.manifest.state_size + 2048
 
 
-@pytest.mark.parametrize("num_clients", [24, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_clients", [24, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_clients_cut_at_any_moment_and_resumed_elsewhere_end_as_if_never_cut(replicas, num_clients):
     """Eight at a time, each cut off after a number of answers of its own, in the middle of what it sends."""
     name = "actions"

@@ -18,8 +18,10 @@ ServiceError
 │   └── MediaTooLarge     422  over a limit of seconds, pixels, streams or memory
 ├── Overloaded            429  no free place; `retry_after_seconds` says when to come back
 │   └── KeyExhausted      429  more than this API key may ask for
+├── OutOfResources        503  no memory, or no file handle, for this request
 ├── NotReady              503  models are still being loaded, or the service is stopping
-└── DeadlineExceeded      504  not finished by the deadline
+├── DeadlineExceeded      504  not finished by the deadline
+└── OutOfStorage          507  no room for the upload
 
 A message states the fact, the value and the limit, to the person who sent the file: no paths, no reprs.
 `app.api.problems` turns each into problem+json (RFC 9457). `ModelRejected` and `OutdatedLibrary` are for the
@@ -126,9 +128,19 @@ class NotReady(ServiceError):
     title = "Not ready"
 
 
+class OutOfResources(ServiceError):
+    status = 503
+    title = "Out of resources"
+
+
 class DeadlineExceeded(ServiceError):
     status = 504
     title = "Deadline exceeded"
+
+
+class OutOfStorage(ServiceError):
+    status = 507
+    title = "Out of storage"
 
 
 class ModelRejected(Exception):

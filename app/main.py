@@ -1,6 +1,5 @@
 """The service, wired. Everything that does work is elsewhere."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -63,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings, settings.decoder_workers)
+        decoders = _decoder_pool(settings, settings.decoder_workers, num_spares=1)
         arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
@@ -82,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
             async with (
-                _looking(watcher, settings.model_poll_seconds),
+                watcher.looking(settings.model_poll_seconds),
                 _stream_service(settings, store, decoders, scheduler, rules) as streams,
             ):
                 _watch_streams(telemetry, streams)
@@ -169,9 +168,10 @@ def _open_store(settings: Settings) -> ModelStore:
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int, num_spares: int = 0) -> DecoderPool:
     return DecoderPool(
         num_workers=num_workers,
+        num_spares=num_spares,
         worker_memory_bytes=settings.decoder_memory_bytes,
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
@@ -240,18 +240,6 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
 
     tell()
     return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
-
-
-@asynccontextmanager
-async def _looking(watcher: StoreWatcher, poll_seconds: float) -> AsyncIterator[None]:
-    """While the context lasts, the model store is looked at; never where `poll_seconds` is 0."""
-    looks = asyncio.create_task(watcher.watch(poll_seconds)) if poll_seconds else None
-    try:
-        yield
-    finally:
-        if looks is not None:
-            looks.cancel()
-        await to_thread.run_sync(watcher.close)
 
 
 def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:

@@ -1,5 +1,6 @@
 """Every error as problem+json (RFC 9457), in the one place that knows how."""
 
+import errno
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
 from app.api.headers import add_security_headers
-from app.errors import KeyRequired, NotReady, Overloaded, ServiceError, TimeLimit
+from app.errors import KeyRequired, NotReady, OutOfResources, OutOfStorage, Overloaded, ServiceError, TimeLimit
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -92,6 +93,21 @@ async def _invalid_query(request: Request, error: Exception) -> Response:
     return _respond(request, 400, "Malformed request", detail, errors=errors)
 
 
+async def _exhausted(request: Request, error: Exception) -> Response:
+    """What the machine had no more of, for this request; the next one may find it."""
+    number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        refusal: ServiceError = OutOfStorage("The service has no room to take the upload in.")
+    elif number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        refusal = OutOfResources("The service has no memory or file handles left for this request.")
+    else:
+        raise error
+    logger.error(
+        "%s", error or type(error).__name__, extra={"fields": {"request_id": request.scope["state"]["request_id"]}}
+    )
+    return await _service_error(request, refusal)
+
+
 async def _internal_error(request: Request, error: Exception) -> Response:
     """Says nothing of what is inside; the log line with the request id does."""
     request_id = request.scope.get("state", {}).get("request_id", "")
@@ -107,4 +123,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_query)
+    app.add_exception_handler(OSError, _exhausted)
+    app.add_exception_handler(MemoryError, _exhausted)
     app.add_exception_handler(Exception, _internal_error)

@@ -1,6 +1,7 @@
 """Sound as mono float32 at the rates that a request asks for, all from one decode."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
 
 import av
@@ -87,7 +88,7 @@ def _open_sound(container: InputContainer, limits: MediaLimits) -> AudioStream:
 def _decode_all(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     """All frames that decode; raises InvalidMedia where none does."""
     found = False
-    for packet in demux(container, stream):
+    for packet in chain(demux(container, stream), [None]):
         try:
             frames = stream.decode(packet)
         except MemoryError:
@@ -98,7 +99,6 @@ def _decode_all(container: InputContainer, stream: AudioStream) -> Iterator[Audi
             if frame.samples and frame.sample_rate:
                 found = True
                 yield frame
-    yield from stream.decode(None)
     if not found:
         raise InvalidMedia("No sound of the file could be decoded.")
 
@@ -163,7 +163,13 @@ class _WaveformCollector:
             self._resampler = AudioResampler("flt", "mono", self.sample_rate, options={"rematrix_maxval": "1.0"})
         assert self._resampler is not None
         frame.pts = None  # gaps are filled already; the resampler must not do so again
-        for resampled in self._resampler.resample(frame):
+        try:
+            parts = self._resampler.resample(frame)
+        except MemoryError:
+            raise
+        except (av.FFmpegError, ValueError) as error:  # a sample rate or a layout that there cannot be
+            raise InvalidMedia("The sound has a rate or a number of channels that cannot be read.") from error
+        for resampled in parts:
             yield from self._take(resampled.to_ndarray()[0])
 
     def finish(self) -> Iterator[WaveformChunk]:

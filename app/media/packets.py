@@ -37,6 +37,8 @@ def demux(container: InputContainer, stream: _Stream) -> "Iterator[Packet[_Strea
             raise
         except (StopIteration, av.FFmpegError, OSError):
             return
+        except IndexError:  # PyAV's, at the end of a file in which a stream appeared that its header does not have
+            return
         if packet.size:
             yield packet
 

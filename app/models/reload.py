@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -57,8 +58,18 @@ class StoreWatcher:
         # Its own thread, not an inference thread: those go on while a model is loaded.
         self._loader = ThreadPoolExecutor(1, "model-loader", torch.set_num_threads, (1,))
 
-    async def watch(self, seconds: float) -> None:
-        """Looks every so many seconds, for ever."""
+    @asynccontextmanager
+    async def looking(self, seconds: float) -> AsyncIterator[None]:
+        """While the context lasts, looks every so many seconds; never if that is 0."""
+        looks = asyncio.create_task(self._look_for_ever(seconds)) if seconds else None
+        try:
+            yield
+        finally:
+            if looks is not None:
+                looks.cancel()
+            await asyncio.to_thread(self._loader.shutdown)
+
+    async def _look_for_ever(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             await self.look()
@@ -86,13 +97,13 @@ class StoreWatcher:
                     self._report(_text(version), str(error))
                 else:
                     self._served[version] = signature
+                    del self._seen[version]
                     self._serve([*self._store.models(), model], "loaded")
         for version in self._served.keys() - found.keys():
             self._retire(version)
-
-    def close(self) -> None:
-        """Waits for a version that is being loaded."""
-        self._loader.shutdown()
+        for version in self._seen.keys() - found.keys():
+            del self._seen[version]
+            self.faults.pop(_text(version), None)
 
     def _find(self) -> dict[_Version, _Signature]:
         return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}

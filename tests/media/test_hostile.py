@@ -16,7 +16,7 @@ import pytest
 from app.errors import InvalidMedia, MediaTooLarge, ServiceError, UnsupportedMedia
 from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary, WaveformSpec
 from app.media.sandbox import DecoderPool
-from tests.media_maker import moving_frames, write_video
+from tests.media_maker import moving_frames, sine, write_sound, write_video
 
 MALFORMED = Path(__file__).parents[2].parent / "shared/data/malformed"
 BOTH = (
@@ -163,6 +163,27 @@ def test_a_job_that_needs_more_memory_than_it_is_allowed(tmp_path: Path) -> None
             await pool.close()
 
     asyncio.run(run())
+
+
+def test_sounds_that_no_decoder_or_resampler_takes(tmp_path: Path) -> None:
+    """Found by mutation: the decoder opens late, or not at all, and the resampler refuses the channels."""
+    wave = write_sound(tmp_path / "a.wav", sine(0.5, 16_000), 16_000).read_bytes()
+    flac = write_sound(tmp_path / "a.mka", sine(0.5, 16_000), 16_000, "flac", container="matroska").read_bytes()
+    header = flac.index(b"fLaC") + 8
+    cases = {
+        "channels.wav": wave[:22] + struct.pack("<H", 9) + wave[24:],
+        "too_many_channels.wav": wave[:22] + struct.pack("<H", 1000) + wave[24:],
+        "no_header.mka": flac[:header] + bytes(34) + flac[header + 34 :],
+    }
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+    answers = decode(*(tmp_path / name for name in cases), request=BOTH[1])
+    unheard = "No sound of the file could be decoded."
+    assert [str(answer) for answer in answers] == [
+        "The sound has a rate or a number of channels that cannot be read.",
+        unheard,
+        unheard,
+    ]
 
 
 @pytest.mark.skipif(not MALFORMED.is_dir(), reason="needs the shared data")

@@ -53,10 +53,11 @@ class Watched:
 
 
 def run(watched: Watched, test: Callable[[], Awaitable[None]]) -> None:
-    try:
-        asyncio.run(test())  # type: ignore[arg-type]
-    finally:
-        watched.watcher.close()
+    async def main() -> None:
+        async with watched.watcher.looking(0):  # `test` looks itself
+            await test()
+
+    asyncio.run(main())
 
 
 def test_a_new_version_is_served_once_it_has_settled(tmp_path: Path) -> None:
@@ -128,6 +129,9 @@ def test_a_model_that_opens_files_is_not_served(tmp_path: Path) -> None:
         await watched.watcher.look()
         assert "calls from_file" in watched.watcher.faults["model tiny version 2"]
         assert watched.newest == "1"
+        shutil.rmtree(tmp_path / "tiny" / "2")
+        await watched.watcher.look()
+        assert watched.watcher.faults == {}
 
     run(watched, test)
 

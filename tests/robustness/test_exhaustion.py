@@ -1,0 +1,111 @@
+"""Nothing left of something: a problem for who asks then, and the service goes on once there is more."""
+
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.media_maker import moving_frames, write_video
+from tests.server import RunningServer, running_server
+
+STORAGE_BYTES = 4 << 20
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path_factory.mktemp("storage")
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={STORAGE_BYTES}", "none", folder]).returncode
+    ):
+        pytest.skip("needs to be allowed to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def small(store: Path, storage: Path) -> Iterator[RunningServer]:
+    """A server whose uploads lie in `storage`."""
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(storage))
+            server = stack.enter_context(running_server(store))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_video(tmp_path_factory.mktemp("video") / "v.mp4", moving_frames(20), 10).read_bytes()
+
+
+def check_refusal(server: RunningServer, content: bytes, statuses: set[int], title: str) -> None:
+    """As a raw body and as a form; the log has a line for each."""
+    with server.client() as client:
+        for upload in ({"content": content}, {"files": {"file": content}}):
+            answer = client.post("/classify", **upload)  # type: ignore[arg-type]
+            assert answer.status_code in statuses, answer.text
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["title"] == title
+            assert "/" not in answer.json()["detail"]
+
+
+def check_recovery(server: RunningServer, video: bytes) -> None:
+    with server.client() as client:
+        assert client.post("/classify", content=video).status_code == 200
+        assert client.post("/classify", files={"file": video}).status_code == 200
+        assert client.get("/health/ready").status_code == 200
+    assert server.process.poll() is None
+
+
+def test_a_full_disk(small: RunningServer, storage: Path, video: bytes) -> None:
+    check_refusal(small, video + bytes(2 * STORAGE_BYTES), {507}, "Out of storage")
+    assert not [path for path in storage.iterdir() if path.is_file()]
+    (storage / "filler").write_bytes(bytes(STORAGE_BYTES - 8192))
+    check_refusal(small, video + bytes(2 << 20), {507}, "Out of storage")
+    (storage / "filler").unlink()
+    check_recovery(small, video)
+
+
+def test_storage_that_cannot_be_written_to(small: RunningServer, storage: Path, video: bytes) -> None:
+    subprocess.run(["mount", "-o", "remount,bind,ro", storage], check=True)
+    try:
+        check_refusal(small, video + bytes(2 << 20), {507}, "Out of storage")
+    finally:
+        subprocess.run(["mount", "-o", "remount,bind,rw", storage], check=True)
+    check_recovery(small, video)
+
+
+def test_no_file_handles(small: RunningServer, video: bytes) -> None:
+    pid = small.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with small.client() as client:
+        client.get("/health/live")  # its connection is kept
+        taken = {int(name.name) for name in Path(f"/proc/{pid}/fd").iterdir()}
+        lowest_free = next(number for number in count() if number not in taken)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            answer = client.post("/classify", content=video)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert (answer.status_code, answer.json()["title"]) == (503, "Out of resources")
+    check_recovery(small, video)
+
+
+def test_no_memory(small: RunningServer, video: bytes) -> None:
+    pid = small.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize(), limits[1]))
+    try:
+        with small.client() as client:
+            statuses = {client.post("/predict?horizon=2", content=video).status_code for _ in range(5)}
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    assert statuses <= {200, 500, 503, 504}
+    check_recovery(small, video)

@@ -9,10 +9,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-slow test-robustness check format openapi clean \
-	train-motion train-actions train-forecast train-emotion train-digits train-audio-features \
-	eval-motion eval-actions eval-forecast eval-emotion eval-digits eval-audio-features \
-	bench-accuracy bench-timelines bench-memory bench-streams bench-events
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,7 +25,7 @@ test: .venv/.dev ## the tests, in minutes
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
 
-test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, HTTP_MUTATIONS, WORKER_MUTATIONS, KILLS
+test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, SOAK_SECONDS and all of tests/robustness/scale.py
 	$(BIN)/pytest -m robustness -rP
 
 check: .venv/.dev ## format, lint, types, imports
@@ -49,6 +46,13 @@ TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
 
+train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour; CELL, SEED
+	$(TRAINER) train classify --name camera --data $(DATA) --recipe trainer/recipes/camera.yaml \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 1 --output runs/camera-$(CELL)-$(SEED) --no-publish \
+	  --data-name "scenes generated from frames of UCF101, six classes, and of Surveillance Camera Fight" \
+	  --data-license "UCF101: none stated, collected for research; Surveillance Camera Fight: MIT" \
+	  --data-source "https://www.crcv.ucf.edu/data/UCF101.php, https://github.com/seymanurakti/fight-detection-surv-dataset"
+
 train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
 	$(TRAINER) generate motion --output runs/motion-data --count 120 --seed 0
 	$(TRAINER) generate motion --output runs/motion-test --count 20 --seed 1
@@ -68,6 +72,12 @@ train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CEL
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/forecast-$(CELL)-$(SEED) --no-publish $(UCF101)
 
+train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA, videos of any kind; CELL, SEED
+	$(TRAINER) train caption --name describe --data $(DATA) --recipe trainer/recipes/describe.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/describe-$(CELL)-$(SEED) --no-publish \
+	  --data-name "scenes drawn from stills of UCF101 (six classes) and of surveillance clips" \
+	  --data-license "none stated; collected for research" --data-source https://www.crcv.ucf.edu/data/UCF101.php
+
 train-emotion: .venv/.dev ## trains `emotion` on DATA, a list of RAVDESS; CELL, SEED
 	$(TRAINER) train classify --name emotion --data $(DATA) --recipe trainer/recipes/emotion.yaml --val-fraction 0 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/emotion-$(CELL)-$(SEED) --no-publish \
@@ -84,6 +94,11 @@ train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DAT
 	$(TRAINER) train features --name audio-features --data $(DATA) --recipe trainer/recipes/audio-features.yaml \
 	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
 
+eval-camera: .venv/.bench ## `camera` beside a classical estimate: scenes of DATA, joined clips of DATA, labelled clips in CLIPS
+	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera_joins --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera clips --data $(CLIPS) --model camera
+
 eval-motion: .venv/.dev ## draws other clips and evaluates `motion` on them
 	$(TRAINER) generate motion --output runs/motion-eval --count 60 --seed 2
 	$(TRAINER) evaluate --model motion --data runs/motion-eval
@@ -95,6 +110,9 @@ eval-forecast: .venv/.bench ## `forecast` beside copying and optical flow on the
 	$(BIN)/python -m bench.forecast videos --data $(DATA) --split test
 	$(BIN)/python -m bench.forecast surprise --data $(DATA) --split test
 
+eval-describe: .venv/.dev ## what `describe` says of scenes made of stills of the test split of DATA, fact by fact
+	$(BIN)/python -m bench.comments --data $(DATA) --split test
+
 eval-emotion: .venv/.dev ## evaluates `emotion` on the test split of DATA
 	$(TRAINER) evaluate --model emotion --data $(DATA) --split test
 
@@ -103,6 +121,9 @@ eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
 	$(BIN)/python -m bench.probe --module model_store/audio-features/1/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+
+bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
+	$(BIN)/python -m bench.performance
 
 bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
 	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = ()
     """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
-    """The model that answers /classify when none is asked for; empty: the first by name."""
+    """The model that answers /classify when none is asked for; empty: one that fits any file, else the first."""
     default_model_predict: str = ""
     """The same for /predict."""
     default_model_features: str = ""
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
     """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits."""
-    max_wait_seconds: float = Field(default=15.0, gt=0)
+    max_wait_seconds: float = Field(default=10.0, gt=0)
     """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
     max_uploads: int = Field(default=2048, ge=1)
     """Uploads on their way at once, which need no place yet; the next one gets 429."""

@@ -9,10 +9,9 @@ import av
 import torch
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, page, predict, problems, stream, stream_steps
 from app.api.access import Access, Routes
 from app.api.admission import Admission
 from app.api.body import BodyLimits
@@ -44,7 +43,7 @@ from app.telemetry import Telemetry
 CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
 
-PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
+PUBLIC = page.PATHS | {"/docs", "/openapi.json"}
 """What people read; it needs no API key."""
 
 PICTURE_JOBS_PER_WORKER = 20_000
@@ -116,9 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _guard(app, settings, telemetry, places)
     problems.install(app)
-    for part in (*CAPABILITIES, stream, models, health):
+    for part in (*CAPABILITIES, stream, models, health, page):
         app.include_router(part.router)
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     openapi.install(app)
     return app
 

@@ -7,46 +7,14 @@ python -m bench.events VIDEO [--model motion] [--short 600] [--long 7200]
 import argparse
 import json
 import tempfile
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
 
 from bench.memory import loop
+from bench.processes import MemoryWatch
 from bench.service import Service, running_service
-
-
-def memory_mb(service: Service) -> float:
-    """Of all processes, what they share counted once (proportional set size)."""
-    total = 0
-    for pid in service.pids():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a worker that is being replaced
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
-
-
-class Watch:
-    """The largest memory of all processes of the service, looked at twice a second."""
-
-    def __init__(self, service: Service) -> None:
-        self.peak_mb = 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, args=(service,), daemon=True)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self, service: Service) -> None:
-        while not self._over.wait(0.5):
-            self.peak_mb = max(self.peak_mb, memory_mb(service))
 
 
 def read_events(service: Service, video: Path, model: str) -> tuple[float, float, int]:
@@ -97,7 +65,7 @@ def main() -> None:
             loop(options.video, seconds, video)
         read_events(service, videos[0], options.model)  # shapes seen first
         for seconds, video in zip(lengths, videos, strict=True):
-            with Watch(service) as watch:
+            with MemoryWatch(service.process.pid) as watch:
                 first, last, count = read_events(service, video, options.model)
             print(
                 f"{seconds:6g} s of video: first event after {first:.2f} s, last after {last:.1f} s"

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from bench.processes import tree
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -31,7 +33,7 @@ class Service:
 
     def pids(self) -> list[int]:
         """The server's process and everything it started."""
-        return [self.process.pid, *_descendants(self.process.pid)]
+        return tree(self.process.pid)
 
 
 @contextmanager
@@ -58,9 +60,3 @@ def _wait_until_ready(process: subprocess.Popen[bytes], client: httpx.Client) ->
         else:
             return
     raise RuntimeError("the service did not start")
-
-
-def _descendants(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return children + [below for child in children for below in _descendants(child)]

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ class RunningServer:
 
     def metric(self, name: str) -> float:
         """The value of one line of /metrics; 0 where there is none."""
-        lines = httpx.get(f"{self.operations_url or self.url}/metrics", timeout=30).text.splitlines()
+        with urllib.request.urlopen(f"{self.operations_url or self.url}/metrics", timeout=30) as response:
+            lines = response.read().decode().splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
 
-    def wait_for_metric(self, name: str, value: float, seconds: float = 30) -> None:
+    def wait_for_metric(self, name: str, value: float, seconds: float = 30, *, at_least: bool = False) -> None:
         end = time.monotonic() + seconds
-        while (found := self.metric(name)) != value:
+        while (found := self.metric(name)) != value and not (at_least and found > value):
             assert time.monotonic() < end, f"{name} is {found}, not {value}"
             time.sleep(0.01)
 
@@ -65,6 +67,20 @@ class RunningServer:
     def descendants(self) -> list[int]:
         """Process ids of the decoders, and of what starts them."""
         return _descendants(self.process.pid)
+
+    def cpu_seconds(self) -> float:
+        """What the server and its workers have spent so far, those that have been replaced included."""
+        spent = 0.0
+        for pid in (self.process.pid, *self.descendants()):
+            with suppress(FileNotFoundError):  # a worker that has just been replaced
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                spent += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return spent
+
+    def memory_bytes(self) -> int:
+        """Of the server alone, resident."""
+        resident = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(resident) * os.sysconf("SC_PAGE_SIZE")
 
     @contextmanager
     def workers_stopped(self) -> Iterator[None]:
@@ -127,17 +143,19 @@ def _descendants(pid: int) -> list[int]:
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer after which the connection is closed, or that tells its length."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        part = connection.recv(65536)
-        assert part, f"the connection was closed after {received!r}"
-        received += part
-    head, _, body = received.partition(b"\r\n\r\n")
+    """Status, headers and body of an answer that tells its length; nothing after it is read."""
+    head = bytearray()
+    while not head.endswith(b"\r\n\r\n"):
+        head += _receive(connection, 1)
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        part = connection.recv(65536)
-        assert part, "the connection was closed before the end"
-        body += part
-    return int(first.split()[1]), headers, body
+    body = bytearray()
+    while (missing := int(headers["content-length"]) - len(body)) > 0:
+        body += _receive(connection, missing)
+    return int(first.split()[1]), headers, bytes(body)
+
+
+def _receive(connection: socket.socket, num_bytes: int) -> bytes:
+    part = connection.recv(num_bytes)
+    assert part, "the connection was closed before the end of the answer"
+    return part

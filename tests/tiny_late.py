@@ -43,7 +43,7 @@ class LateClassifier(nn.Module):
         return (now, so_far), torch.cat((waiting.flatten(1), sums[:, -1]), dim=1)
 
 
-def write_late(store: Path, delay: int) -> None:
+def write_late(store: Path, delay: int, *, general: bool = False) -> None:
     """`tiny-late-<delay>`; blue is brief."""
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, SIZE, SIZE, 3), dtype=np.uint8)
     write_other(
@@ -54,5 +54,11 @@ def write_late(store: Path, delay: int) -> None:
         (5, 3),
         3 * delay + 4,
         input={"media": "video", "width": SIZE, "height": SIZE, "fit": "stretch", "sampling": "rate", "rate": RATE},
-        output={"labels": COLOURS, "scores": "sigmoid", "delay_steps": delay, "brief_labels": ("blue",)},
+        output={
+            "labels": COLOURS,
+            "scores": "sigmoid",
+            "delay_steps": delay,
+            "brief_labels": ("blue",),
+            "general": general,
+        },
     )

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
+from trainer.data.captions import read_msr_vtt, read_msvd, write_captions
 from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
 from trainer.data.listing import InvalidListing, Split, Video, list_files, read_listing, write_listing
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> None:
     _add_publish(commands.add_parser("publish", help="a finished run into the model store"))
     _add_card(commands.add_parser("card", help="finished runs compared in a table"))
     _add_list(commands.add_parser("list", help="write a CSV of labelled videos with their groups and splits"))
+    _add_captions(commands.add_parser("captions", help="write a CSV of described videos from MSVD or MSR-VTT"))
     _add_generate(commands.add_parser("generate", help="draw labelled videos"))
     options = parser.parse_args(arguments)
     options.command = shlex.join(["python", "-m", "trainer", *arguments])
@@ -79,7 +81,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=["classify", "predict", "features"])
+    parser.add_argument("task", choices=["classify", "predict", "features", "caption"])
     parser.add_argument("--name", required=True, help="of the model: lower case, digits, hyphens")
     _add_data(parser)
     _add_splits(parser)
@@ -98,6 +100,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on CPU")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch, per process (default: as torch has it)")
+    parser.add_argument("--loaders", type=int, default=0, metavar="N", help="processes that draw what is generated")
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
     parser.add_argument("--summary", help="one sentence for the list of models")
@@ -141,6 +144,14 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_list)
 
 
+def _add_captions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("layout", choices=["msvd", "msr-vtt"])
+    parser.add_argument("--data", type=Path, required=True, help="AllVideoDescriptions.txt, or MSR-VTT's JSON")
+    parser.add_argument("--videos", type=Path, required=True, help="the folder of clips")
+    parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
+    parser.set_defaults(run=_captions)
+
+
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["motion"])
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
@@ -176,7 +187,7 @@ def _train(options: argparse.Namespace) -> str:
             output=options.output,
             resume=options.resume,
             patience=options.patience,
-            machine=Machine(options.accelerator, options.devices, options.threads),
+            machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
             summary=options.summary,
             training_data=TrainingData(
                 name=options.data_name or options.data.stem, license=options.data_license, source=options.data_source
@@ -224,6 +235,12 @@ def _listed(data: Path, options: argparse.Namespace) -> list[Video]:
     if options.unlabelled and data.is_dir():
         return list_files(data)
     return read_listing(data, options.group_pattern, options.under, extra_columns=True)
+
+
+def _captions(options: argparse.Namespace) -> str:
+    found = {"msvd": read_msvd, "msr-vtt": read_msr_vtt}[options.layout](options.data, options.videos)
+    write_captions(found, options.output)
+    return f"{sum(len(one.captions) for one in found)} captions of {len(found)} videos in {options.output}"
 
 
 def _generate(options: argparse.Namespace) -> str:

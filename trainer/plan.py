@@ -28,6 +28,8 @@ class PlanOptions:
     """A `model.pt` to start from where the shapes fit, for classifiers of video; None: from scratch."""
     teachers: tuple[Path, ...] = ()
     """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
+    num_loaders: int = 0
+    """Processes that draw generated clips; those of videos are read from the cache and need none."""
 
 
 @dataclass(frozen=True, slots=True)

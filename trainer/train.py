@@ -60,8 +60,15 @@ def train(options: TrainOptions) -> str:
     """
     TypeAdapter(Name).validate_python(options.name)
     lightning.seed_everything(options.seed, verbose=False)
+    machine = options.machine
     asked = PlanOptions(
-        options.data, options.cell, options.seed, options.machine.num_devices, options.weights, options.teachers
+        options.data,
+        options.cell,
+        options.seed,
+        machine.num_devices,
+        options.weights,
+        options.teachers,
+        machine.num_loaders,
     )
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
     folder = _run_folder(options, recipe)

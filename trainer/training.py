@@ -39,6 +39,8 @@ class Machine:
     num_devices: int = 1
     num_threads: int | None = None
     """Of torch, in each process; None: as many as cores."""
+    num_loaders: int = 0
+    """Processes that draw generated clips beside each training; 0: it draws its own, and waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Body:
         self._limits = limits
         self._record = record
         self._patience_seconds = limits.patience_seconds
+        self._began = time.monotonic()
         self._num_bytes = 0  # since patience was whole
         self._waiting: asyncio.Timeout | None = None
         self._is_ended = False
@@ -63,7 +65,7 @@ class Body:
         if not message.get("more_body", False):
             self._places.arriving.discard(self.end)
             if message["type"] == "http.request":
-                self._places.take()
+                self._places.take(time.monotonic() - self._began)
                 self._holds_place = True
         return message
 

@@ -8,6 +8,7 @@ from app.errors import NotReady, Overloaded
 from app.telemetry import Telemetry
 
 SMOOTHING = 0.1  # weight of the newest answer in the mean time between two
+NEWCOMER_SECONDS = 0.5  # an upload that takes no longer has cost nobody much
 STOPPING = "The service is stopping."
 
 
@@ -65,13 +66,13 @@ class Places:
         if len(self.arriving) >= self.max_uploads:
             raise self._overloaded(f"{self.max_uploads} uploads are arriving, which is as many as may")
 
-    def take(self) -> None:
-        """Holds a place for an upload that is complete; `give_back` must follow.
+    def take(self, upload_seconds: float) -> None:
+        """Holds a place for an upload that took so long and is complete; `give_back` must follow.
 
-        Raises Overloaded where twice `max_requests` are held: as many again as newcomers may hold are kept for those
-        whose upload was on its way.
+        Raises Overloaded where there is none. As many again as there are for newcomers are kept for uploads that took
+        long: they were let in when there was room, and much would be lost with them.
         """
-        if self.num_held >= 2 * self.max_requests:
+        if self.num_held >= self.max_requests * (2 if upload_seconds > NEWCOMER_SECONDS else 1):
             raise self._overloaded(f"All {self.max_requests} places are taken")
         self._advance()
         self.num_held += 1

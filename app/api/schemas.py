@@ -12,14 +12,14 @@ Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6))]
 
 
 class Media(BaseModel):
-    """What the upload turned out to be."""
+    """What the upload turned out to be; /stream/steps leaves out what is null."""
 
-    duration_seconds: Rounded | None
-    width: int | None = Field(description="Pixels as displayed.")
-    height: int | None
-    frame_rate: Rounded | None = Field(description="Mean, frames per second.")
-    video_codec: str | None
-    audio_codec: str | None
+    duration_seconds: Rounded | None = None
+    width: int | None = Field(default=None, description="Pixels as displayed.")
+    height: int | None = None
+    frame_rate: Rounded | None = Field(default=None, description="Mean, frames per second.")
+    video_codec: str | None = None
+    audio_codec: str | None = None
     has_audio: bool
 
     @classmethod
@@ -39,6 +39,11 @@ class ModelRef(BaseModel):
     def of(cls, model: ServedModel) -> Self:
         manifest = model.manifest
         return cls(name=manifest.name, version=manifest.version, digest=model.digest, license=manifest.license)
+
+
+class Label(BaseModel):
+    label: str
+    score: Rounded = Field(ge=0, le=1)
 
 
 class Timing(BaseModel):

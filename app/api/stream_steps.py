@@ -72,14 +72,14 @@ class StepsQuery(StreamQuery):
 
 class StepsResponse(BaseModel):
     model: ModelRef
-    labels: list[str] | None = Field(description="`scores`, `smoothed` and `so_far` are in this order.")
+    labels: list[str] | None = Field(default=None, description="`scores`, `smoothed` and `so_far` are in this order.")
     rate: Rounded = Field(description="Steps a second that the model was trained for.")
-    media: Media | None = Field(description="Of a file.")
+    media: Media | None = Field(default=None, description="Of a file.")
     steps: list[Step]
     sequence: int = Field(description="The last step taken.")
     seconds: Rounded = Field(description="When the next step begins, if it follows without a gap.")
-    done: Done | None = Field(description="With `end=true`.")
-    state: str | None = Field(description="The token to send with what follows, base64.")
+    done: Done | None = Field(default=None, description="With `end=true`.")
+    state: str | None = Field(default=None, description="The token to send with what follows, base64.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ FORWARD_ARGUMENTS: dict[Task, tuple[int | float, ...]] = {
     "classify": (),
     "predict": (3,),  # frames
     "features": (),
-    "caption": (2, 16, 0.0),  # beam, max_length, length_penalty
+    "caption": (2, 12, 1.0),  # beam, max_length, length_penalty
 }
 """What `forward` is asked beside its input."""
 

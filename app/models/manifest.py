@@ -92,6 +92,8 @@ class ClassifyOutput(_Frozen):
     """`now` at a step is about the moment this many steps before: what came after tells a cut from a flash."""
     brief_labels: tuple[str, ...] = ()
     """Labels that may hold for one step alone, such as a cut: timelines neither smooth them nor want them to last."""
+    general: bool = False
+    """Whether the labels have something to say about any file, so that it may answer where no model is asked for."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

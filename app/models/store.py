@@ -68,7 +68,10 @@ class ModelStore:
     """All versions of the models that are served."""
 
     def __init__(self, models: Sequence[ServedModel], defaults: Mapping[str, str] | None = None) -> None:
-        """`defaults`: by task, the name that a request without one means; else it is the first in order."""
+        """`defaults`: by task, the name that a request without one means; else it is the first in order.
+
+        A classifier that has something to say about any file goes before those that only know classes of their own.
+        """
         self.replace(models)
         self._defaults = dict(defaults or {})
         for task, name in self._defaults.items():
@@ -101,10 +104,7 @@ class ModelStore:
         Raises UnknownModel, with what there is.
         """
         if name is None:
-            names = self.names(task)
-            if not names:
-                raise UnknownModel(f"No model for {task} is served." if task else "No model is served.")
-            name = self._defaults.get(task, names[0]) if task else names[0]
+            name = self._default(task)
         versions = self._versions_of(name, task)
         if version is None:
             version = next(reversed(versions))
@@ -114,6 +114,16 @@ class ModelStore:
             other = versions[version].manifest.task
             raise UnknownModel(f"Model {name} is for {other}, not for {task}; there are: {self._listed(task)}.")
         return versions[version]
+
+    def _default(self, task: str | None) -> str:
+        names = self.names(task)
+        if not names:
+            raise UnknownModel(f"No model for {task} is served." if task else "No model is served.")
+        if task in self._defaults:
+            return self._defaults[task]
+        outputs = {name: self._newest(name).manifest.output for name in names}
+        general = [name for name, output in outputs.items() if isinstance(output, ClassifyOutput) and output.general]
+        return (general or names)[0]
 
     def _versions_of(self, name: str, task: str | None = None) -> dict[str, ServedModel]:
         if name not in self._versions:

@@ -22,7 +22,8 @@ STEP_METHODS: dict[Task, tuple[str, ...]] = {
 }
 """By task, what a module that can step has beside `forward`."""
 
-_METHODS = sorted({method for methods in STEP_METHODS.values() for method in methods})
+KEPT_METHODS = sorted({"search"}.union(*STEP_METHODS.values()))
+"""What is left of a module beside `forward`. `search` is a describer's, by which the trainer judges it."""
 
 RUN_ERRORS = (RuntimeError, torch.jit.Error)
 """What a scripted module raises; torch.jit.Error, which comes from inside the interpreter, is no RuntimeError."""
@@ -62,7 +63,7 @@ def weights(model_bytes: bytes) -> dict[str, torch.Tensor]:
 
 
 def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
-    """The module in `model_bytes`, frozen on `device`: only `forward` and what is in STEP_METHODS are left of it.
+    """The module in `model_bytes`, frozen on `device`: only `forward` and KEPT_METHODS are left of it.
 
     TorchScript is code that may read and write files, from the moment it is loaded; and of 300 files with a few
     flipped bits, 247 loaded without an error and answered something else. So the caller hashes these very bytes first.
@@ -74,6 +75,6 @@ def load(model_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.Sc
         torch.jit.set_fusion_strategy([("DYNAMIC", 0)])
         module = torch.jit.load(io.BytesIO(model_bytes), map_location=device).eval()  # type: ignore[no-untyped-call]
         # Freezing drops methods that are not named.
-        frozen = torch.jit.freeze(module, preserved_attrs=[name for name in _METHODS if hasattr(module, name)])
+        frozen = torch.jit.freeze(module, preserved_attrs=[name for name in KEPT_METHODS if hasattr(module, name)])
     assert isinstance(frozen, torch.jit.ScriptModule)
     return frozen

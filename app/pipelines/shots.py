@@ -5,11 +5,9 @@ from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.pipelines.calls import ModelCalls
 from app.pipelines.judges import TimelineJudge
-from app.pipelines.segments import SegmentRules
+from app.pipelines.segments import AS_THEY_ARE
 
 CUT, DISSOLVE = "cut", "dissolve"
-EVERY_STEP = SegmentRules(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
-"""A cut lasts one step: nothing is smoothed away."""
 
 
 def finds_shots(model: ServedModel) -> bool:
@@ -26,7 +24,7 @@ class ShotFinder:
         output = calls.model.manifest.output
         assert isinstance(output, ClassifyOutput)
         self.calls = calls
-        self._judge = TimelineJudge(calls, output, EVERY_STEP)
+        self._judge = TimelineJudge(calls, output, AS_THEY_ARE)
         self.spec = self._judge.spec
         self._finished = False
 
@@ -50,7 +48,8 @@ class ShotFinder:
             for segment in self._judge.track.segmenter.open_segments
             if segment.label in (CUT, DISSOLVE)
         ]
-        return min([self._judge.end_seconds, *open_joins])
+        answered = self._judge.end_seconds - self._judge.late.delay_steps / self._judge.rate
+        return min([answered, *open_joins])
 
     async def add(self, chunk: FrameChunk) -> None:
         await self._judge.add(chunk)

@@ -75,7 +75,7 @@ def test_without_a_key_there_is_nothing(client: httpx.Client, path: str, headers
 
 
 def test_what_people_read_needs_none(client: httpx.Client) -> None:
-    assert [client.get(path).status_code for path in ("/", "/docs", "/openapi.json")] == [307, 200, 200]
+    assert [client.get(path).status_code for path in ("/", "/web/page.js", "/docs", "/openapi.json")] == [200] * 4
 
 
 def test_a_key_is_checked_before_the_body(guarded: Guarded) -> None:
@@ -149,7 +149,7 @@ def test_operations_are_on_their_port_alone_and_need_no_key(guarded: Guarded, cl
     assert_problem(client.get("/metrics", headers=guarded.headers()), 404)
     assert_problem(client.get("/health/ready"), 404)
     with httpx.Client(base_url=guarded.server.operations_url) as operations:
-        assert operations.get("/health/ready").json() == {"status": "ready"}
+        assert operations.get("/health/ready").status_code == 200
         assert "afterframe_places" in operations.get("/metrics").text
         for path in ("/models", "/docs", "/nowhere"):
             assert_problem(operations.get(path, headers=guarded.headers()), 404)

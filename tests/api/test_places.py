@@ -21,7 +21,7 @@ def make_places(clock: Clock, **limits: float) -> Places:
 
 
 def answer(places: Places, clock: Clock, seconds: float) -> None:
-    places.take()
+    places.take(0.0)
     clock.seconds += seconds
     places.give_back()
 
@@ -35,7 +35,7 @@ def test_the_rate_is_that_of_all_workers_however_few_are_at_work() -> None:
     answer(places, clock, 2.0)
     assert places.seconds_each == 1.0
     for _ in range(3):
-        places.take()
+        places.take(0.0)
     clock.seconds += 1.0
     places.give_back()
     assert places.seconds_each == pytest.approx(1.0)
@@ -47,7 +47,7 @@ def test_places_are_taken_one_by_one_and_retry_after_is_what_is_before() -> None
     answer(places, clock, 2.0)
     for _ in range(4):
         places.check_room()
-        places.take()
+        places.take(0.0)
     with pytest.raises(Overloaded) as refused:
         places.check_room()
     assert refused.value.retry_after_seconds == 4
@@ -55,21 +55,25 @@ def test_places_are_taken_one_by_one_and_retry_after_is_what_is_before() -> None
 
 def test_uploads_that_were_on_their_way_find_as_many_places_again() -> None:
     places = make_places(Clock())
-    for _ in range(8):
-        places.take()
+    for _ in range(4):
+        places.take(0.0)
     with pytest.raises(Overloaded):
-        places.take()
+        places.take(0.0)
+    for _ in range(4):
+        places.take(60.0)
+    with pytest.raises(Overloaded):
+        places.take(60.0)
     places.give_back()
-    places.take()
+    places.take(60.0)
 
 
 def test_who_would_wait_too_long_is_refused_unless_a_worker_is_free() -> None:
     clock = Clock()
     places = make_places(clock)
     answer(places, clock, 60.0)  # half a minute each
-    places.take()
+    places.take(0.0)
     places.check_room()
-    places.take()
+    places.take(0.0)
     with pytest.raises(Overloaded, match="wait would be 60 s, over 5 s; come back in 60 s"):
         places.check_room()
 

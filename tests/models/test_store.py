@@ -14,6 +14,7 @@ from app.models import torchscript
 from app.models.golden import Golden, read_golden, write_golden
 from app.models.store import ModelStore, list_names, list_versions, load_version, open_store
 from tests.tiny_forecaster import write_forecaster
+from tests.tiny_late import write_late
 from tests.tiny_listeners import TinyDescriber, write_describer, write_listeners
 from tests.tiny_models import TinyClassifier, make_tiny, write_version
 
@@ -338,6 +339,13 @@ def test_without_a_name_the_default_is_meant(tmp_path: Path):
     assert open_store(tmp_path, defaults={"classify": "second"}).get(task="classify").manifest.name == "second"
     with pytest.raises(ModelRejected, match="gone"):
         open_store(tmp_path, defaults={"classify": "gone"})
+
+
+def test_a_general_model_goes_before_those_with_classes_of_their_own(tmp_path: Path):
+    write_version(tmp_path, "first")
+    write_late(tmp_path, 0, general=True)
+    assert open_store(tmp_path).get(task="classify").manifest.name == "tiny-late-0"
+    assert open_store(tmp_path, defaults={"classify": "first"}).get(task="classify").manifest.name == "first"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "training": "train",
     "val": "val",
     "valid": "val",
+    "validate": "val",
     "validation": "val",
     "test": "test",
     "testing": "test",

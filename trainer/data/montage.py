@@ -73,7 +73,7 @@ def draw_montage(num_steps: int, rate: float, style: MontageStyle, generator: np
     frame_rate = log_uniform(style.frame_rate, 1, generator)[0]
     moments = np.arange(num_steps) / rate
     joins, kinds = _draw_joins(moments[-1], style, generator)
-    all_still = generator.random() < style.still_share
+    all_still = style.still_share > 0 and generator.random() < style.still_share
     moments, held, jumped = _freeze(moments, joins, style, generator)
     if all_still:
         moments, jumped = np.zeros(num_steps), np.zeros(num_steps, bool)

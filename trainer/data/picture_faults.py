@@ -28,6 +28,8 @@ class FaultStyle:
     """Of the shots: exposure changes slowly, by up to a third."""
     noise: tuple[float, float] = (0.3, 6.0)
     """Grey levels, standard deviation, anew in each frame; log-uniform."""
+    clean_share: float = 0.3
+    """Of the scenes: no noise at all, as drawn pictures have it and cameras after much compression."""
     bars_share: float = 0.2
     """Black bars above and below, or left and right."""
     caption_share: float = 0.15
@@ -89,9 +91,11 @@ def draw_faults(num_steps: int, num_shots: int, style: FaultStyle, generator: np
     if generator.random() < style.caption_share:
         left, top = generator.uniform(0, 0.6), generator.choice((0.03, 0.8)) + generator.uniform(0, 0.05)
         caption = (left, top, left + generator.uniform(0.1, 0.4), top + 0.1, generator.uniform(0.3, 1.0))
+    clean = style.clean_share > 0 and generator.random() < style.clean_share
+    noise = 0.0 if clean else float(log_uniform(style.noise, 1, generator)[0])
     return Faults(
         gain=gain * np.exp(drift * np.sin(times * generator.uniform(1, 4, num_shots))),
-        noise=float(log_uniform(style.noise, 1, generator)[0]) / 255.0,
+        noise=noise / 255.0,
         seed=int(generator.integers(2**31)),
         bars=bars,
         caption=caption,

@@ -71,9 +71,15 @@ def draw_scene(stills: Sequence[Still], num_steps: int, style: SceneStyle, gener
     montage = draw_montage(num_steps, style.rate, style.montage, generator)
     seconds = float(montage.moments.max()) + 1.0
     shots = [
-        draw_shot(_with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
+        draw_shot(with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
         for _ in range(int(montage.shots.max()) + 1)
     ]
+    return film(shots, montage, style, generator)
+
+
+def film(shots: Sequence[Shot], montage: Montage, style: SceneStyle, generator: np.random.Generator) -> Scene:
+    """The scene that `shots` make when they follow one another as `montage` has it."""
+    num_steps = len(montage.seconds)
     faults = draw_faults(num_steps, len(shots), style.faults, generator)
     light = torch.from_numpy(faults.gain[np.arange(num_steps), montage.shots[:, 1]]).float()
     pictures = _show(shots, montage, style.width, style.height)
@@ -153,7 +159,7 @@ def _describe_freeze(
     scored[holds[:, BLACK], FREEZE] = False
 
 
-def _with_textures(stills: Sequence[Still], share: float, generator: np.random.Generator) -> Sequence[Still]:
+def with_textures(stills: Sequence[Still], share: float, generator: np.random.Generator) -> Sequence[Still]:
     """The stills, or now and then some that are drawn."""
     if stills and generator.random() >= share:
         return stills

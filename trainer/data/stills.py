@@ -7,10 +7,24 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from trainer.data.decode import CacheSpec
+from trainer.data.listing import Split
+from trainer.data.prepare import DataSet
+
 BAR_LEVELS = 24
 """Brightest level of a black bar after compression."""
 LEAST_SHARE = 0.5
 """Of the width or height: darker than that all around, it is a dark picture and no bar."""
+
+
+def still_spec(width: int, height: int, per_video: int) -> CacheSpec:
+    """What is kept of each video that stills are taken of: `per_video` frames, spread over it."""
+    return CacheSpec(width, height, "crop", per_video, frames_width=0, frames_height=0, frames_rate=0.0)
+
+
+def stills_of(data: DataSet, split: Split) -> list[NDArray[np.uint8]]:
+    """The stills (h, w, 3) of all videos of a split."""
+    return [still for video in data.opened(split) for still in without_bars(video.clip)]
 
 
 def without_bars(frames: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -6,11 +6,14 @@ from pathlib import Path
 from app.models.manifest import Task
 from trainer.plan import Plan, PlanOptions
 from trainer.plans.camera import plan_camera
+from trainer.plans.caption import plan_caption
 from trainer.plans.classify import plan_classify
+from trainer.plans.describe import plan_describe
 from trainer.plans.features import plan_features
 from trainer.plans.listen import plan_listen
 from trainer.plans.predict import plan_predict
 from trainer.recipe.camera import CameraRecipe
+from trainer.recipe.caption import CaptionRecipe, DescribeRecipe
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.features import FeaturesRecipe
 from trainer.recipe.listen import ListenRecipe
@@ -28,6 +31,12 @@ def plan_training(task: Task, path: Path, overrides: Sequence[str], options: Pla
         described = read_recipe(path, overrides, FeaturesRecipe)
         return described, plan_features(described, options)
     given = _input(path)
+    if task == "caption" and given.get("scenes") == "described":
+        told = read_recipe(path, overrides, DescribeRecipe)
+        return told, plan_describe(told, options)
+    if task == "caption":
+        captioned = read_recipe(path, overrides, CaptionRecipe)
+        return captioned, plan_caption(captioned, options)
     if given.get("media") == "audio":
         heard = read_recipe(path, overrides, ListenRecipe)
         return heard, plan_listen(heard, options)

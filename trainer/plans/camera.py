@@ -51,7 +51,14 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     validation = Scenes(held_back, sampling.validation_scenes, sampling.clip_length, style, VALIDATION_SEED)
     return Plan(
         learner=CameraTask(recipe, options.cell),
-        train=DataLoader[Clip](scenes, batch_size, sampler=DrawSampler(len(scenes), options.seed), drop_last=True),
+        train=DataLoader[Clip](
+            scenes,
+            batch_size,
+            sampler=DrawSampler(len(scenes), options.seed),
+            drop_last=True,
+            num_workers=options.num_loaders,
+            persistent_workers=options.num_loaders > 0,
+        ),
         val=DataLoader[Clip](validation, batch_size) if held_back else None,
         input=Input(
             media="video",
@@ -61,7 +68,9 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
             sampling="rate",
             rate=wanted.rate,
         ),
-        output=ClassifyOutput(labels=LABELS, scores="sigmoid", delay_steps=wanted.delay_steps, brief_labels=EDITS),
+        output=ClassifyOutput(
+            labels=LABELS, scores="sigmoid", delay_steps=wanted.delay_steps, brief_labels=EDITS, general=True
+        ),
         golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
         summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",
         num_examples=data.num_videos(),

@@ -1,0 +1,131 @@
+"""What is measured side by side: each answers a clip with the model's scores by label."""
+
+import http.client
+import json
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from bench.processes import cpu_seconds, tree
+from bench.service import ROOT
+
+_START_SECONDS = 120.0
+_BOUNDARY = "a-line-that-is-in-no-video"
+
+
+class Contender(Protocol):
+    """One way to answer."""
+
+    name: str
+    pids: list[int]
+    """The processes it was started as."""
+
+    def ask(self, clip: Path) -> list[float]:
+        """The scores by label; safe from any thread."""
+
+
+def cpu_of(contender: Contender) -> float:
+    """Seconds of CPU that all its processes have used so far."""
+    return cpu_seconds([below for pid in contender.pids for below in tree(pid)])
+
+
+class Limit:
+    """As many bare processes as there are cores."""
+
+    name = "limit"
+
+    def __init__(self, model: Path) -> None:
+        command = [sys.executable, "-m", "bench.limit", str(model)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._all = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment)
+            for _ in range(len(os.sched_getaffinity(0)))
+        ]
+        self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
+        for process in self._all:
+            self._idle.put(process)
+        self.pids = [process.pid for process in self._all]
+
+    def ask(self, clip: Path) -> list[float]:
+        process = self._idle.get()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{clip}\n".encode())
+        process.stdin.flush()
+        scores: list[float] = json.loads(process.stdout.readline())
+        self._idle.put(process)
+        return scores
+
+    def stop(self) -> None:
+        """End the processes."""
+        for process in self._all:
+            process.communicate()
+
+
+class OverHttp:
+    """A service; `labels`: in the order of the scores, where it answers labels as ours does."""
+
+    def __init__(self, name: str, port: int, pid: int, labels: list[str] | None, sampling: str = "exact") -> None:
+        self.name = name
+        self.pids = [pid]
+        self._port = port
+        self._labels = labels
+        self._sampling = sampling
+
+    def ask(self, clip: Path) -> list[float]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
+        if self._labels is None:
+            body, headers = _form(clip), {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+            connection.request("POST", "/classify", body, headers)
+        else:
+            url = f"/classify?model=actions&top_k={len(self._labels)}&sampling={self._sampling}"
+            connection.request("POST", url, clip.read_bytes(), {"Content-Type": "video/mp4"})
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        if response.status != http.client.OK:
+            raise RuntimeError(f"{self.name} answered {response.status}: {text[:300]!r}")
+        answer = json.loads(text)
+        if self._labels is None:
+            return [float(score) for score in answer]
+        scores = {label["label"]: float(label["score"]) for label in answer["results"][0]["labels"]}
+        return [scores[label] for label in self._labels]
+
+
+def _form(clip: Path) -> bytes:
+    disposition = f'Content-Disposition: form-data; name="file"; filename="{clip.name}"'
+    head = f"--{_BOUNDARY}\r\n{disposition}\r\nContent-Type: video/mp4\r\n\r\n"
+    return head.encode() + clip.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+@contextmanager
+def started(command: list[str], port: int, path: str, **environment: str) -> Iterator[tuple[int, float]]:
+    """(process id, seconds until `path` was answered) of a server."""
+    began = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=os.environ | environment)
+    try:
+        while not _answers(port, path):
+            if process.poll() is not None or time.perf_counter() - began > _START_SECONDS:
+                raise RuntimeError(f"{command[0]} did not start")
+            time.sleep(0.02)
+        yield process.pid, time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,57 @@
+"""What a forward pass of a classifier of frames spends on pictures and what on recurrence, and other ways to run it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from app.models import torchscript
+from app.models.manifest import read_manifest
+from bench.load import median
+
+_RUNS = 15
+
+
+@torch.inference_mode()
+def time_parts(model: Path) -> dict[str, float]:
+    """Milliseconds of one thread by part, medians, the parts in turns."""
+    torch.set_num_threads(1)
+    wanted = read_manifest(model / "manifest.json").input
+    data = (model / "model.pt").read_bytes()
+    frozen, plain = torchscript.load(data), torch.jit.load(str(model / "model.pt")).eval()  # noqa: TID251
+    quick = torch.jit.optimize_for_inference(torchscript.load(data))
+    size = (wanted.clip_length or 16, wanted.height, wanted.width, 3)
+    clip = torch.randint(0, 256, (1, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([size[0]])
+
+    def in_bfloat16() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            answer: Tensor = frozen(clip, lengths)
+        return answer
+
+    exact: Tensor = frozen(clip, lengths)
+    state = plain.initial_state(1, *size[1:3])
+    embedded = plain.embed(plain.pictures(clip), state)
+    parts: dict[str, Callable[[], Tensor]] = {
+        "forward, frozen": lambda: frozen(clip, lengths),
+        "forward, not frozen": lambda: plain(clip, lengths),
+        "of it the front end, to one vector a frame": lambda: plain.embed(plain.pictures(clip), state),
+        "of it what is recurrent": lambda: plain.unroll(embedded, lengths, state)[0],
+        "forward, optimize_for_inference": lambda: quick(clip, lengths),
+        "forward, bfloat16 where autocast allows": in_bfloat16,
+    }
+    print(f"bfloat16: logits off by {(in_bfloat16().float() - exact).abs().max():.2g}")
+    return _time(parts)
+
+
+def _time(parts: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
+    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    for run in range(_RUNS + 3):
+        for name, part in parts.items():
+            began = time.thread_time()
+            part()
+            if run >= 3:
+                seconds[name].append(time.thread_time() - began)
+    return {name: 1000 * median(values) for name, values in seconds.items()}

@@ -1,0 +1,143 @@
+"""The service beside the limit and beside a naive service, in one interleaved run: CPU, rate, latency, memory, start.
+
+python -m bench.performance [--rounds 3] [--output bench/results.md] [--clips runs/bench]
+
+The same TorchScript model, the same clips, 16 frames spread over each. Every answer is compared with that of decoding
+everything. The machine need not be idle: what counts are ratios of neighbours in time, of which the median is told.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from app.media.scaling import FrameScaler
+from bench import limit
+from bench.clips import CLIPS, make_clips
+from bench.contenders import Contender, Limit, OverHttp, started
+from bench.load import Measurement, busy_elsewhere, measure, median
+from bench.parts import time_parts
+from bench.processes import MemoryWatch
+from bench.report import Report, write
+from bench.service import ROOT
+
+MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
+"""Clips asked at every concurrency, and how many requests make a measurement."""
+CONCURRENCIES = (1, 4, 16)
+_LONE_REQUESTS = 4  # of every other clip, one after the other
+_STARTS = 3
+
+
+@torch.inference_mode()
+def reference_scores(clip: Path, model: Path) -> list[float]:
+    """What the model says when every frame is decoded, and picked afterwards in exact fractions."""
+    module, _, spec = limit.load(model)
+    with av.open(str(clip)) as container:
+        times = [frame.pts for frame in container.decode(video=0) if frame.pts is not None]
+    gaps = spec.clip_length - 1
+    moments = [times[0] * gaps + (times[-1] - times[0]) * place for place in range(spec.clip_length)]
+    wanted = [min(times, key=lambda time, moment=moment: (abs(time * gaps - moment), time)) for moment in moments]
+    frames = np.empty((spec.clip_length, spec.height, spec.width, 3), np.uint8)
+    with av.open(str(clip)) as container:
+        for frame in container.decode(video=0):
+            for place in [place for place, time in enumerate(wanted) if time == frame.pts]:
+                FrameScaler(spec, frame, None).scale(frame, frames[place])
+    scores: list[float] = (
+        module(torch.from_numpy(frames).unsqueeze(0), torch.tensor([len(frames)])).softmax(1)[0].tolist()
+    )
+    return scores
+
+
+@contextmanager
+def our_service(model: Path) -> Iterator[tuple[list[OverHttp], float]]:
+    """The service, exact and fast, and the seconds until it was ready."""
+    _, manifest, _ = limit.load(model)
+    settings = {"AFTERFRAME_PORT": "8131", "AFTERFRAME_LOG_LEVEL": "warning", "AFTERFRAME_MODELS": model.parent.name}
+    settings["AFTERFRAME_DEADLINE_SECONDS"] = "600"
+    with started(["app"], 8131, "/health/ready", **settings) as (pid, seconds):
+        labels = list(manifest.output.labels)
+        yield [OverHttp("service", 8131, pid, labels), OverHttp("service, fast", 8131, pid, labels, "fast")], seconds
+
+
+def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[float, float]:
+    """(seconds from nothing to the first right answer, seconds of `import torch, fastapi`), medians, in turns."""
+    ours, bare = [], []
+    for _ in range(_STARTS):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import torch, fastapi"], check=True)
+        bare.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        with our_service(model) as (services, _):
+            scores = services[0].ask(clip)
+            ours.append(time.perf_counter() - began)
+        assert max(abs(got - wanted) for got, wanted in zip(scores, reference, strict=True)) < 1e-3
+    return median(ours), median(bare)
+
+
+def compare(contenders: list[Contender], clips: dict[str, Path], model: Path, rounds: int) -> Iterator[Measurement]:
+    """Everything, again and again; what is compared with one another is measured one after the other."""
+    references = {name: reference_scores(path, model) for name, path in clips.items()}
+    for contender in contenders:
+        contender.ask(clips["240p"])  # what comes first is slower everywhere
+    for number in range(rounds):
+        for name, path in clips.items():
+            for concurrency in CONCURRENCIES if name in MAIN_CLIPS else (1,):
+                for contender in contenders:
+                    if contender.name == "service, fast" and concurrency > 1:
+                        continue
+                    count = MAIN_CLIPS[name] if concurrency > 1 else _LONE_REQUESTS
+                    found = measure(contender, path, references[name], concurrency, count)
+                    print(
+                        f"round {number + 1}, {name}, {concurrency} at once, {contender.name}:"
+                        f" {found.cpu_seconds:.3f} s CPU, {found.rate:.2f}/s, off by {found.error:.1g}",
+                        flush=True,
+                    )
+                    yield found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", type=Path, default=ROOT / "model_store/actions/2")
+    parser.add_argument("--clips", type=Path, default=ROOT / "runs/bench", help="where they are, or are made")
+    parser.add_argument("--only", nargs="*", default=[clip.name for clip in CLIPS], help="names of clips")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench/results.md")
+    options = parser.parse_args()
+    clips = make_clips(options.clips, options.only)
+    busy = busy_elsewhere()
+    reference = reference_scores(clips["240p"], options.model)
+    starts = seconds_to_start(options.model, clips["240p"], reference)
+    with ExitStack() as running:
+        services, _ = running.enter_context(our_service(options.model))
+        naive = running.enter_context(
+            started(
+                ["uvicorn", "bench.naive:app", "--port", "8132", "--log-level", "warning"],
+                8132,
+                "/docs",
+                MODEL_FOLDER=str(options.model),
+            )
+        )
+        bare = Limit(options.model)
+        running.callback(bare.stop)
+        contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], None)]
+        measurements = list(compare(contenders, clips, options.model, options.rounds))
+        with MemoryWatch(services[0].pids[0]) as watch:
+            for name in MAIN_CLIPS.keys() & clips.keys():
+                measure(services[0], clips[name], reference, 16, 32)
+    parts = time_parts(options.model)
+    sizes = {name: path.stat().st_size for name, path in clips.items()}
+    write(
+        Report(measurements, sizes, starts, watch.peak_mb, parts, max(busy, 0.0), os.cpu_count() or 1), options.output
+    )
+
+
+if __name__ == "__main__":
+    main()

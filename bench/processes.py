@@ -1,0 +1,55 @@
+"""What processes have used: CPU time and memory of a process and all that it started, from proc(5)."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and everything it started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [pid, *(below for child in children for below in tree(child))]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """User and system time of the processes so far, and of those of their children that have ended."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += sum(int(field) for field in fields[11:15])
+    return total / _TICKS
+
+
+def memory_mb(pids: list[int]) -> float:
+    """Proportional set size: what they share counts once."""
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a worker that is being replaced
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+class MemoryWatch:
+    """The largest memory of a process and all that it started, looked at twice a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_mb = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, args=(pid,), daemon=True)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self, pid: int) -> None:
+        while not self._over.wait(0.5):
+            self.peak_mb = max(self.peak_mb, memory_mb(tree(pid)))

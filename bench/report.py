@@ -1,0 +1,182 @@
+"""`bench/results.md` and its plot, from the measurements of one run."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+
+from bench.clips import CLIPS, SECONDS
+from bench.load import Measurement, median
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+_WRONG = 0.001
+"""A score that is further off is not the reference's: the service rounds to 0.001 and less."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run found."""
+
+    measurements: list[Measurement]
+    sizes: dict[str, int]
+    """Bytes of each clip."""
+    starts: tuple[float, float]
+    """Seconds to the first right answer, and of importing torch and fastapi."""
+    peak_mb: float
+    """Proportional set size of the service at 16 requests at once."""
+    parts: dict[str, float]
+    """Milliseconds of the model."""
+    busy_elsewhere: float
+    """Share of the cores that others used before the run."""
+    num_cores: int
+
+    def ratios(self, name: str, clip: str, concurrency: int) -> tuple[float, float, float]:
+        """(CPU, rate, median latency) of a contender over the limit's: medians of the rounds' ratios."""
+        pairs = list(zip(self.of(name, clip, concurrency), self.of("limit", clip, concurrency), strict=True))
+        return (
+            median([one.cpu_seconds / other.cpu_seconds for one, other in pairs]),
+            median([one.rate / other.rate for one, other in pairs]),
+            median([median(one.latencies) / median(other.latencies) for one, other in pairs]),
+        )
+
+    def of(self, name: str, clip: str, concurrency: int) -> list[Measurement]:
+        """What was measured of one contender, by round."""
+        wanted = (name, clip, concurrency)
+        return [found for found in self.measurements if (found.contender, found.clip, found.concurrency) == wanted]
+
+
+def write(report: Report, path: Path) -> None:
+    """The table in Markdown, and beside it the plot of the same name."""
+    lines = [
+        "# The service beside the limit",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {_machine(report)}; `make bench`.",
+        "",
+        "The limit is one bare process per core, without HTTP, that decodes only what it must, is told beforehand which"
+        " packets those are, and runs the frozen fp32 model. Medians over rounds of ratios to the limit, measured one"
+        f" after the other; answers are right where every score is within {_WRONG:g} of the reference's.",
+        "",
+        *_table(report),
+        "",
+        *_others(report),
+        "",
+        f"Memory of the service (PSS of all its processes) at 16 requests at once: {report.peak_mb:.0f} MB at most."
+        f" From nothing to the first right answer: {report.starts[0]:.2f} s,"
+        f" {report.starts[0] / report.starts[1]:.2f} times `python -c 'import torch, fastapi'`.",
+        "",
+        "The model, one thread, 16 frames:",
+        "",
+        "| part | ms |",
+        "|---|---|",
+        *(f"| {name} | {milliseconds:.1f} |" for name, milliseconds in report.parts.items()),
+        "",
+        f"![CPU by request, rate by requests at once, latency]({path.stem}.png)",
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _plot(report, path.with_suffix(".png"))
+
+
+def _machine(report: Report) -> str:
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
+    busy = f", of which others used {100 * report.busy_elsewhere:.0f} % before the run"
+    return f"{report.num_cores} cores of {model}{busy}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _concurrencies(report: Report, clip: str) -> list[int]:
+    return sorted(
+        {found.concurrency for found in report.of("limit", clip, 1)}
+        | {found.concurrency for found in report.measurements if found.clip == clip}
+    )
+
+
+def _table(report: Report) -> list[str]:
+    lines = [
+        "| clip | at once | limit: CPU s, requests/s, ms | service: CPU, rate, latency | naive: CPU, rate, latency"
+        " | answers right: service, naive |",
+        "|---|---|---|---|---|---|",
+    ]
+    for clip in _main_clips(report):
+        for concurrency in _concurrencies(report, clip):
+            bare = report.of("limit", clip, concurrency)
+            cells = [
+                f"{median([found.cpu_seconds for found in bare]):.3f}, {median([found.rate for found in bare]):.2f},"
+                f" {1000 * median([median(found.latencies) for found in bare]):.0f}"
+            ]
+            cells += [
+                ", ".join(f"{ratio:.2f}x" for ratio in report.ratios(name, clip, concurrency))
+                for name in ("service", "naive")
+            ]
+            cells.append(", ".join(_verdict(report.of(name, clip, concurrency)) for name in ("service", "naive")))
+            lines.append(f"| {clip} | {concurrency} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _others(report: Report) -> list[str]:
+    lines = [
+        "One request at a time:",
+        "",
+        "| clip | Mbit/s | how it is encoded | limit: CPU s | service | fast | naive | right: service, naive |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for clip in CLIPS:
+        bare = report.of("limit", clip.name, 1)
+        if not bare:
+            continue
+        options = " ".join(f"{name}={value}" for name, value in clip.options.items()) or "as it comes"
+        cells = [
+            clip.name,
+            f"{report.sizes[clip.name] * 8 / SECONDS / 1e6:.1f}",
+            f"{clip.codec}, {options}",
+            f"{median([found.cpu_seconds for found in bare]):.3f}",
+            *(f"{report.ratios(name, clip.name, 1)[0]:.2f}x" for name in ("service", "service, fast", "naive")),
+            ", ".join(_verdict(report.of(name, clip.name, 1)) for name in ("service", "naive")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _verdict(found: Sequence[Measurement]) -> str:
+    error = max(measurement.error for measurement in found)
+    if error <= _WRONG:
+        return "yes"
+    return f"off by {error:.3f}" + ("" if all(measurement.is_right for measurement in found) else ", another label")
+
+
+def _main_clips(report: Report) -> list[str]:
+    found = {measurement.clip for measurement in report.measurements if measurement.concurrency > 1}
+    return [clip.name for clip in CLIPS if clip.name in found]
+
+
+def _plot(report: Report, path: Path) -> None:
+    names, clips = ("limit", "service", "naive"), _main_clips(report)
+    figure, (bars, rates, times) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for number, name in enumerate(names):
+        cpu = [median([found.cpu_seconds for found in report.of(name, clip, 1)]) for clip in clips]
+        bars.bar([place + 0.27 * (number - 1) for place in range(len(clips))], cpu, 0.25, label=name)
+    bars.set_xticks(range(len(clips)), clips)
+    bars.set_title("CPU seconds a request")
+    bars.legend()
+    for clip, style in zip(clips, ("-", "--", ":"), strict=False):
+        at_once = _concurrencies(report, clip)
+        for number, name in enumerate(names):
+            rate = [median([found.rate for found in report.of(name, clip, count)]) for count in at_once]
+            rates.plot(at_once, rate, style, color=f"C{number}", label=f"{name}, {clip}", marker=".")
+    rates.set_xscale("log", base=2)
+    rates.set_yscale("log")
+    rates.set_title("requests a second by requests at once")
+    rates.legend(fontsize=7)
+    clip = clips[0]
+    for number, name in enumerate(names):
+        latencies = [1000 * latency for found in report.of(name, clip, 16) for latency in found.latencies]
+        times.hist(latencies, bins=30, histtype="step", color=f"C{number}", label=name)
+    times.set_title(f"latency in ms, {clip}, 16 at once")
+    times.legend()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)

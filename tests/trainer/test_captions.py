@@ -1,0 +1,156 @@
+"""Captions of people: listings and layouts, words, and the way from described videos to a served model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.models.manifest import SPECIAL_WORDS, CaptionOutput
+from app.models.store import load_version
+from tests.media_maker import write_video
+from trainer.__main__ import main
+from trainer.data.captions import Captioned, read_captions, read_msr_vtt, read_msvd, write_captions
+from trainer.data.listing import InvalidListing
+from trainer.data.words import Tokens, learn_vocabulary, split_words
+
+COLOURS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve clips of half a second, named as MSVD's are: four YouTube videos of each colour, some in two clips."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(12):
+        frames = np.full((6, 48, 64, 3), 20, np.uint8)
+        frames[..., number % 3] = 150 + number
+        write_video(folder / f"video_{number // 3}{number % 3}_{number}_{number + 1}.avi", frames, 12, "mpeg4")
+    return folder
+
+
+def test_msvd_gives_all_captions_of_the_clips_that_are_there(videos: Path, tmp_path: Path) -> None:
+    text = tmp_path / "AllVideoDescriptions.txt"
+    text.write_text("# from the web\nvideo_00_0_1 a red wall\nvideo_00_0_1 it's red\nvideo_99_1_2 not there\n")
+    (found,) = read_msvd(text, videos)
+    assert found.captions == ("a red wall", "it's red")
+    assert (found.video.path.name, found.video.group, found.video.split) == ("video_00_0_1.avi", "video_00", None)
+
+
+def test_msr_vtt_gives_captions_with_its_own_splits(videos: Path, tmp_path: Path) -> None:
+    names = [path.stem for path in sorted(videos.iterdir())]
+    content = {
+        "videos": [
+            {"video_id": names[0], "split": "train", "url": "u1"},
+            {"video_id": names[1], "split": "validate", "url": "u2"},
+            {"video_id": names[2], "split": "test", "url": "u1"},
+            {"video_id": "gone", "split": "test", "url": "u3"},
+        ],
+        "sentences": [{"video_id": name, "caption": f"caption {i}"} for i, name in enumerate([*names[:3], names[0]])],
+    }
+    path = tmp_path / "videodatainfo.json"
+    path.write_text(json.dumps(content))
+    found = read_msr_vtt(path, videos)
+    assert [one.video.split for one in found] == ["train", "val", "test"]
+    assert found[0].captions == ("caption 0", "caption 3")
+    assert len({one.video.group for one in found}) == 3
+
+
+def test_a_listing_is_read_back_as_it_was_written(videos: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("video_00_0_1 a red wall, seen\nvideo_01_1_2 green\nvideo_00_0_1 one more\n")
+    found = read_msvd(text, videos)
+    write_captions(found, tmp_path / "list.csv")
+    again = read_captions(tmp_path / "list.csv")
+    assert [(one.video, one.captions) for one in again] == [(one.video, one.captions) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("path\na.mp4\n", "no column caption"),
+        ("path,caption,sound\na.mp4,x,y\n", "unknown columns sound"),
+        ("path,caption\na.mp4,\n", "line 2: no caption"),
+        ("path,caption,split\na.mp4,x,later\n", "'later' is none of"),
+        ("path,caption,split\na.mp4,x,train\na.mp4,y,test\n", "line 3: another split"),
+        ("path,caption\n", "no rows"),
+    ],
+)
+def test_a_listing_that_is_wrong_says_where(tmp_path: Path, content: str, reason: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(content)
+    with pytest.raises(InvalidListing, match=reason):
+        read_captions(path)
+
+
+def test_no_video_at_all_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a_0_1 something\n")
+    with pytest.raises(InvalidListing, match="none of the videos"):
+        read_msvd(tmp_path / "text.txt", tmp_path)
+
+
+def test_words_are_lower_case_without_punctuation() -> None:
+    assert split_words("A Man's DOG -- runs, (very) fast!") == ("a", "man's", "dog", "runs", "very", "fast")
+
+
+def test_rare_words_are_not_in_the_vocabulary_and_come_as_unknown() -> None:
+    vocabulary = learn_vocabulary([("a", "dog"), ("a", "cat"), ("a", "dog")], least_count=2)
+    assert vocabulary == (*SPECIAL_WORDS, "a", "dog")
+    tokens = Tokens(vocabulary)
+    assert tokens.encode(("a", "cat", "dog")) == [1, 4, 3, 5, 2]
+    assert tokens.decode([4, 5, 2, 4]) == ("a", "dog")
+
+
+def test_described_videos_become_a_served_model(videos: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    colours = {path.stem: COLOURS[int(path.stem.split("_")[1][1])] for path in videos.iterdir()}
+    text.write_text(
+        "".join(f"{name} A {colour} wall.\n{name} the wall is {colour}\n" for name, colour in colours.items())
+    )
+    listing = tmp_path / "list.csv"
+    main(["captions", "msvd", "--data", str(text), "--videos", str(videos), "--output", str(listing)])
+    settings = ["input.width=32", "input.height=24", "input.clip_length=3", "frames.num_channels=[8]", "frames.size=16"]
+    settings += [
+        "frames.dropout=0",
+        "words.least_count=1",
+        "writing.size=16",
+        "writing.max_length=8",
+        "budget.num_epochs=60",
+    ]
+    settings += ["budget.batch_size=6", "budget.validate_every=60", "budget.precision=32-true"]
+    settings += ["optimisation.learning_rate=0.02", "optimisation.label_smoothing=0", "optimisation.ema_decay=0.8"]
+    arguments = [
+        "train",
+        "caption",
+        "--name",
+        "walls",
+        "--data",
+        str(listing),
+        "--recipe",
+        "trainer/recipes/captions.yaml",
+    ]
+    arguments += [
+        "--cache",
+        str(tmp_path / "cache"),
+        "--output",
+        str(tmp_path / "run"),
+        "--store",
+        str(tmp_path / "store"),
+    ]
+    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", "--test-fraction", "0.2"]
+    main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+
+    model = load_version(tmp_path / "store" / "walls" / "1")
+    output = model.manifest.output
+    assert isinstance(output, CaptionOutput)
+    assert set(output.vocabulary) == {*SPECIAL_WORDS, "a", "the", "wall", "is", *COLOURS}
+    assert (model.manifest.task, model.manifest.causal, output.numbers_are_seconds) == ("caption", False, False)
+    measured = model.manifest.metrics["val"]
+    assert set(measured) == {"exact_match", "bleu_4", "rouge_l", "cider_d"}
+    assert measured["exact_match"] == 1.0  # colours of other clips than those of training
+    assert "CIDEr-D" in model.card
+
+
+def test_captions_are_of_one_video(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,caption\nb.mp4,two\na.mp4,one\nb.mp4,three\n")
+    found: list[Captioned] = read_captions(tmp_path / "list.csv")
+    assert {one.video.path.name: one.captions for one in found} == {"b.mp4": ("two", "three"), "a.mp4": ("one",)}

@@ -1,0 +1,111 @@
+"""Videos that people have described: a CSV of our own, and the layouts of MSVD and MSR-VTT that become one."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.data.listing import SPLIT_NAMES, InvalidListing, Split, Video
+
+COLUMNS = ("path", "caption", "split", "group")
+LABEL = "captioned"
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """One video and what people say of it."""
+
+    video: Video
+    captions: tuple[str, ...]
+
+
+def read_captions(data: Path) -> list[Captioned]:
+    """The videos of a CSV with the columns `path` and `caption`, and perhaps `split` and `group`: a row per caption.
+
+    Paths are relative to the CSV itself; the rows of a video need not follow one another. Raises InvalidListing.
+    """
+    if not data.is_file():
+        raise InvalidListing(f"no such CSV file: {data}")
+    found: dict[str, tuple[Video, list[str]]] = {}
+    with data.open(newline="", encoding="utf-8-sig") as text:
+        reader = csv.DictReader(text)
+        columns = set(reader.fieldnames or ())
+        if missing := {"path", "caption"} - columns:
+            raise InvalidListing(f"{data}: no column {', '.join(sorted(missing))}")
+        if unknown := columns - set(COLUMNS):
+            raise InvalidListing(f"{data}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
+        for row in reader:
+            caption, split = row["caption"].strip(), (row.get("split") or "").strip().lower()
+            if not caption:
+                raise InvalidListing(f"{data}, line {reader.line_num}: no caption")
+            if split and split not in SPLIT_NAMES:
+                raise InvalidListing(
+                    f"{data}, line {reader.line_num}: split {split!r} is none of {', '.join(SPLIT_NAMES)}"
+                )
+            given = Video(data.parent / row["path"], LABEL, row.get("group") or row["path"], SPLIT_NAMES.get(split))
+            video, captions = found.setdefault(row["path"], (given, []))
+            if given != video:
+                raise InvalidListing(
+                    f"{data}, line {reader.line_num}: another split or group than before for {row['path']}"
+                )
+            captions.append(caption)
+    if not found:
+        raise InvalidListing(f"{data}: no rows")
+    return [Captioned(video, tuple(captions)) for video, captions in found.values()]
+
+
+def read_msvd(descriptions: Path, videos: Path) -> list[Captioned]:
+    """MSVD: `AllVideoDescriptions.txt`, lines of `<YouTube id>_<start>_<end> <caption>`, and a folder of clips.
+
+    The clips of one YouTube video are one group. Clips that are not in the folder are left out.
+    """
+    captions: dict[str, list[str]] = {}
+    for line in descriptions.read_text(encoding="utf-8").splitlines():
+        name, _, caption = line.partition(" ")
+        if caption.strip() and not line.startswith("#"):
+            captions.setdefault(name, []).append(caption.strip())
+    return _present(((name, name.rsplit("_", 2)[0], None, found) for name, found in captions.items()), videos)
+
+
+def read_msr_vtt(annotations: Path, videos: Path) -> list[Captioned]:
+    """MSR-VTT: the JSON with `videos` (`video_id`, `split`, `url`) and `sentences` (`video_id`, `caption`), and clips.
+
+    The clips of one URL are one group, unless the data set's own splits part them: then its splits hold.
+    """
+    content = json.loads(annotations.read_text(encoding="utf-8"))
+    captions: dict[str, list[str]] = {}
+    for sentence in content["sentences"]:
+        captions.setdefault(sentence["video_id"], []).append(sentence["caption"].strip())
+    rows = []
+    for video in content["videos"]:
+        split = SPLIT_NAMES.get(video["split"])
+        group = f"{video.get('url') or video['video_id']} {split or ''}".strip()
+        rows.append((video["video_id"], group, split, captions.get(video["video_id"], [])))
+    return _present(rows, videos)
+
+
+def write_captions(captioned: Iterable[Captioned], output: Path) -> None:
+    """Writes a CSV that `read_captions` reads back; paths below its folder are relative, others absolute."""
+    folder = output.resolve().parent
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for one in captioned:
+            path = one.video.path.absolute()
+            shown = (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+            writer.writerows([shown, caption, one.video.split or "", one.video.group] for caption in one.captions)
+
+
+def _present(rows: Iterable[tuple[str, str, Split | None, list[str]]], videos: Path) -> list[Captioned]:
+    """(name, group, split, captions) of those whose file is there. Raises InvalidListing where none is."""
+    files = {path.stem: path for path in sorted(videos.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
+    found = [
+        Captioned(Video(files[name], LABEL, group, split), tuple(captions))
+        for name, group, split, captions in rows
+        if name in files and captions
+    ]
+    if not found:
+        raise InvalidListing(f"{videos}: none of the videos that are described")
+    return found

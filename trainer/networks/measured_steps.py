@@ -1,0 +1,149 @@
+"""What each step of a video is like in numbers that are measured, not learnt: how all of it moves and changes."""
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.networks.classifier import luma
+from trainer.networks.picture_motion import LucasKanade
+
+
+class WholeMotion(nn.Module):
+    """How the background moves: the shift, zoom and roll that most cells of a flow agree on.
+
+    Weighted least squares, repeated with less weight on cells that disagree (Holland & Welsch 1977): things that move
+    by themselves count little.
+    """
+
+    rounds: Final[int] = 4
+    disagreement: Final[float] = 0.15
+    """Pixels at which a cell loses three quarters of its weight."""
+    stiffness: Final[float] = 1e-3
+    """Towards no motion, where no cell tells anything."""
+
+    def __init__(self, rows: int, columns: int, aspect: float) -> None:
+        """`aspect`: height by width of a picture."""
+        super().__init__()
+        y, x = torch.meshgrid(
+            (torch.arange(rows) + 0.5 - rows / 2) / rows * aspect,
+            (torch.arange(columns) + 0.5 - columns / 2) / columns,
+            indexing="ij",
+        )
+        x, y, one, none = x.flatten(), y.flatten(), torch.ones(rows * columns), torch.zeros(rows * columns)
+        across, down = torch.stack((one, none, x, -y), dim=1), torch.stack((none, one, y, x), dim=1)
+        self.register_buffer("basis", torch.cat((across, down)))  # (2*cells, 4)
+        self.basis: Tensor
+
+    def forward(self, flow: Tensor) -> tuple[Tensor, Tensor]:
+        """flow (N,3,rows,columns) as LucasKanade has it -> motion (N,4), disagreement (N,).
+
+        Motion: right and down in pixels, zoom in pixels at one width from the centre, roll in the same.
+        """
+        wanted = torch.cat((flow[:, 0].flatten(1), flow[:, 1].flatten(1)), dim=1)  # (N,2*cells)
+        telling = flow[:, 2].flatten(1).clamp(min=0.0)
+        weights = telling
+        stiff = self.stiffness * torch.eye(4, device=flow.device)
+        motion = torch.zeros(flow.shape[0], 4, device=flow.device)
+        apart = torch.zeros_like(telling)
+        for _ in range(self.rounds):
+            weighted = torch.cat((weights, weights), dim=1).unsqueeze(2) * self.basis  # (N,2*cells,4)
+            normal = torch.matmul(weighted.transpose(1, 2), self.basis) + stiff
+            motion = torch.linalg.solve(normal, torch.bmm(weighted.transpose(1, 2), wanted.unsqueeze(2)))[:, :, 0]
+            gaps = (wanted - torch.matmul(motion, self.basis.t())).square()
+            apart = gaps[:, : apart.shape[1]] + gaps[:, apart.shape[1] :]
+            weights = telling / (1.0 + apart / self.disagreement**2).square()
+        mean = (telling * apart).sum(dim=1) / (telling.sum(dim=1) + 1e-3)
+        return motion, torch.sqrt(mean + 1e-6)
+
+
+class MeasuredSteps(nn.Module):
+    """Motion against the frame before and the one `lag` steps before, change, light and detail: no weights at all."""
+
+    max_pixel: Final[float] = 255.0
+    rows: Final[int] = 6
+    columns: Final[int] = 8
+    num_levels: Final[int] = 4
+    num_bins: Final[int] = 16
+    slow: Final[float] = 0.02
+    """Of the picture in a second: speeds are told by the logarithm of how many times this they are."""
+    num_signed: Final[int] = 4
+    """Of each fit: right, down, zoom, roll."""
+    num_of_fit: Final[int] = 6
+    """And how far cells disagree, and how much they tell."""
+    num_others: Final[int] = 8
+    """After the fits: three measures of change over each lag, light and detail."""
+    light_scale: Final[float] = 4.0
+    detail_scale: Final[float] = 40.0
+
+    def __init__(self, width: int, height: int, rate: float, lag: int) -> None:
+        super().__init__()
+        self.width, self.height, self.rate, self.lag = width, height, rate, lag
+        self.near = LucasKanade(height, width, self.num_levels, self.rows, self.columns)
+        self.far = LucasKanade(height // 2, width // 2, self.num_levels - 1, self.rows, self.columns)
+        self.whole = WholeMotion(self.rows, self.columns, height / width)
+        self.num_fits = 2 * self.num_levels - 1
+        self.size = self.num_fits * self.num_of_fit + self.num_others
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """frames (B,T,H,W,3) uint8, lengths (B,) -> steps (B,T,size); what is beyond a length says nothing."""
+        light = luma(frames.permute(0, 1, 4, 2, 3).to(torch.float32) / self.max_pixel)
+        if light.shape[2] != self.height or light.shape[3] != self.width:
+            light = F.interpolate(light, (self.height, self.width), mode="bilinear", antialias=True)
+        return self.measure(light)
+
+    def measure(self, light: Tensor) -> Tensor:
+        """light (B,T,height,width) in [0,1] -> (B,T,size).
+
+        Of each fit its motion, how far cells disagree and how much they tell; then change, light and detail.
+        """
+        half = F.avg_pool2d(light, 2)
+        near = self.near(earlier(light, 1).flatten(0, 1).unsqueeze(1), light.flatten(0, 1).unsqueeze(1))
+        far = self.far(earlier(half, self.lag).flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
+        moved = torch.cat((self.moved(near, 1, 1.0), self.moved(far, self.lag, 2.0)), dim=1)
+        changed = torch.cat((self.changed(light, 1), self.changed(half, self.lag)), dim=2)
+        scale = torch.tensor([self.light_scale, self.detail_scale], device=light.device)
+        steps = moved.reshape(light.shape[0], light.shape[1], -1)
+        return torch.cat((steps, changed, light_and_detail(light) * scale), dim=2)
+
+    def moved(self, flow: Tensor, lag: int, pixel: float) -> Tensor:
+        """flow (N,3*levels,rows,columns) over `lag` steps -> (N,·). `pixel`: the finest level's, in the picture's."""
+        found: list[Tensor] = []
+        for level, cells in enumerate(flow.chunk(flow.shape[1] // 3, dim=1)):
+            motion, apart = self.whole(cells)
+            to_speed = pixel * float(2**level) / self.width * self.rate / lag
+            speed = motion * to_speed
+            found.append(speed.sign() * torch.log1p(speed.abs() / self.slow) / 2.0)
+            found.append(torch.log(apart).unsqueeze(1) / 4.0)
+            found.append(cells[:, 2].clamp(min=0.0).mean(dim=(1, 2)).unsqueeze(1))
+        return torch.cat(found, dim=1)
+
+    def changed(self, light: Tensor, lag: int) -> Tensor:
+        """light (B,T,h,w) -> (B,T,3): mean and largest change over `lag` steps, and how far histograms are apart."""
+        before = earlier(light, lag)
+        change = (light - before).abs()
+        blocks = F.avg_pool2d(change, 8).amax(dim=(2, 3))
+        sizes = torch.stack((change.mean(dim=(2, 3)), blocks), dim=2)
+        apart = (self.histogram(light) - self.histogram(before)).abs().sum(dim=2, keepdim=True)
+        # A freeze is still to some 2e-4 of the range, live video is not to 1e-3: logarithms keep them apart.
+        return torch.cat((torch.log(sizes + 1e-5) / 4.0 + 1.0, apart), dim=2)
+
+    def histogram(self, light: Tensor) -> Tensor:
+        """light (B,T,h,w) -> (B,T,num_bins): shares of the picture."""
+        values = F.avg_pool2d(light, 2).flatten(2) * (self.num_bins - 1)
+        bins = [(1.0 - (values - level).abs()).clamp(min=0.0).mean(dim=2) for level in range(self.num_bins)]
+        return torch.stack(bins, dim=2)
+
+
+def earlier(light: Tensor, lag: int) -> Tensor:
+    """light (B,T,h,w) -> what was on display `lag` steps before each; before the first, the first."""
+    steps = (torch.arange(light.shape[1], device=light.device) - lag).clamp(min=0)
+    return light[:, steps]
+
+
+def light_and_detail(light: Tensor) -> Tensor:
+    """light (B,T,H,W) in [0,1] -> (B,T,2): mean luma, and mean difference in luma between neighbouring pixels."""
+    across = (light[:, :, :, 1:] - light[:, :, :, :-1]).abs().mean(dim=(2, 3))
+    down = (light[:, :, 1:] - light[:, :, :-1]).abs().mean(dim=(2, 3))
+    return torch.stack((light.mean(dim=(2, 3)), (across + down) / 2), dim=2)

@@ -1,0 +1,192 @@
+"""From videos, whatever they show, to a training of a describer of camera work and edits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.jit import ScriptModule
+from torch.utils.data import DataLoader
+
+from app.models.manifest import SPECIAL_WORDS, CaptionOutput, Input
+from trainer.caption_metrics import caption_metrics
+from trainer.data.described_scenes import DESCRIBED_STYLE, draw_described
+from trainer.data.filmed_scenes import FilmedScene, film_scenes
+from trainer.data.listing import Split
+from trainer.data.prepare import decode_data, list_videos
+from trainer.data.scene_labels import LABELS
+from trainer.data.sentences import to_facts, to_words, vocabulary
+from trainer.data.splits import split_by_group
+from trainer.data.stills import still_spec, stills_of
+from trainer.data.words import Tokens
+from trainer.fact_scores import Count, FactScores
+from trainer.networks.describer import Describer
+from trainer.networks.measured_steps import MeasuredSteps
+from trainer.networks.writing import StepClock
+from trainer.plan import Plan, PlanOptions, Report
+from trainer.recipe.caption import DescribeRecipe
+from trainer.tables import table
+from trainer.tasks.caption import CaptionTask
+from trainer.tasks.clips import DrawSampler
+from trainer.tasks.scene_comments import Example, SceneComments, Shares, certain, collate, facts_of
+
+SEEDS: dict[Split, int] = {"val": 1_000_003, "test": 2_000_003}
+"""Of the scenes that are not trained on; those of training have the training's own."""
+GOLDEN_LENGTHS = (30, 24)
+BEAM = 4
+MIRROR_SHARE = 0.5
+EXAMPLES = 6
+LIMITS = (
+    "It knows generated scenes: real hands, lenses and editors do what no generator does.",
+    "It says what the camera does and how shots are joined, never what is to be seen.",
+    "A motion that lasts less than half a second is not told, nor are flashes and moving things.",
+)
+
+
+def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
+    """The training of a Describer on scenes made of the stills of videos; their labels do not matter."""
+    style, rate, writing = DESCRIBED_STYLE, DESCRIBED_STYLE.rate, recipe.writing
+    reader = MeasuredSteps(style.width, style.height, rate, recipe.input.lag)
+    scenes, num_videos = _film(recipe, reader, options)
+    clock = StepClock(rate, recipe.input.max_seconds)
+    words = (*SPECIAL_WORDS, *vocabulary(recipe.input.max_seconds))
+    num_words = len(words) - len(SPECIAL_WORDS) - clock.num_words
+    network, tokens = Describer(reader, options.cell, writing.size, num_words, clock), Tokens(words)
+    shares = Shares(MIRROR_SHARE, recipe.sampling.part_share)
+    train = SceneComments(scenes.pop("train"), rate, tokens, shares, options.seed)
+    val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
+    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    sampler = DrawSampler(len(train), options.seed)
+
+    def evaluate(module: ScriptModule, folder: Path) -> Report:
+        max_length = writing.max_length
+        return report(
+            {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in scenes.items()}
+        )
+
+    learner = CaptionTask(network, recipe.optimisation, writing.max_length, len(LABELS))
+    if options.weights:
+        learner.start_from(options.weights)
+    return Plan(
+        learner=learner,
+        train=DataLoader[Example](train, batch_size, sampler=sampler, drop_last=True, collate_fn=collate),
+        val=DataLoader[Example](val, batch_size, collate_fn=collate) if len(val) else None,
+        input=Input(
+            media="video",
+            width=style.width,
+            height=style.height,
+            fit="stretch",
+            sampling="rate",
+            rate=rate,
+            clip_length=round(recipe.input.max_seconds * rate),
+        ),
+        output=CaptionOutput(
+            vocabulary=words,
+            max_length=writing.max_length,
+            length_penalty=writing.length_penalty,
+            numbers_are_seconds=True,
+        ),
+        golden=(_golden_frames(), np.array(GOLDEN_LENGTHS)),
+        summary="Tells in a sentence how the camera moves, how a video is cut, and how bright and busy it is.",
+        num_examples=num_videos,
+        headline="exact_match",
+        evaluate=evaluate,
+    )
+
+
+def _film(
+    recipe: DescribeRecipe, reader: MeasuredSteps, options: PlanOptions
+) -> tuple[dict[Split, list[FilmedScene]], dict[str, int]]:
+    """Scenes of each split's videos, and the number of those videos; of every split that has any."""
+    stills = recipe.stills
+    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
+    data = decode_data(videos, still_spec(stills.width, stills.height, stills.per_video), options.data)
+    wanted = recipe.sampling
+    counts = {"train": wanted.train_scenes, "val": wanted.validation_scenes, "test": wanted.test_scenes}
+    seeds = SEEDS | {"train": options.seed}
+    scenes = {}
+    for split in ("train", *SEEDS):
+        if found := stills_of(data, split):
+            filmed = film_scenes(found, counts[split], DESCRIBED_STYLE, seeds[split], reader, options.data.cache)
+            scenes[split] = certain(filmed, DESCRIBED_STYLE.rate)
+    return scenes, data.num_videos()
+
+
+Described = list[tuple[tuple[str, ...], tuple[str, ...]]]
+"""By scene: the best comment and the one sentence that is right."""
+
+
+def describe_scenes(
+    module: ScriptModule, scenes: Sequence[FilmedScene], tokens: Tokens, max_length: int, rate: float
+) -> Described:
+    """What the compiled network writes of filmed scenes, each alone, by a beam search without length penalty."""
+    described: Described = []
+    for scene in scenes:
+        steps = torch.from_numpy(scene.steps)[None]
+        with torch.inference_mode():
+            written, _ = module.search(steps, torch.tensor([len(scene.steps)]), BEAM, max_length, 0.0)
+        facts = facts_of(scene, rate)
+        assert facts is not None
+        described.append((tokens.decode(written[0, 0].tolist()), to_words(facts)))
+    return described
+
+
+def report(described: dict[str, Described]) -> Report:
+    """What comments by the name of their set come to."""
+    metrics: dict[str, dict[str, float]] = {}
+    facts: dict[str, FactScores] = {}
+    for name, pairs in described.items():
+        scores = facts[name] = FactScores()
+        for said, true in pairs:
+            known = to_facts(true)
+            assert known is not None
+            scores.add(to_facts(said), known)
+        found = caption_metrics([said for said, _ in pairs], [[true] for _, true in pairs])
+        for kind, count in _kinds(scores).items():
+            found |= {f"{kind}_precision": count.precision, f"{kind}_recall": count.recall}
+        metrics[name] = {figure: value for figure, value in found.items() if np.isfinite(value)}
+    last = next(reversed(described))
+    text = (
+        "Generated scenes of videos that are in no other set, each with the one sentence that is true of it. Exact "
+        "match is of every word, times included.\n\n"
+        f"{_metrics_table(metrics)}\n\nFacts, precision / recall: motions by shot, edits by kind, and times within "
+        f"0.2 s for cuts and 0.75 s for what is told by whole seconds:\n\n{_facts_table(facts)}\n\n"
+        f"The first of the set {last} that are wrong:\n\n{_examples(described[last])}"
+    )
+    return Report(metrics=metrics, text=text, limits=LIMITS)
+
+
+def _kinds(scores: FactScores) -> dict[str, Count]:
+    return {"looks": scores.looks, "moves": scores.moves, "edits": scores.edits, "times": scores.times}
+
+
+def _metrics_table(metrics: dict[str, dict[str, float]]) -> str:
+    names = ("exact_match", "bleu_4", "rouge_l", "cider_d")
+    rows = [[name, *(f"{found[figure]:.3f}" for figure in names)] for name, found in metrics.items()]
+    return table([["set", "exact match", "BLEU-4", "ROUGE-L", "CIDEr-D"], *rows])
+
+
+def _facts_table(facts: dict[str, FactScores]) -> str:
+    columns = {name: _kinds(scores) | scores.by_move | scores.by_edit for name, scores in facts.items()}
+    kinds = list(dict.fromkeys(kind for found in columns.values() for kind in found))
+    rows = [[kind, *(_shown(found.get(kind, Count())) for found in columns.values())] for kind in kinds]
+    return table([["fact", *columns], *rows])
+
+
+def _shown(count: Count) -> str:
+    if not count.num_true or not count.num_said:
+        return f"– ({count.num_true} true, {count.num_said} said)"
+    return f"{count.precision:.2f} / {count.recall:.2f} of {count.num_true}"
+
+
+def _examples(pairs: Described) -> str:
+    wrong = [(said, true) for said, true in pairs if said != true][:EXAMPLES]
+    return "\n".join(f"- said: {' '.join(said)}\n  true: {' '.join(true)}" for said, true in wrong) or "none"
+
+
+def _golden_frames() -> NDArray[np.uint8]:
+    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+    generator = np.random.default_rng(0)
+    scenes = [draw_described([], DESCRIBED_STYLE, generator)[0].frames for _ in GOLDEN_LENGTHS]
+    return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

@@ -28,5 +28,5 @@ WORKDIR /srv
 USER afterframe
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as r; port = os.environ.get('AFTERFRAME_OPERATIONS_PORT') or 8000; r.urlopen(f'http://127.0.0.1:{port}/health/ready', timeout=2)"]
 CMD ["python", "-m", "app"]

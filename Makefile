@@ -25,7 +25,7 @@ test: .venv/.dev ## the tests, in minutes
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow
 
-test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, HTTP_MUTATIONS, WORKER_MUTATIONS, KILLS, SOAK_SECONDS
+test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, SOAK_SECONDS and all of tests/robustness/scale.py
 	$(BIN)/pytest -m robustness -rP
 
 check: .venv/.dev ## format, lint, types, imports
@@ -72,6 +72,12 @@ train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CEL
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/forecast-$(CELL)-$(SEED) --no-publish $(UCF101)
 
+train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA, videos of any kind; CELL, SEED
+	$(TRAINER) train caption --name describe --data $(DATA) --recipe trainer/recipes/describe.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/describe-$(CELL)-$(SEED) --no-publish \
+	  --data-name "scenes drawn from stills of UCF101 (six classes) and of surveillance clips" \
+	  --data-license "none stated; collected for research" --data-source https://www.crcv.ucf.edu/data/UCF101.php
+
 train-emotion: .venv/.dev ## trains `emotion` on DATA, a list of RAVDESS; CELL, SEED
 	$(TRAINER) train classify --name emotion --data $(DATA) --recipe trainer/recipes/emotion.yaml --val-fraction 0 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/emotion-$(CELL)-$(SEED) --no-publish \
@@ -103,6 +109,9 @@ eval-actions: .venv/.dev ## evaluates `actions` on the test split of DATA
 eval-forecast: .venv/.bench ## `forecast` beside copying and optical flow on the test split of DATA; splices found
 	$(BIN)/python -m bench.forecast videos --data $(DATA) --split test
 	$(BIN)/python -m bench.forecast surprise --data $(DATA) --split test
+
+eval-describe: .venv/.dev ## what `describe` says of scenes made of stills of the test split of DATA, fact by fact
+	$(BIN)/python -m bench.comments --data $(DATA) --split test
 
 eval-emotion: .venv/.dev ## evaluates `emotion` on the test split of DATA
 	$(TRAINER) evaluate --model emotion --data $(DATA) --split test

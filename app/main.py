@@ -9,10 +9,9 @@ import av
 import torch
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI
-from fastapi.responses import RedirectResponse
 
 from app import __version__
-from app.api import caption, classify, features, health, models, openapi, predict, problems, stream, stream_steps
+from app.api import caption, classify, features, health, models, openapi, page, predict, problems, stream, stream_steps
 from app.api.access import Access, Routes
 from app.api.admission import Admission
 from app.api.body import BodyLimits
@@ -44,7 +43,7 @@ from app.telemetry import Telemetry
 CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
 
-PUBLIC = frozenset({"/", "/docs", "/openapi.json"})
+PUBLIC = page.PATHS | {"/docs", "/openapi.json"}
 """What people read; it needs no API key."""
 
 PICTURE_JOBS_PER_WORKER = 20_000
@@ -63,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         check_ffmpeg()
         store = await to_thread.run_sync(_open_store, settings)
-        decoders = _decoder_pool(settings, settings.decoder_workers)
+        decoders = _decoder_pool(settings, settings.decoder_workers, num_spares=1)
         arriving = _decoder_pool(settings, settings.arriving_workers)
         scheduler = Scheduler(
             settings.inference_threads,
@@ -116,9 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _guard(app, settings, telemetry, places)
     problems.install(app)
-    for part in (*CAPABILITIES, stream, models, health):
+    for part in (*CAPABILITIES, stream, models, health, page):
         app.include_router(part.router)
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     openapi.install(app)
     return app
 
@@ -170,9 +168,10 @@ def _open_store(settings: Settings) -> ModelStore:
     return open_store(settings.model_store, settings.models or None, settings.device, named)
 
 
-def _decoder_pool(settings: Settings, num_workers: int) -> DecoderPool:
+def _decoder_pool(settings: Settings, num_workers: int, num_spares: int = 0) -> DecoderPool:
     return DecoderPool(
         num_workers=num_workers,
+        num_spares=num_spares,
         worker_memory_bytes=settings.decoder_memory_bytes,
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,

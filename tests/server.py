@@ -69,12 +69,12 @@ class RunningServer:
         return _descendants(self.process.pid)
 
     def cpu_seconds(self) -> float:
-        """What the server and its workers have spent so far."""
+        """What the server and its workers have spent so far, those that have been replaced included."""
         spent = 0.0
         for pid in (self.process.pid, *self.descendants()):
             with suppress(FileNotFoundError):  # a worker that has just been replaced
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                spent += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
         return spent
 
     def memory_bytes(self) -> int:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
 from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
-from app.api.receive import receive
-from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
+from app.api.receive import receive, wait_preference
+from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Label, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
 from app.pipelines.classify import ClassifyOptions, ModelProgress, ModelResult, reads_on_arrival
 
@@ -25,6 +25,9 @@ class ClassifyQuery(UploadQuery):
     top_k: int = Field(default=5, ge=1, le=1000)
     min_score: float = Field(default=0.0, ge=0, le=1)
     timeline: bool = Field(default=False, description="Also answer segments.")
+    early_exit: bool = Field(
+        default=False, description="Stop where more would hardly change the labels; see docs/streams.md for when."
+    )
     sampling: Literal["exact", "fast"] = Field(default="exact", description="fast: nearest key frames, where enough.")
 
     @model_validator(mode="after")
@@ -32,11 +35,6 @@ class ClassifyQuery(UploadQuery):
         if self.version is not None and len(self.model) > 1:
             raise ValueError("version goes with one model")
         return self
-
-
-class Label(BaseModel):
-    label: str
-    score: Rounded = Field(ge=0, le=1)
 
 
 class Segment(BaseModel):
@@ -57,6 +55,7 @@ class ClassifyResult(BaseModel):
         "sound was cut into."
     )
     sampling: Literal["exact", "fast"] = Field(description="`fast` falls back to `exact` where key frames are few.")
+    settled: bool = Field(description="With `early_exit=true`: the labels are those of `frames_used` frames.")
 
     @classmethod
     def of(cls, result: ModelResult) -> Self:
@@ -69,12 +68,16 @@ class ClassifyResult(BaseModel):
             else [Segment.model_validate(segment, from_attributes=True) for segment in segments],
             frames_used=result.frames_used,
             sampling=result.sampling,
+            settled=result.is_settled,
         )
 
 
 class ClassifyResponse(BaseModel):
     media: Media
     results: list[ClassifyResult] = Field(description="One per model, in the order asked.")
+    partial: bool = Field(
+        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this is of what was judged by then."
+    )
     timing: Timing
 
     model_config = ConfigDict(
@@ -88,8 +91,10 @@ class ClassifyResponse(BaseModel):
                         "segments": [{"start_seconds": 0.0, "end_seconds": 3.0, "label": "right", "score": 0.97}],
                         "frames_used": 12,
                         "sampling": "exact",
+                        "settled": False,
                     }
                 ],
+                "partial": False,
                 "timing": EXAMPLE_TIMING,
             }
         }
@@ -137,7 +142,9 @@ class ClassifyFinal(ClassifyResponse):
     responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
     response_model=ClassifyResponse,
 )
-async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -> ClassifyResponse | Response:
+async def classify(
+    request: Request, response: Response, query: Annotated[ClassifyQuery, Query()]
+) -> ClassifyResponse | Response:
     """Labels with scores and, with `timeline=true`, segments in time.
 
     Send the file in the form field `file`, or as the body itself with any other Content-Type:
@@ -145,27 +152,39 @@ async def classify(request: Request, query: Annotated[ClassifyQuery, Query()]) -
     a sound track; `GET /models` says which is which.
 
     With `Accept: application/x-ndjson` or `text/event-stream` the answer comes in events: what is known after each
-    chunk while the file is still being read, and the whole answer last.
+    chunk while the file is still being read, or sent, and the whole answer last. With `Prefer: wait=SECONDS` the
+    answer after so many seconds is the best there is by then, with `"partial": true`.
     """
-    kind = event_format(request)
+    kind, wait_seconds = event_format(request), wait_preference(request)
+    headers = {} if wait_seconds is None else {"Preference-Applied": f"wait={wait_seconds}"}
     if kind is None:
-        return await _classify(request, query, None)
-    return await answer_in_events(request, kind, lambda emit: _classify(request, query, emit))
+        response.headers.update(headers)
+        return await _classify(request, query, wait_seconds, None)
+    return await answer_in_events(request, kind, lambda emit: _classify(request, query, wait_seconds, emit), headers)
 
 
-async def _classify(request: Request, query: ClassifyQuery, emit: Emit | None) -> ClassifyResponse:
+async def _classify(
+    request: Request, query: ClassifyQuery, wait_seconds: int | None, emit: Emit | None
+) -> ClassifyResponse:
     """The answer; with `emit`, events on the way, and all the time that a stream may take."""
     service = service_of(request)
     models = [service.store.get(name, query.version, "classify") for name in query.model or (None,)]
-    options = ClassifyOptions(query.top_k, query.min_score, query.timeline)
+    options = ClassifyOptions(query.top_k, query.min_score, query.timeline, query.early_exit)
     on_arrival = reads_on_arrival(models, options, in_events=emit is not None)
     async with receive(request, models, emit, on_arrival=on_arrival and query.is_whole) as received:
-        upload = received.upload(query, query.sampling, in_events=emit is not None)
+        upload = received.upload(
+            query,
+            query.sampling,
+            in_events=emit is not None,
+            is_prompt=query.early_exit,
+            wait_seconds=wait_seconds,
+        )
         on_progress = None if emit is None else partial(_emit_progress, emit)
         answer = await service.classify.run(upload, models, options, on_progress)
     return (ClassifyResponse if emit is None else ClassifyFinal)(
         media=Media.of(answer.media),
         results=[ClassifyResult.of(result) for result in answer.results],
+        partial=answer.is_partial,
         timing=received.report(answer.cost),
     )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from fastapi import Request
@@ -35,9 +35,12 @@ def event_format(request: Request) -> EventFormat | None:
 
 
 async def answer_in_events(
-    request: Request, kind: EventFormat, work: Callable[[Emit], Awaitable[BaseModel]]
+    request: Request,
+    kind: EventFormat,
+    work: Callable[[Emit], Awaitable[BaseModel]],
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """What `work` emits, each as it is emitted, then what it returns.
+    """What `work` emits, each as it is emitted, then what it returns; with `headers` besides its own.
 
     Raises what `work` raises before its first event; an error after that is the last event.
     """
@@ -76,15 +79,15 @@ async def answer_in_events(
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    return _EventResponse(lines(), kind)
+    return _EventResponse(lines(), kind, headers or {})
 
 
 class _EventResponse(Response):
     """Sends lines as they come. Starlette's own looks for the client's departure with `receive`, and would take away
     what is still to come of the body; `app.api.departure` looks after that."""
 
-    def __init__(self, lines: AsyncIterator[bytes], kind: EventFormat) -> None:
-        super().__init__(media_type=kind, headers={"Cache-Control": "no-store"})
+    def __init__(self, lines: AsyncIterator[bytes], kind: EventFormat, headers: Mapping[str, str]) -> None:
+        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", **headers})
         del self.headers["content-length"]
         self._lines = lines
 

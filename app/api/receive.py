@@ -48,16 +48,30 @@ class Received:
         """As the form gives it, else `upload`. For answers only: it opens nothing."""
         return self.spool.name
 
-    def upload(self, query: UploadQuery, sampling: Sampling = "exact", *, in_events: bool = False) -> Upload:
-        """What is to be read; with `in_events`, with all the time that a stream may take."""
+    def upload(
+        self,
+        query: UploadQuery,
+        sampling: Sampling = "exact",
+        *,
+        in_events: bool = False,
+        is_prompt: bool = False,
+        wait_seconds: float | None = None,
+    ) -> Upload:
+        """What is to be read; `in_events`: with all the time that a stream may take.
+
+        `wait_seconds`: for no longer, and then what is known is the answer.
+        """
         seconds = self.service.deadline_seconds + (self.service.stream.total_seconds if in_events else 0.0)
+        if wait_seconds is not None:
+            seconds = min(seconds, wait_seconds)
         return Upload(
             self.spool.descriptor,
             math.inf if self.arriving else asyncio.get_running_loop().time() + seconds,
             query.start_seconds,
             query.end_seconds,
             sampling,
-            is_prompt=in_events,
+            is_prompt=in_events or is_prompt or wait_seconds is not None,
+            takes_partial=wait_seconds is not None,
             arriving=self.arriving and replace(self.arriving, seconds=seconds),
         )
 
@@ -103,6 +117,17 @@ async def receive(
         if received.arriving is None:
             await spool.finished
         yield received
+        await spool.finished  # a client that is answered while it still sends may never see the answer
+
+
+def wait_preference(request: Request) -> int | None:
+    """Seconds of `Prefer: wait=SECONDS` (RFC 7240): for how long the client would wait for a better answer."""
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = preference.split(";")[0].partition("=")
+        seconds = value.strip().strip('"')
+        if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdigit():
+            return int(seconds)
+    return None
 
 
 async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arriving | None:

@@ -41,6 +41,11 @@ class ModelRef(BaseModel):
         return cls(name=manifest.name, version=manifest.version, digest=model.digest, license=manifest.license)
 
 
+class Label(BaseModel):
+    label: str
+    score: Rounded = Field(ge=0, le=1)
+
+
 class Timing(BaseModel):
     """Where the time went."""
 

@@ -107,7 +107,7 @@ class Connection:
                 self.service.store, self.service.tokens, self.query.model, self.query.version, token
             )
             session = await sessions.open(
-                model, point, SessionOptions(start.kind, start.backpressure, start.max_in_flight)
+                model, point, SessionOptions(start.kind, start.backpressure, start.max_in_flight, start.pace)
             )
             self.attachment = session.attach()
         self.session = session
@@ -215,7 +215,8 @@ class Connection:
         if ended.error is not None:
             await self._close(ended.error, ended.point)
             return
-        message = Done.of(session.stream, ended.end, session.source.num_dropped)
+        source = session.source
+        message = Done.of(session.stream, ended.end, source.num_dropped, source.num_passed)
         await self.socket.send_with_state(message, self._issue_wanted(ended.point))
         await self.socket.close(NORMAL, "")
 

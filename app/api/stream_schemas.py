@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from app.api.schemas import ModelRef, Rounded
+from app.api.schemas import Label, ModelRef, Rounded
 from app.errors import InvalidStateToken, MalformedRequest
 from app.models.manifest import ClassifyOutput
 from app.pipelines.stream import Stream, StreamEnd, StreamStep
@@ -66,6 +66,8 @@ class Start(_ClientMessage):
     """Of pictures that come too fast: the oldest that wait are dropped, or no more are read from the socket."""
     max_in_flight: int = Field(default=4, ge=1, le=MAX_IN_FLIGHT)
     """Pictures that wait, beside those that are worked on."""
+    pace: Literal["each", "model"] = "each"
+    """Each picture is a step, or one for each step at the model's rate: those that come between are passed over."""
     state: str | None = None
     """A token to go on from, base64."""
     session: str | None = Field(default=None, max_length=64)
@@ -237,11 +239,6 @@ class Rewound(BaseModel):
     received: int
 
 
-class Label(BaseModel):
-    label: str
-    score: Rounded
-
-
 class Done(BaseModel):
     """Everything sent was judged; the socket closes with 1000."""
 
@@ -255,10 +252,12 @@ class Done(BaseModel):
     clip: list[Rounded] | None = None
     """The vector of all that was heard."""
     dropped: int = 0
+    passed: int = 0
+    """With `pace: model`: pictures that came between two steps."""
     state: str | None = None
 
     @classmethod
-    def of(cls, stream: Stream, end: StreamEnd | None, dropped: int = 0) -> Self:
+    def of(cls, stream: Stream, end: StreamEnd | None, dropped: int = 0, passed: int = 0) -> Self:
         output = stream.model.manifest.output
         labels = None
         if end is not None and end.so_far is not None and isinstance(output, ClassifyOutput):
@@ -271,6 +270,7 @@ class Done(BaseModel):
             closed=[ClosedSegment.model_validate(one, from_attributes=True) for one in end.closed] if end else [],
             clip=_listed(end.clip) if end else None,
             dropped=dropped,
+            passed=passed,
         )
 
 

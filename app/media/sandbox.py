@@ -139,8 +139,12 @@ class DecoderPool:
         worker_cpu_seconds: int = 5 * 3600,
         jobs_per_worker: int = 200,
         limits: MediaLimits | None = None,
+        num_spares: int = 0,
     ) -> None:
-        """`worker_cpu_seconds`: a backstop behind every deadline; longer than any job may take."""
+        """`worker_cpu_seconds`: a backstop behind every deadline; longer than any job may take.
+
+        `num_spares`: workers beyond those that are at work at once; they take the place of one that is lost.
+        """
         self.num_workers = num_workers
         """Processes, of which each decodes one file at a time on one core."""
         self.waiting_requests = 0
@@ -154,18 +158,22 @@ class DecoderPool:
         self._jobs_per_worker = jobs_per_worker
         self._limits = limits or MediaLimits()
         self._is_closed = False
-        self._idle: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        self._num_spares = num_spares
+        self._places = asyncio.Semaphore(num_workers)
+        self._num_busy = 0
+        self._idle: asyncio.LifoQueue[WorkerProcess] = asyncio.LifoQueue()  # so that a spare stays as small as it is
         self._workers: set[WorkerProcess] = set()
         self._replacements: set[asyncio.Task[None]] = set()
         self._starter = ThreadPoolExecutor(1, "decoder-pool")  # forking blocks; one at a time is safe
 
     @property
     def idle_workers(self) -> int:
-        return self._idle.qsize()
+        """Jobs that could begin at once."""
+        return min(self._idle.qsize(), self.num_workers - self._num_busy)
 
     async def start(self) -> None:
         """Start all workers; they can be given jobs when this returns."""
-        await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers)))
+        await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers + self._num_spares)))
         if self.missing_layers:
             logger.warning("decoder workers run without %s", ", ".join(self.missing_layers))
 
@@ -229,24 +237,37 @@ class DecoderPool:
             raise NotReady("The service is stopping.")
         self.waiting_requests += 1
         try:
-            while True:
-                async with asyncio.timeout_at(deadline):
-                    worker = await self._idle.get()
-                if worker.is_alive:
-                    return worker
-                self._give_back(worker, "crashed")
+            async with asyncio.timeout_at(deadline):
+                await self._places.acquire()
+                self._num_busy += 1
+                try:
+                    while not (worker := await self._idle.get()).is_alive:
+                        self._retire(worker, "crashed")
+                except BaseException:
+                    self._leave_place()
+                    raise
+                return worker
         except TimeoutError as error:
             raise DeadlineExceeded("No decoder was free by the deadline.") from error
         finally:
             self.waiting_requests -= 1
 
+    def _leave_place(self) -> None:
+        self._num_busy -= 1
+        self._places.release()
+
     def _give_back(self, worker: WorkerProcess, reason: str) -> None:
         """Make the worker free again, or replace it for `reason`."""
+        self._leave_place()
         if not reason and worker.num_jobs >= self._jobs_per_worker:
             reason = "recycled"
         if not reason:
             self._idle.put_nowait(worker)
-        elif worker in self._workers:  # else the pool is closed
+        else:
+            self._retire(worker, reason)
+
+    def _retire(self, worker: WorkerProcess, reason: str) -> None:
+        if worker in self._workers:  # else the pool is closed
             self.restarts[reason] += 1
             self._workers.remove(worker)
             worker.kill()

@@ -106,17 +106,17 @@ class CaptionPipeline:
             frames.append(whole.consumer())
         told = segments.parts
         on_chunk = None if on_progress is None else (lambda: on_progress([part.segment for part in told]))
-        media, summary = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
+        read = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
         calls = [writer.calls] if shots is None else [writer.calls, shots.calls]
         return Caption(
-            media=media,
+            media=read.media,
             model=model,
             comments=whole.comments(),
             segments=tuple(part.segment for part in segments.parts) if options.timeline else None,
             shots_by=shots_by if shots is not None else None,
             cost=Cost(
-                decode=summary,
-                queue_seconds=summary.queue_seconds + sum(one.queue_seconds for one in calls),
+                decode=read.summary,
+                queue_seconds=read.summary.queue_seconds + sum(one.queue_seconds for one in calls),
                 infer_seconds=sum(one.infer_seconds for one in calls),
             ),
         )

@@ -6,15 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import DeadlineExceeded
 from app.media.request import FrameChunk, FrameSpec, MediaInfo, Sampling, WaveformChunk, WaveformSpec
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
 from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.pipelines.calls import ModelCalls
-from app.pipelines.judges import ClipJudge, Judge, SoundPartsJudge, SoundStepsJudge, TimelineJudge
+from app.pipelines.judges import (
+    CHUNK_SECONDS,
+    ClipJudge,
+    Judge,
+    SoundPartsJudge,
+    SoundStepsJudge,
+    TimelineJudge,
+)
 from app.pipelines.reading import Consumer, Cost, Upload, read_for
 from app.pipelines.segments import Segment, SegmentRules
+
+EAGER_CHUNK_SECONDS = 1.0
+"""In one step, where the answer may be wanted at any time: a frame then costs more, and what is judged is newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,8 @@ class ClassifyOptions:
     top_k: int = 5
     min_score: float = 0.0
     timeline: bool = False
+    early_exit: bool = False
+    """Stop where the scores of all models have settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class ModelResult:
     Of sound: the steps, or the parts for a model that cannot step.
     """
     sampling: Sampling
+    is_settled: bool
+    """The answer stands on a part of the video or sound, of which more would hardly change it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ class Classification:
 
     media: MediaInfo
     results: tuple[ModelResult, ...]
+    is_partial: bool
+    """Time was up: it stands on what had been judged by then."""
     cost: Cost
 
 
@@ -95,21 +112,31 @@ class ClassifyPipeline:
         DeadlineExceeded.
         """
         rules = self.rules if options.timeline else None
-        views = [_View(ModelCalls(model, self.scheduler), rules) for model in models]
-        media, summary = await read_for(
+        is_eager = options.early_exit or upload.takes_partial
+        views = [_View(ModelCalls(model, self.scheduler), rules, is_eager=is_eager) for model in models]
+        read = await read_for(
             self.decoders,
             upload,
             [wanted for view in views for wanted in view.frames],
             [wanted for view in views for wanted in view.waveforms],
             on_chunk=on_progress and (lambda: on_progress(tuple(view.progress(options) for view in views))),
+            is_enough=(lambda: all(view.is_settled for view in views)) if options.early_exit else None,
         )
-        end_seconds = (upload.start_seconds or 0.0) + summary.duration_seconds
+        if read.ended == "deadline" and not any(view.knows_something for view in views):
+            raise DeadlineExceeded("Nothing of the file could be judged before the deadline.")
+        end_seconds = (upload.start_seconds or 0.0) + read.summary.duration_seconds
         return Classification(
-            media=media,
-            results=tuple(view.result(options, end_seconds, summary.sampling) for view in views),
+            media=read.media,
+            results=tuple(
+                view.result(options, end_seconds, read.summary.sampling)
+                if read.ended == "end"
+                else view.result_so_far(options)
+                for view in views
+            ),
+            is_partial=read.ended == "deadline",
             cost=Cost(
-                decode=summary,
-                queue_seconds=summary.queue_seconds + sum(view.calls.queue_seconds for view in views),
+                decode=read.summary,
+                queue_seconds=read.summary.queue_seconds + sum(view.calls.queue_seconds for view in views),
                 infer_seconds=sum(view.calls.infer_seconds for view in views),
             ),
         )
@@ -118,20 +145,21 @@ class ClassifyPipeline:
 def reads_on_arrival(models: Sequence[ServedModel], options: ClassifyOptions, *, in_events: bool) -> bool:
     """Whether anything can be told of an upload before all of it is there.
 
-    A model whose frames are spread over the video needs its end. Where there is somebody to tell of a timeline before
-    that, the video is decoded once for each.
+    A model whose frames are spread over the video needs its end. Where there is something to tell before that, the
+    video is decoded once for each.
     """
     wanted = [model.manifest.input for model in models]
     if any(one.media != "video" for one in wanted):
         return all(one.media == "audio" for one in wanted)
-    return all(one.sampling == "rate" for one in wanted) or (in_events and options.timeline)
+    return all(one.sampling == "rate" for one in wanted) or (options.early_exit or (in_events and options.timeline))
 
 
 class _View:
     """One model's view of one upload: one judge for the labels, and one for segments, which may be the same."""
 
-    def __init__(self, calls: ModelCalls, rules: SegmentRules | None) -> None:
-        """With `rules` there will be segments."""
+    def __init__(self, calls: ModelCalls, rules: SegmentRules | None, *, is_eager: bool = False) -> None:
+        """With `rules` there will be segments. `is_eager`: the labels so far may be asked for at any time."""
+        chunk_seconds = EAGER_CHUNK_SECONDS if is_eager else CHUNK_SECONDS
         self.calls = calls
         self.frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
         self.waveforms: list[tuple[WaveformSpec, Consumer[WaveformChunk]]] = []
@@ -144,17 +172,26 @@ class _View:
             self.timeline = (
                 SoundPartsJudge(calls, output, timeline=rules is not None)
                 if wanted.step_samples is None
-                else SoundStepsJudge(calls, output, rules)
+                else SoundStepsJudge(calls, output, rules, chunk_seconds)
             )
             self.judge: Judge = self.timeline
             self.waveforms.append((self.timeline.spec, self.timeline))
             return
-        if rules is not None or wanted.sampling == "rate":
-            self.timeline = self.judge = TimelineJudge(calls, output, rules)
+        if rules is not None or is_eager or wanted.sampling == "rate":
+            self.timeline = self.judge = TimelineJudge(calls, output, rules, chunk_seconds)
             self.frames.append((self.timeline.spec, self.timeline))
         if wanted.sampling == "uniform":
             self.judge = clip = ClipJudge(calls, output)
             self.frames.append((clip.spec, clip))
+
+    @property
+    def is_settled(self) -> bool:
+        settling = self.timeline.settling if self.timeline is not None else None
+        return settling is not None and settling.is_settled
+
+    @property
+    def knows_something(self) -> bool:
+        return self.timeline is not None and self.timeline.num_units > 0
 
     def progress(self, options: ClassifyOptions) -> ModelProgress:
         """What has come about since the last time."""
@@ -184,6 +221,22 @@ class _View:
             segments=segments,
             frames_used=self.judge.num_units,
             sampling=sampling if isinstance(self.judge, ClipJudge) else "exact",
+            is_settled=False,
+        )
+
+    def result_so_far(self, options: ClassifyOptions) -> ModelResult:
+        """Of what has been judged by now."""
+        judge = self.timeline
+        segments = None
+        if judge is not None and judge.track is not None:
+            segments = judge.track.close(judge.end_seconds)
+        return ModelResult(
+            model=self.calls.model,
+            labels=_best(self.output, judge.scores, options) if judge is not None and judge.num_units else (),
+            segments=segments,
+            frames_used=judge.num_units if judge is not None else 0,
+            sampling="exact",
+            is_settled=self.is_settled,
         )
 
 

@@ -88,10 +88,10 @@ class FeaturesPipeline:
         listener = _Listener(ModelCalls(model, self.scheduler), options, self.max_values)
         on_chunk = None if on_progress is None else partial(listener.tell, on_progress)
         waveforms = [(listener.spec, listener)]
-        media, summary = await read_for(self.decoders, upload, waveforms=waveforms, on_chunk=on_chunk)
+        read = await read_for(self.decoders, upload, waveforms=waveforms, on_chunk=on_chunk)
         calls = listener.calls
-        cost = Cost(summary, summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
-        return listener.result(media, cost)
+        cost = Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
+        return listener.result(read.media, cost)
 
 
 class _Listener:

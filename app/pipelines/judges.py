@@ -13,6 +13,7 @@ from app.pipelines.calls import ModelCalls, Stepper, whole_steps
 from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
 from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.settling import Settling
 
 CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
 SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part counts from this length on
@@ -29,7 +30,7 @@ class Judge(Protocol):
         """(K,) in [0, 1], for all that was seen or heard."""
 
 
-def to_scores(logits: NDArray[np.float32], kind: str) -> NDArray[np.float64]:
+def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
     """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each."""
     wide = torch.from_numpy(logits).double()
     scores = torch.sigmoid(wide) if kind == "sigmoid" else torch.softmax(wide, dim=-1)
@@ -95,20 +96,29 @@ class ClipJudge:
 class TimelineJudge:
     """The frames of `step`: at the model's rate, chunk by chunk."""
 
-    def __init__(self, calls: ModelCalls, output: ClassifyOutput, rules: SegmentRules | None) -> None:
+    def __init__(
+        self,
+        calls: ModelCalls,
+        output: ClassifyOutput,
+        rules: SegmentRules | None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
         """With `rules` it also makes segments."""
         self.stepper = Stepper(calls)
         wanted = calls.model.manifest.input
         assert wanted.rate is not None
         self.rate = wanted.rate
-        self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(CHUNK_SECONDS * self.rate)))
+        self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(chunk_seconds * self.rate)))
         self.output = output
+        self.settling = Settling(self.rate)
+        self.judges_moments = wanted.sampling == "rate"
         self.track = SegmentTrack(output, self.rate, rules) if rules else None
         self.num_units = 0
         self.late = LateAnswers(output.delay_steps)
         self.last_seconds = 0.0
         self._last_frame: NDArray[np.uint8] | None = None  # (1, H, W, 3)
         self._sums = np.zeros(len(output.labels))
+        self._so_far = np.zeros(len(output.labels), np.float32)
 
     async def add(self, chunk: FrameChunk) -> None:
         self._last_frame = chunk.frames[-1:]
@@ -126,13 +136,14 @@ class TimelineJudge:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """What a model that samples by rate says of the whole video.
+        """Of everything so far.
 
-        Of labels that compete, from the mean of their logits. Of others the mean score: the share of the video, as far
-        as the model knows, in which the label holds.
+        A model that samples by rate judges moments. Of labels that compete, its scores are those of the mean of their
+        logits. Of others the mean score: the share of the video, as far as the model knows, in which the label holds.
         """
-        mean = self._sums / max(self.num_units, 1)
-        return mean if self.output.scores == "sigmoid" else to_scores(mean.astype(np.float32), self.output.scores)
+        if not self.judges_moments:
+            return to_scores(self._so_far, self.output.scores)
+        return self._scores_of(self._sums / max(self.num_units, 1))
 
     @property
     def end_seconds(self) -> float:
@@ -144,31 +155,56 @@ class TimelineJudge:
         return self.track.close(min(end_seconds, self.last_seconds + 1 / self.rate)) if self.track else None
 
     async def _take(self, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]) -> None:
+        now, so_far = (output.numpy() for output in outputs)  # (T, K) each
         self.last_seconds = float(times[-1])
-        self._count(*self.late.pair(times, outputs[0].numpy()))
+        self._so_far = so_far[-1]
+        if not self.judges_moments:
+            self._watch(to_scores(so_far, self.output.scores))
+        self._count(*self.late.pair(times, now))
 
     async def _take_rest(self, outputs: tuple[torch.Tensor, ...]) -> None:
         self._count(*self.late.rest(outputs[0].numpy()))
 
     def _count(self, moments: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
         """moments (T,), logits (T, K) about them."""
+        counted = to_scores(logits, "sigmoid") if self.output.scores == "sigmoid" else logits.astype(np.float64)
+        sums = self._sums + counted.cumsum(axis=0)
+        if self.judges_moments and len(moments):
+            self._watch(
+                self._scores_of(sums / np.arange(self.num_units + 1, self.num_units + len(moments) + 1)[:, None])
+            )
         self.num_units += len(moments)
-        self._sums += (to_scores(logits, "sigmoid") if self.output.scores == "sigmoid" else logits).sum(axis=0)
+        self._sums += counted.sum(axis=0)
         if self.track is not None:
             self.track.push(moments, logits)
+
+    def _scores_of(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (..., K) from means over moments."""
+        return means if self.output.scores == "sigmoid" else to_scores(means.astype(np.float32), self.output.scores)
+
+    def _watch(self, scores: NDArray[np.float64]) -> None:
+        self.settling.push(scores, compete=self.output.scores == "softmax")
 
 
 class SoundStepsJudge:
     """Sound through `step`, chunk by chunk. The labels are the last `so_far`, which judges everything heard."""
 
-    def __init__(self, calls: ModelCalls, output: ClassifyOutput, rules: SegmentRules | None) -> None:
+    def __init__(
+        self,
+        calls: ModelCalls,
+        output: ClassifyOutput,
+        rules: SegmentRules | None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
         self.stepper = Stepper(calls)
         wanted = calls.model.manifest.input
-        self.spec = step_spec(wanted, CHUNK_SECONDS)
+        self.spec = step_spec(wanted, chunk_seconds)
+        self.output = output
         assert wanted.step_samples is not None
         self.step_samples = wanted.step_samples
-        self.track = SegmentTrack(output, self.spec.sample_rate / self.step_samples, rules) if rules else None
-        self.output = output
+        rate = self.spec.sample_rate / self.step_samples
+        self.settling = Settling(rate)
+        self.track = SegmentTrack(output, rate, rules) if rules else None
         self.num_units = 0
         self._logits = np.empty(0, np.float32)
         self.end_seconds = 0.0
@@ -193,6 +229,7 @@ class SoundStepsJudge:
 
     async def _take(self, start_seconds: float, num_samples: int, outputs: tuple[torch.Tensor, ...]) -> None:
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
+        self.settling.push(to_scores(so_far, self.output.scores), compete=self.output.scores == "softmax")
         self.num_units += len(now)
         self._logits = so_far[-1]
         if self.track is not None:
@@ -202,6 +239,8 @@ class SoundStepsJudge:
 
 class SoundPartsJudge:
     """Sound for a model that cannot step: cut into parts of what it hears at once, the logits averaged by length."""
+
+    settling = None  # a part is many seconds: too few of them to tell
 
     def __init__(self, calls: ModelCalls, output: ClassifyOutput, *, timeline: bool) -> None:
         """With `timeline` it also makes segments: one for each stretch of parts with the same label."""

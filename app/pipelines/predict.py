@@ -74,12 +74,12 @@ class PredictPipeline:
         if curve is not None:
             frames.append((curve.spec, curve))
         on_chunk = None if curve is None or on_progress is None else partial(on_progress, curve)
-        media, summary = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
+        read = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
         observed = np.concatenate([chunk.frames for chunk in future.chunks])
         observed_times = np.concatenate([chunk.times for chunk in future.chunks])
         rate = future.spec.rate
         return Forecast(
-            media=media,
+            media=read.media,
             model=model,
             frame_rate=rate,
             observed=observed,
@@ -87,7 +87,7 @@ class PredictPipeline:
             predicted=future.predicted,
             predicted_times=observed_times[-1] + np.arange(1, options.horizon + 1) / rate,
             surprise=curve.result() if curve is not None else None,
-            cost=Cost(summary, summary.queue_seconds + calls.queue_seconds, calls.infer_seconds),
+            cost=Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds),
         )
 
 

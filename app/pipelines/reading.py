@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from app.errors import DeadlineExceeded
 from app.media.request import (
     FrameChunk,
     FrameSpec,
+    MediaEvent,
     MediaInfo,
     MediaRequest,
     MediaSummary,
@@ -66,6 +67,8 @@ class Upload:
     sampling: Sampling = "exact"
     is_prompt: bool = False
     """Somebody watches: what is known first is wanted first."""
+    takes_partial: bool = False
+    """What is known at the deadline is an answer."""
     arriving: Arriving | None = None
 
 
@@ -80,16 +83,32 @@ class Cost:
     """Of the model calls that this upload took part in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What reading an upload came to."""
+
+    media: MediaInfo
+    summary: MediaSummary
+    """Empty where the upload was not read to its end."""
+    ended: Literal["end", "enough", "deadline"] = "end"
+    """Why no more was read."""
+
+
+NOT_READ = MediaSummary(0.0, 0, 0, "exact", 0.0, 0.0)
+
+
 async def read_for(
     decoders: DecoderPool,
     upload: Upload,
     frames: Sequence[tuple[FrameSpec, Consumer[FrameChunk]]] = (),
     waveforms: Sequence[tuple[WaveformSpec, Consumer[WaveformChunk]]] = (),
     on_chunk: Callable[[], None] | None = None,
-) -> tuple[MediaInfo, MediaSummary]:
+    is_enough: Callable[[], bool] | None = None,
+) -> Read:
     """Decodes the upload once and gives each consumer what its spec asks for, until all have finished.
 
-    `on_chunk` is called after each chunk that a consumer has taken.
+    `on_chunk` is called after each chunk that a consumer has taken. Where `is_enough` says so after one, or time is up
+    for an upload that takes a partial answer, the rest is not read, and consumers are not finished.
     Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
     """
     request = MediaRequest(
@@ -101,43 +120,69 @@ async def read_for(
         is_prompt=upload.is_prompt,
         source="file" if upload.arriving is None else "growing",
     )
-    watching, listening = [consumer for _, consumer in frames], [consumer for _, consumer in waveforms]
-    consumers: list[Consumer[FrameChunk] | Consumer[WaveformChunk]] = [*watching, *listening]
-    media: MediaInfo | None = None
-    summary: MediaSummary | None = None
     arriving = upload.arriving
     if arriving is None:
         events = decoders.read(upload.descriptor, request, upload.deadline)
     else:
         events = arriving.decoders.read(upload.descriptor, request, math.inf, arriving.growth)
+    consumers = _Consumers([consumer for _, consumer in frames], [consumer for _, consumer in waveforms])
     try:
         async with asyncio.timeout_at(upload.deadline) as limit, aclosing(events):
             if arriving is not None:
                 arriving.finished.add_done_callback(partial(_limit, limit, arriving.seconds))
             async for event in events:
-                match event:
-                    case FrameChunk():
-                        await watching[event.spec].add(event)
-                    case WaveformChunk():
-                        await listening[event.spec].add(event)
-                    case MediaInfo():
-                        media = event
-                    case MediaSummary():
-                        summary = event
+                await consumers.take(event)
                 if on_chunk is not None and isinstance(event, FrameChunk | WaveformChunk):
                     on_chunk()
-            for consumer in consumers:
-                await consumer.finish()
-    except TimeoutError as late:
+                if is_enough is not None and is_enough():
+                    return consumers.read("enough")
+            await consumers.finish()
+            return consumers.read("end")
+    except (TimeoutError, DeadlineExceeded) as late:
         if arriving is not None and arriving.finished.done():
             arriving.finished.result()  # it was this that ended it, if it failed
+        if upload.takes_partial and consumers.media is not None:
+            return consumers.read("deadline")
         raise DeadlineExceeded("The file could not be worked through before the deadline.") from late
     finally:
-        for consumer in consumers:
+        consumers.abandon()
+
+
+@dataclass(slots=True)
+class _Consumers:
+    """All who want something of one upload, and what is known of it."""
+
+    watching: list[Consumer[FrameChunk]]
+    listening: list[Consumer[WaveformChunk]]
+    media: MediaInfo | None = None
+    summary: MediaSummary = NOT_READ
+
+    async def take(self, event: MediaEvent) -> None:
+        match event:
+            case FrameChunk():
+                await self.watching[event.spec].add(event)
+            case WaveformChunk():
+                await self.listening[event.spec].add(event)
+            case MediaInfo():
+                self.media = event
+            case MediaSummary():
+                self.summary = event
+
+    @property
+    def all(self) -> "list[Consumer[FrameChunk] | Consumer[WaveformChunk]]":
+        return [*self.watching, *self.listening]
+
+    async def finish(self) -> None:
+        for consumer in self.all:
+            await consumer.finish()
+
+    def abandon(self) -> None:
+        for consumer in self.all:
             consumer.abandon()
-    assert media is not None
-    assert summary is not None
-    return media, summary
+
+    def read(self, ended: Literal["end", "enough", "deadline"]) -> Read:
+        assert self.media is not None
+        return Read(self.media, self.summary, ended)
 
 
 def _limit(limit: asyncio.Timeout, seconds: float, finished: "asyncio.Future[None]") -> None:

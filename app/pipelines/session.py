@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.errors import MalformedRequest, ServiceError, UnknownSession
 from app.models.tokens import StreamPoint
-from app.pipelines.sources import ArrivingSource, Backpressure, PictureSource, Taken
+from app.pipelines.sources import ArrivingSource, Backpressure, Pace, PictureSource, Taken
 from app.pipelines.stream import Stream, StreamEnd, StreamStep
 
 MAX_KEPT_EVENTS = 256
@@ -59,6 +59,7 @@ class SessionOptions:
     kind: Kind = "pictures"
     backpressure: Backpressure = "block"
     max_in_flight: int = 4
+    pace: Pace = "each"
 
 
 class Session:

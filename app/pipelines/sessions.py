@@ -80,7 +80,12 @@ class Sessions:
                 source = await ArrivingSource.open(stream, self._live, self.max_seconds)
             else:
                 source = PictureSource(
-                    stream, self._pictures, options.backpressure, options.max_in_flight, self._decode_seconds
+                    stream,
+                    self._pictures,
+                    options.backpressure,
+                    options.max_in_flight,
+                    self._decode_seconds,
+                    options.pace,
                 )
         finally:
             self._num_opening -= 1

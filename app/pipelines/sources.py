@@ -1,6 +1,7 @@
 """What feeds a session: single pictures, or a video or sound that is still being sent. Both bounded, both in order."""
 
 import asyncio
+import math
 from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,7 +22,11 @@ MAX_WAITING_BYTES = 8 << 20  # of pictures, in one session
 MAX_WAITING_CHUNKS = 4  # of a video or sound, encoded
 LIVE_CHUNK_SECONDS = 0.25  # of sound in one step
 
+PACE_TOLERANCE = 0.25
+"""Of the time between two steps, by which a picture may come early: a camera's clock is not the model's."""
+
 Backpressure = Literal["drop", "block"]
+Pace = Literal["each", "model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,25 @@ class PictureSource:
     """Pictures as they are sent. Where they come faster than they are judged, they wait or the oldest are dropped."""
 
     def __init__(
-        self, stream: Stream, decoder: PictureDecoder, backpressure: Backpressure, max_in_flight: int, seconds: float
+        self,
+        stream: Stream,
+        decoder: PictureDecoder,
+        backpressure: Backpressure,
+        max_in_flight: int,
+        seconds: float,
+        pace: Pace = "each",
     ) -> None:
-        """`max_in_flight`: pictures that wait, beside those at work. `seconds`: that decoding some may take."""
+        """`max_in_flight`: pictures that wait, beside those at work. `seconds`: that decoding some may take.
+
+        `pace`: takes each picture, or as many a second as the model was trained for.
+        """
         self.stream = stream
         self.num_received = 0
         self.num_dropped = 0
+        self.num_passed = 0
+        """That came between two steps of the model."""
+        self._pace = pace
+        self._due: float | None = stream.seconds if stream.sequence else None  # the next step; None: at once
         self._decoder = decoder
         self._backpressure = backpressure
         self._max_in_flight = max_in_flight
@@ -77,6 +95,11 @@ class PictureSource:
         """Takes one more picture, on display from `seconds` on. Raises MalformedRequest where time runs backwards."""
         if seconds < self._last_seconds:
             raise MalformedRequest(f"A picture of {seconds:g} s came after one of {self._last_seconds:g} s.")
+        if self._pace == "model" and not self._is_due(seconds):
+            self._last_seconds = seconds
+            self.num_received += 1
+            self.num_passed += 1
+            return
         async with self._changed:
             if self._backpressure == "block":
                 await self._changed.wait_for(lambda: not self._is_full(len(data)))
@@ -124,10 +147,21 @@ class PictureSource:
         async with self._changed:
             self.stream = stream
             self._waiting.clear()
+            self._due = stream.seconds if stream.sequence else None
             self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
             self._changed.notify_all()
 
     async def close(self) -> None: ...
+
+    def _is_due(self, seconds: float) -> bool:
+        """Whether a picture of then is the first of its step. Steps are 1 / rate apart from the first picture on."""
+        step = 1 / self.stream.rate
+        due = seconds if self._due is None else self._due
+        late = seconds + PACE_TOLERANCE * step - due
+        if late < 0:
+            return False
+        self._due = due + (math.floor(late / step) + 1) * step
+        return True
 
     def _is_full(self, num_bytes: int) -> bool:
         waiting_bytes = sum(len(picture.data) for picture in self._waiting)
@@ -145,6 +179,7 @@ class ArrivingSource:
         self.num_received = 0
         """Bytes."""
         self.num_dropped = 0
+        self.num_passed = 0
         self._decoders = decoders
         self._decoder = decoder
         self._offset_seconds = stream.seconds

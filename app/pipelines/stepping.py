@@ -26,12 +26,11 @@ async def step_file(decoders: DecoderPool, upload: Upload, stream: Stream) -> tu
     follower = _Follower(stream)
     calls = stream.calls
     if stream.model.manifest.input.media == "audio":
-        media, summary = await read_for(
-            decoders, upload, waveforms=[(stream.sound_spec(CHUNK_SECONDS), _Listener(follower))]
-        )
+        read = await read_for(decoders, upload, waveforms=[(stream.sound_spec(CHUNK_SECONDS), _Listener(follower))])
     else:
-        media, summary = await read_for(decoders, upload, [(stream.frame_spec(CHUNK_FRAMES), _Watcher(follower))])
-    return follower.steps, media, Cost(summary, summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
+        read = await read_for(decoders, upload, [(stream.frame_spec(CHUNK_FRAMES), _Watcher(follower))])
+    cost = Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
+    return follower.steps, read.media, cost
 
 
 async def step_pictures(

@@ -109,7 +109,7 @@ def test_what_is_missing_is_said_before_the_first_event(client: httpx.Client, tm
 
 @pytest.fixture(scope="module")
 def patient(store: Path) -> Iterator[RunningServer]:
-    with running_server(store, models="tiny-rate", decoder_workers=1, max_requests=1) as running:
+    with running_server(store, models="tiny-rate", decoder_workers=1, arriving_workers=0, max_requests=1) as running:
         yield running
 
 

@@ -1,5 +1,6 @@
 """Every error is problem+json with a request id, also those that Starlette and uvicorn make."""
 
+import asyncio
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from app.api import problems
+from app.api.headers import SecurityHeaders
+from app.api.observe import Observe
+from app.telemetry import Telemetry
 from tests.server import RunningServer, running_server
 
 
@@ -125,3 +131,36 @@ def test_limits_of_size_and_places(store: Path, red_video: Path) -> None:
 def test_deadline(store: Path, three_colour_video: Path) -> None:
     with running_server(store, deadline_seconds=0.000001) as server, server.client() as client:
         assert_problem(client.post("/classify", content=three_colour_video.read_bytes()), 504)
+
+
+def test_what_fails_inside_stays_inside(caplog: pytest.LogCaptureFixture) -> None:
+    """A route that breaks, behind what every route is behind."""
+    app = FastAPI()
+    problems.install(app)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Observe, telemetry=Telemetry())
+
+    @app.get("/break")
+    async def fail() -> None:
+        raise RuntimeError("in /secret/path")
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.get("/break")
+
+    response = asyncio.run(ask())
+    problem = assert_problem(response, 500)
+    assert "secret" not in response.text
+    assert response.headers.get_list("x-request-id") == [problem["request_id"]]
+    assert response.headers["content-security-policy"]
+    (record,) = [record for record in caplog.records if record.message == "internal error"]
+    assert record.__dict__["fields"] == {"request_id": problem["request_id"]}
+
+
+def test_methods_that_nobody_knows_are_counted_as_one(server: RunningServer, client: httpx.Client) -> None:
+    name = 'afterframe_http_request_duration_seconds_count{method="other",route="unmatched",status="404"}'
+    before = server.metric(name)
+    for method in ("BREW", "WHEN"):
+        assert_problem(client.request(method, "/nowhere"), 404)
+    server.wait_for_metric(name, before + 2)

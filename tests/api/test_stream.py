@@ -209,6 +209,49 @@ def test_blocking_loses_nothing(live, pictures):
     assert done["dropped"] == 0
 
 
+@pytest.mark.parametrize(
+    ("camera_rate", "jitter", "expected"),
+    [
+        (30.0, 0.0, [0, 6, 14, 21, 29]),  # the first of each quarter of a second, or 1/16 s before it
+        (4.0, 0.03, list(range(40))),  # as fast as the model, but not as regular
+        (1.5, 0.0, list(range(40))),  # slower
+    ],
+)
+def test_a_camera_that_is_too_fast_is_thinned(live, pictures, camera_rate, jitter, expected):
+    chance = np.random.default_rng(0).uniform(-jitter, jitter, 40)
+    times = np.arange(40) / camera_rate + chance - chance[0]
+    with streaming(live, model="tiny-rate", state="true") as client:
+        session = client.start(pace="model", max_in_flight=32)["session"]
+        for number in range(20):
+            client.show(times[number], pictures[number % 24])
+        steps = client.hear_steps(len([number for number in expected if number < 20]))
+        client.cut()
+    with streaming(live) as client:
+        assert client.start(session=session, acknowledged=steps[-1]["sequence"])["received"] == 20
+        for number in range(20, 40):
+            client.show(times[number], pictures[number % 24])
+        rest, done = client.end()
+    steps += rest
+    assert [step["picture"] for step in steps][: len(expected)] == expected
+    assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
+    assert done["passed"] == 40 - len(steps)
+    assert done["dropped"] == 0
+
+
+def test_thinning_goes_on_from_a_token(live, pictures):
+    with streaming(live, model="tiny-rate", state="true") as client:
+        client.start(pace="model")
+        client.show(0.0, pictures[0])
+        token = client.hear_steps(1)[0]["state"]
+    with streaming(live) as client:
+        client.start(state=token, pace="model")
+        for seconds in (0.05, 0.1, 0.15, 0.2, 0.25):  # a step is due at 0.25, or from 0.1875 on
+            client.show(seconds, pictures[1])
+        steps, done = client.end()
+    assert [step["seconds"] for step in steps] == [0.2]
+    assert done["passed"] == 4
+
+
 def test_a_picture_that_does_not_decode_is_passed_over(live, pictures):
     with streaming(live, model="tiny-rate") as client:
         client.start()

@@ -262,6 +262,29 @@ def test_a_cancelled_request_frees_the_worker(long_video: Path, video: Path) -> 
     run(test)
 
 
+def test_a_spare_takes_the_place_of_a_worker_that_is_lost(long_video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=1, num_spares=1) as pool:
+            assert (len(pool._workers), pool.idle_workers) == (2, 1)
+            with long_video.open("rb") as file:
+                reading = pool.read(file.fileno(), STREAM, asyncio.get_running_loop().time() + 30)
+                await anext(reading)
+                assert pool.idle_workers == 0  # the spare is none that a second job could have
+                second = asyncio.create_task(collect(pool, long_video, STREAM, seconds=0.2))
+                with pytest.raises(DeadlineExceeded, match="No decoder was free"):
+                    await second
+                [busy] = [worker for worker in pool._workers if worker.num_jobs]
+                [spare] = [worker for worker in pool._workers if not worker.num_jobs]
+                os.kill(busy._process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+                rest = [event async for event in reading]
+            assert isinstance(rest[-1], MediaSummary)
+            assert spare.num_jobs == 1
+            await until(lambda: len(pool._workers) == 2)
+            assert pool.idle_workers == 1
+
+    run(test)
+
+
 def test_a_worker_that_died_idle_is_replaced_before_it_is_given_a_job(video: Path) -> None:
     async def test() -> None:
         async with running_pool() as pool:

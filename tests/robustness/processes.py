@@ -33,3 +33,9 @@ def memory_mb(pid: int, what: str = "VmRSS") -> float:
 def reset_peak(pid: int) -> None:
     """VmHWM starts anew: proc(5)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def cpu_ticks(pid: int) -> int:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])

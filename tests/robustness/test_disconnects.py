@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.media_maker import moving_frames, write_video
+from tests.robustness import scale
 from tests.server import RunningServer
 
 HEAD = b"POST /classify?model=tiny-rate&timeline=true HTTP/1.1\r\nHost: here\r\n"
@@ -42,7 +43,7 @@ def phases(video: bytes) -> dict[str, tuple[bytes, float]]:
     }
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(100, marks=pytest.mark.robustness)])
+@pytest.mark.parametrize("times", [2, pytest.param(scale.DISCONNECTS, marks=pytest.mark.robustness)])
 @pytest.mark.timeout(900)
 def test_nothing_is_left_of_a_client_that_has_gone(server: RunningServer, long_video: bytes, times: int) -> None:
     logged = len(server.lines)
@@ -59,7 +60,7 @@ def test_nothing_is_left_of_a_client_that_has_gone(server: RunningServer, long_v
     assert not any(line.get("level") == "error" for line in server.lines[logged:])
     with server.client() as client:
         client.post("/classify", content=long_video).raise_for_status()
-    if times == 100:
+    if times == scale.DISCONNECTS:
         print("\n", {name: round(seconds, 3) for name, seconds in longest.items()})
         assert max(longest.values()) < 0.5
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import Outcome, ask, ask_at_rate, keep_asking, percentile
+from tests.robustness import scale
 from tests.server import RunningServer, running_server
 
 CLOSED_LOOP_CLIENTS = 6
@@ -96,7 +97,7 @@ def test_what_is_too_much_is_refused_at_once(busy_server: RunningServer, example
 def test_goodput_and_times_under_overload(shipped_store: Path, example: bytes, max_requests: int) -> None:
     levels = [Level(load) for load in (0.5, 1.0, 2.0, 4.0)]
     with running_server(shipped_store, models="motion", max_requests=max_requests) as server:
-        asyncio.run(ramp(server, example, 10.0, 3, levels))
+        asyncio.run(ramp(server, example, scale.LEVEL_SECONDS, 3, levels))
     half, full, _, most = levels
     assert most.goodput >= 0.9 * max(level.goodput for level in levels)
     assert percentile(most.refused, 99) < 0.1

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.robustness import scale
 from tests.server import RunningServer
 
-SEED = 0
 # All checks but one: a schema cannot say which bytes are a video, so what it makes up is mostly refused.
 CHECKS = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
 SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent)) or ""
 
 
 @pytest.mark.skipif(not SCHEMATHESIS, reason="schemathesis is not installed")
-@pytest.mark.parametrize("examples", [3, pytest.param(200, marks=pytest.mark.robustness)])
+@pytest.mark.parametrize("examples", [3, pytest.param(scale.SCHEMA_EXAMPLES, marks=pytest.mark.robustness)])
 @pytest.mark.timeout(1800)
 def test_answers_are_as_documented(server: RunningServer, tmp_path: Path, examples: int) -> None:
     before = len(server.lines)
-    run = [SCHEMATHESIS, "run", f"{server.url}/openapi.json", "--seed", str(SEED), "--max-examples", str(examples)]
+    how_much = ["--seed", str(scale.SEED), "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing"]
     found = subprocess.run(
-        [*run, *CHECKS, "--phases", "examples,coverage,fuzzing", "--no-color", "--continue-on-failure"],
+        [SCHEMATHESIS, "run", f"{server.url}/openapi.json", *CHECKS, *how_much, "--no-color", "--continue-on-failure"],
         capture_output=True,
         text=True,
         cwd=tmp_path,  # it keeps a cache where it runs

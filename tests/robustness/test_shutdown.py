@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.load import Outcome, ask, connected, keep_asking, read_answer
+from tests.robustness import scale
 from tests.server import RunningServer, running_server
 from tests.streaming import streaming
 
@@ -17,7 +18,7 @@ GRACE_SECONDS, DEADLINE_SECONDS = 12, 8
 CLIENTS = 6
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.robustness)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(scale.SHUTDOWNS, marks=pytest.mark.robustness)])
 @pytest.mark.timeout(1200)
 def test_no_accepted_request_is_dropped(store: Path, red_video: Path, rounds: int) -> None:
     for number in range(rounds):

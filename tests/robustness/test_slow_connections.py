@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import Outcome, ask, ask_at_rate, percentile
+from tests.robustness import scale
 from tests.server import RunningServer, running_server
 
 RATE = 5.0  # good requests a second
@@ -50,11 +51,11 @@ def test_a_thousand_slow_connections(shipped_store: Path, example: bytes) -> Non
         alone, beside = [], []
         for _ in range(3):  # one after the other, so that both share whatever else the machine does
             alone += good_clients(server, example, 15.0)
-            with slow_clients(server, 1000):
+            with slow_clients(server, scale.SLOW_CLIENTS):
                 beside += good_clients(server, example, 15.0)
         grown = server.memory_bytes() - memory
         ended = {reason: server.metric(f'afterframe_connections_ended_total{{reason="{reason}"}}') for reason in ENDS}
-    for name, outcomes in {"alone": alone, "beside 1000 slow ones": beside}.items():
+    for name, outcomes in {"alone": alone, f"beside {scale.SLOW_CLIENTS} slow ones": beside}.items():
         p50, p99 = percentile(outcomes, 50), percentile(outcomes, 99)
         print(f"\n{name}: {len(outcomes)} of {len(outcomes)} answered, p50 {p50:.3f} s, p99 {p99:.3f} s")
     print(f"memory +{grown / 2**20:.0f} MiB; ended: {ended}")

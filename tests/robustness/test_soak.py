@@ -12,13 +12,12 @@ import pytest
 
 from tests.load import Outcome, ask, percentile
 from tests.media_maker import write_video
+from tests.robustness import scale
 from tests.server import RunningServer, running_server
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 SAMPLE_SECONDS = 5.0
 CLIENTS = 3
 WARM_UP = 0.25  # of the time: caches fill, workers are replaced for the first time
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ async def soak(
     server: RunningServer, bodies: dict[str, list[bytes]], seconds: float
 ) -> tuple[list[Outcome], list[Sample]]:
     """Good ones alone are returned; all others are looked at here."""
-    chosen = random.Random(SEED)
+    chosen = random.Random(scale.SEED)
     good: list[Outcome] = []
     samples: list[Sample] = []
     began = time.monotonic()
@@ -84,21 +83,21 @@ def test_good_ones_are_answered_between_bad_ones(busy_server: RunningServer, exa
 
 
 @pytest.mark.robustness
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(scale.SOAK_SECONDS + 300)
 def test_nothing_adds_up(shipped_store: Path, example: bytes, tmp_path: Path) -> None:
     with running_server(shipped_store, models="motion", decoder_jobs_per_worker=100) as server:
-        good, samples = asyncio.run(soak(server, uploads(tmp_path, example), SECONDS))
+        good, samples = asyncio.run(soak(server, uploads(tmp_path, example), scale.SOAK_SECONDS))
         restarts = {
             reason: server.metric(f'afterframe_decoder_worker_restarts_total{{reason="{reason}"}}')
             for reason in ("recycled", "crashed", "deadline", "memory")
         }
-    warm = [one for one in samples if one.seconds >= WARM_UP * SECONDS]
+    warm = [one for one in samples if one.seconds >= WARM_UP * scale.SOAK_SECONDS]
     minutes = np.array([one.seconds / 60 for one in warm])
     slope = float(np.polyfit(minutes, [one.memory_bytes / 2**20 for one in warm], 1)[0])  # MiB a minute
-    stretch = [outcome for outcome in good if outcome.began >= good[0].began + WARM_UP * SECONDS]
+    stretch = [outcome for outcome in good if outcome.began >= good[0].began + WARM_UP * scale.SOAK_SECONDS]
     sixth = len(stretch) // 6
     first, last = percentile(stretch[:sixth], 99), percentile(stretch[-sixth:], 99)
-    print(f"\n{SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute")
+    print(f"\n{scale.SOAK_SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute")
     print(samples[0], warm[0], warm[-1], sep="\n")
     print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")
     assert slope < 1.0

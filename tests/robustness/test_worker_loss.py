@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.robustness import scale
-from tests.robustness.processes import decoders
+from tests.robustness.processes import cpu_ticks, decoders
 from tests.server import RunningServer, running_server
 
 DEADLINE_SECONDS = 5
@@ -102,7 +102,7 @@ def test_many(store: Path, red_video: Path) -> None:
 @pytest.mark.robustness
 @pytest.mark.timeout(0)
 def test_the_next_request_after_a_loss(store: Path, red_video: Path) -> None:
-    """Tells how much longer the next request takes when all workers are gone. Nothing is asserted of the time."""
+    """Tells how much longer the next request takes when the worker that would have had it is gone."""
     video = red_video.read_bytes()
     with running_server(store, decoder_workers=1) as server, server.client() as client:
 
@@ -114,7 +114,6 @@ def test_the_next_request_after_a_loss(store: Path, red_video: Path) -> None:
         usual = statistics.median([post() for _ in range(20)])
         extra = []
         for _ in range(scale.KILLS):
-            for pid in decoders(server.process.pid):
-                os.kill(pid, signal.SIGKILL)
+            os.kill(max(decoders(server.process.pid), key=cpu_ticks), signal.SIGKILL)  # who has served until now
             extra.append(post() - usual)
     print(f"usual {usual:.3f} s; after a loss {statistics.median(extra):.3f} s more, at most {max(extra):.3f} s more")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.data.camera_path import PathStyle, look_up
 from trainer.data.montage import Montage, MontageStyle, draw_montage
+from trainer.data.picture_faults import FaultStyle
 from trainer.data.scene_labels import BLACK, CUT, FREEZE, MOTIONS, describe_motion, stretches
 from trainer.data.scenes import Scene, SceneStyle, film, with_textures
 from trainer.data.sentences import Detail, Edit, Event, Facts, Light, Move, move_of
@@ -25,6 +26,7 @@ DESCRIBED_STYLE = SceneStyle(
     montage=MontageStyle(
         num_joins=(0.35, 0.4, 0.25), freeze_share=0.15, freeze_seconds=(1.0, 3.0), jump_share=0.0, still_share=0.0
     ),
+    faults=FaultStyle(clean_share=0.0),
 )
 """The ranges of `camera`'s scenes but for their pace: a motion lasts for two seconds or more, for it takes a clause."""
 NUM_STEPS = (36, 97)

@@ -91,7 +91,8 @@ def draw_faults(num_steps: int, num_shots: int, style: FaultStyle, generator: np
     if generator.random() < style.caption_share:
         left, top = generator.uniform(0, 0.6), generator.choice((0.03, 0.8)) + generator.uniform(0, 0.05)
         caption = (left, top, left + generator.uniform(0.1, 0.4), top + 0.1, generator.uniform(0.3, 1.0))
-    noise = 0.0 if generator.random() < style.clean_share else float(log_uniform(style.noise, 1, generator)[0])
+    clean = style.clean_share > 0 and generator.random() < style.clean_share
+    noise = 0.0 if clean else float(log_uniform(style.noise, 1, generator)[0])
     return Faults(
         gain=gain * np.exp(drift * np.sin(times * generator.uniform(1, 4, num_shots))),
         noise=noise / 255.0,

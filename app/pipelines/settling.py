@@ -1,12 +1,14 @@
-"""When enough of a video or sound has been judged: more of it would hardly change the answer."""
+"""When enough of a video or sound has been judged: the scores for everything so far hardly move any more."""
+
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
-SETTLED_SCORE = 0.95
-"""Of the label that leads, for everything so far; of labels that do not compete, each at least this far from open."""
 SETTLED_SECONDS = 2.0
-"""For which it must have been so without a break, and the same labels all the time."""
+"""For which the scores must have stood still."""
+SETTLED_RANGE = 0.05
+"""By which a score may have moved in that time. How high it is says less: some models are never sure of anything."""
 
 
 class Settling:
@@ -14,21 +16,19 @@ class Settling:
 
     def __init__(self, rate: float) -> None:
         """`rate`: judgements a second."""
-        self._num_needed = round(SETTLED_SECONDS * rate)
-        self._num_steady = 0
-        self._held: tuple[int, ...] = ()  # the labels that are held to be right
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=round(SETTLED_SECONDS * rate) + 1)
         self.is_settled = False
 
     def push(self, scores: NDArray[np.float64], *, compete: bool) -> None:
         """The scores (T, K) of the next judgements, which add up to one where labels `compete`."""
         for row in scores:
-            held = (int(row.argmax()),) if compete else tuple(int(label) for label in np.flatnonzero(row > 0.5))
-            certainty = row.max() if compete else np.maximum(row, 1 - row).min()
-            if certainty < SETTLED_SCORE:
-                self._num_steady = 0
-            elif held == self._held:
-                self._num_steady += 1
-            else:
-                self._num_steady = 1
-            self._held = held
-            self.is_settled = self.is_settled or self._num_steady >= self._num_needed
+            self._recent.append(row)
+            self.is_settled = self.is_settled or self._stand_still(compete=compete)
+
+    def _stand_still(self, *, compete: bool) -> bool:
+        """Whether the same labels have been held to be right all the time, and no score has moved much."""
+        if len(self._recent) < (self._recent.maxlen or 0):
+            return False
+        recent = np.stack(self._recent)
+        held = recent.argmax(axis=1)[:, None] if compete else recent > 0.5
+        return bool((held == held[0]).all() and np.ptp(recent, axis=0).max() <= SETTLED_RANGE)

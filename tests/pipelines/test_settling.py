@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from app.pipelines.settling import SETTLED_SCORE, SETTLED_SECONDS, Settling
+from app.pipelines.settling import SETTLED_RANGE, SETTLED_SECONDS, Settling
 
 RATE = 4.0
-ENOUGH = round(SETTLED_SECONDS * RATE)
-SURE = [SETTLED_SCORE, 1 - SETTLED_SCORE]
-UNSURE = [0.9, 0.1]
+ENOUGH = round(SETTLED_SECONDS * RATE) + 1  # judgements, of which the last is two seconds after the first
+FIRST, CLOSE, FAR, SECOND = [0.7, 0.3], [0.7 - 0.9 * SETTLED_RANGE, 0.3 + 0.9 * SETTLED_RANGE], [0.6, 0.4], [0.3, 0.7]
+EVEN, ODD = [0.51, 0.49], [0.49, 0.51]
 
 
 def settled_after(rows: list[list[float]], *, compete: bool = True) -> int | None:
@@ -22,25 +22,26 @@ def settled_after(rows: list[list[float]], *, compete: bool = True) -> int | Non
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([SURE] * 20, ENOUGH),
-        ([UNSURE] * 3 + [SURE] * 20, 3 + ENOUGH),
-        ([SURE] * (ENOUGH - 1) + [UNSURE] + [SURE] * 20, 2 * ENOUGH),  # a break: it counts anew
-        ([SURE] * (ENOUGH - 1) + [SURE[::-1]] * 20, 2 * ENOUGH - 1),  # another label leads
-        ([UNSURE] * 40, None),
+        ([FIRST] * 20, ENOUGH),
+        ([FIRST, CLOSE] * 10, ENOUGH),
+        ([FIRST, FAR] * 20, None),
+        ([FIRST] * (ENOUGH - 1) + [FAR] + [FIRST] * 20, 2 * ENOUGH),  # counts anew
+        ([FIRST] * (ENOUGH - 1) + [SECOND] * 20, 2 * ENOUGH - 1),
+        ([EVEN, ODD] * 20, None),  # hardly moves, but another label leads
     ],
 )
 def test_labels_that_compete(rows: list[list[float]], expected: int | None) -> None:
     assert settled_after(rows) == expected
 
 
-def test_labels_that_do_not_compete_must_all_be_sure() -> None:
-    assert settled_after([[0.99, 0.98, 0.01]] * 20, compete=False) == ENOUGH
-    assert settled_after([[0.99, 0.5, 0.01]] * 20, compete=False) is None
-    assert settled_after([[0.99, 0.98, 0.01]] * 5 + [[0.99, 0.02, 0.01]] * 20, compete=False) == 5 + ENOUGH
+def test_labels_that_do_not_compete_must_all_stand_still() -> None:
+    assert settled_after([[0.99, 0.7, 0.01]] * 20, compete=False) == ENOUGH
+    assert settled_after([[0.99, 0.7, 0.01], [0.99, 0.6, 0.01]] * 20, compete=False) is None
+    assert settled_after([[0.99, 0.51, 0.01], [0.99, 0.49, 0.01]] * 20, compete=False) is None
 
 
 def test_chunks_or_one_by_one() -> None:
-    rows = np.array([UNSURE] * 3 + [SURE] * ENOUGH)
+    rows = np.array([FAR] * 3 + [FIRST] * ENOUGH)
     whole = Settling(RATE)
     whole.push(rows, compete=True)
     assert whole.is_settled

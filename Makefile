@@ -146,6 +146,9 @@ bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
 	$(BIN)/python -m bench.streams --model actions
 
+bench-early-exit: .venv/.dev ## what early_exit spares on the test split of DATA, and which answers change
+	$(BIN)/python -m bench.early_exit --model actions --data $(DATA)
+
 bench-events: .venv/.dev ## two hours of VIDEO in events: first result, memory, a client that leaves
 	$(BIN)/python -m bench.events $(VIDEO)
 

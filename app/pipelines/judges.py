@@ -46,7 +46,7 @@ def segmenter_for(output: ClassifyOutput, rate: float, rules: SegmentRules) -> S
     """What makes segments of a model's scores, of which there are `rate` a second."""
     if output.scores == "softmax":
         return Segmenter(output.labels, rate, rules)
-    return OverlappingSegmenter(output.labels, rate, rules, output.brief_labels)
+    return OverlappingSegmenter(output.labels, rate, rules, output.shortest_seconds)
 
 
 class SegmentTrack:

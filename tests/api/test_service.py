@@ -116,10 +116,8 @@ def test_openapi_is_valid_and_as_committed() -> None:
     assert document == json.loads(SNAPSHOT.read_text()), "run `make openapi` and look at the difference"
 
 
-def test_docs_and_root(client: httpx.Client) -> None:
+def test_docs(client: httpx.Client) -> None:
     assert client.get("/docs").status_code == 200
-    root = client.get("/")
-    assert (root.status_code, root.headers["location"]) == (307, "/docs")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -105,10 +105,6 @@ def refuse_damaged(server: RunningServer, path: Path, video: bytes, damages: lis
     assert outcomes == [f'afterframe_model_versions_total{{outcome="rejected"}} {len(damages)}.0']
 
 
-def test_damaged_versions_are_not_served(changing: RunningServer, path: Path, red_video: Path) -> None:
-    refuse_damaged(changing, path, red_video.read_bytes(), [flip, cut])
-
-
 def test_a_good_version_is_served_between_two_requests(changing: RunningServer, path: Path, red_video: Path) -> None:
     video = red_video.read_bytes()
     with changing.client() as client:

@@ -44,7 +44,7 @@ class FailsOnWhite(nn.Module):
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     store = tmp_path_factory.mktemp("failing")
-    for name, wrong in (("nan", float("nan")), ("inf", float("inf")), ("minus-inf", float("-inf"))):
+    for name, wrong in (("nan", float("nan")), ("inf", float("-inf"))):
         write_version(store, f"forward-{name}", module=FailsOnWhite(wrong, forwards=True))
         write_version(store, f"step-{name}", module=FailsOnWhite(wrong, forwards=False))
         write_version(store, f"rate-{name}", module=FailsOnWhite(wrong, forwards=False), sampling="rate")
@@ -52,7 +52,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
         yield server
 
 
-@pytest.mark.parametrize("wrong", ["nan", "inf", "minus-inf"])
+@pytest.mark.parametrize("wrong", ["nan", "inf"])
 @pytest.mark.parametrize("query", ["model=forward-{}", "model=step-{}&timeline=true", "model=rate-{}"])
 def test_no_answer_with_them_leaves(failing: RunningServer, tmp_path: Path, query: str, wrong: str) -> None:
     black = write_video(tmp_path / "black.mp4", np.zeros((10, 48, 64, 3), np.uint8), 5).read_bytes()

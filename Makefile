@@ -28,6 +28,15 @@ test-slow: .venv/.dev ## the tests that take longer
 test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, SOAK_SECONDS and all of tests/robustness/scale.py
 	$(BIN)/pytest -m robustness -rP
 
+# In an environment of their own: they look at what is pinned, and are no part of it.
+audit: build/audit/bin/pip-audit ## known vulnerabilities of everything pinned; build/sbom.json, in CycloneDX
+	build/audit/bin/cyclonedx-py requirements --output-file build/sbom.json constraints.txt
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+build/audit/bin/pip-audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -136,6 +145,9 @@ bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 
 bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
 	$(BIN)/python -m bench.streams --model actions
+
+bench-early-exit: .venv/.dev ## what early_exit spares on the test split of DATA, and which answers change
+	$(BIN)/python -m bench.early_exit --model actions --data $(DATA)
 
 bench-events: .venv/.dev ## two hours of VIDEO in events: first result, memory, a client that leaves
 	$(BIN)/python -m bench.events $(VIDEO)

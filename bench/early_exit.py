@@ -26,10 +26,15 @@ def cpu_seconds(service: Service) -> float:
 
 
 def ask(service: Service, model: str, videos: list[Video], **query: Any) -> tuple[list[dict[str, Any]], float]:
-    """The result for each video, and the CPU seconds of all."""
+    """The answer for each video, and the CPU seconds of all."""
     before = cpu_seconds(service)
-    results = [service.classify(video.path, model=model, **query)["results"][0] for video in videos]
-    return results, cpu_seconds(service) - before
+    answers = [service.classify(video.path, model=model, **query) for video in videos]
+    return answers, cpu_seconds(service) - before
+
+
+def best(answer: dict[str, Any]) -> str:
+    label: str = answer["results"][0]["labels"][0]["label"]
+    return label
 
 
 def main() -> None:
@@ -38,32 +43,27 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     videos = chosen(options)
+    rate = load_version(STORE / options.model / list_versions(STORE, options.model)[-1]).manifest.input.rate
+    assert rate is not None
     with running_service(models=options.model) as service:
         ask(service, options.model, videos[:8], timeline=True)  # shapes seen first
         ask(service, options.model, videos[:8], early_exit=True)
         plain, plain_seconds = ask(service, options.model, videos)
         timelines, timeline_seconds = ask(service, options.model, videos, timeline=True)
         early, early_seconds = ask(service, options.model, videos, early_exit=True)
-        lengths = [
-            service.classify(video.path, model=options.model, timeline=True)["media"]["duration_seconds"]
-            for video in videos
-        ]
-    rate = load_version(STORE / options.model / list_versions(STORE, options.model)[-1]).manifest.input.rate
-    assert rate is not None
-    settled = [number for number, result in enumerate(early) if result["settled"]]
-    changed = [n for n in settled if early[n]["labels"][0]["label"] != plain[n]["labels"][0]["label"]]
-    used = sum(early[n]["frames_used"] for n in settled)
-    there = sum(max(1.0, lengths[n] * rate) for n in settled)
-    print(
-        f"{len(videos)} videos; settled before the end: {len(settled)}, on {used / max(there, 1):.0%} of their frames"
-    )
-    print(f"answers that change: {len(changed)} of {len(videos)}")
-    for name, results, seconds in (
+    settled = [number for number, answer in enumerate(early) if answer["results"][0]["settled"]]
+    changed = [number for number in settled if best(early[number]) != best(plain[number])]
+    used = sum(early[number]["results"][0]["frames_used"] for number in settled)
+    there = sum(max(1.0, plain[number]["media"]["duration_seconds"] * rate) for number in settled)
+    share = used / max(there, 1)
+    print(f"{len(videos)} videos; settled before the end: {len(settled)}, on {share:.0%} of their frames")
+    print(f"answers that change: {len(changed)}")
+    for name, answers, seconds in (
         ("labels", plain, plain_seconds),
         ("labels and timeline", timelines, timeline_seconds),
         ("early_exit", early, early_seconds),
     ):
-        right = sum(result["labels"][0]["label"] == video.label for result, video in zip(results, videos, strict=True))
+        right = sum(best(answer) == video.label for answer, video in zip(answers, videos, strict=True))
         print(f"{name:20} {right} of {len(videos)} right, {1000 * seconds / len(videos):.0f} ms of CPU for each")
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from io import SEEK_END
 from itertools import islice
 from typing import BinaryIO, TypeVar
 
@@ -22,7 +21,7 @@ from app.media.probe import Readable, best_video, describe, open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
-from app.media.video import VideoReader
+from app.media.video import VideoReader, file_size
 
 DEFAULT_LIMITS = MediaLimits()
 
@@ -93,7 +92,7 @@ def _read_frames(
         passes = [spread] if spread else []
         if not spread:  # what streams there are, the whole file knows best
             yield replace(_describe(file, limits)[0], duration_seconds=early.info.duration_seconds)
-    elif request.is_prompt and rated and spread and _size(file) > KEPT_BYTES:
+    elif request.is_prompt and rated and spread and file_size(file) > KEPT_BYTES:
         passes = [rated, spread]
     for numbers in passes:
         part = replace(request, frames=tuple(request.frames[number] for number in numbers))
@@ -101,11 +100,6 @@ def _read_frames(
         for event in reader.read():
             yield replace(event, spec=numbers[event.spec]) if isinstance(event, FrameChunk) else event
         outcome.add(reader.outcome)
-
-
-def _size(file: BinaryIO | Readable) -> int:
-    """Bytes."""
-    return file.seek(0, SEEK_END)
 
 
 class _BusyClock:

@@ -1,6 +1,6 @@
 """The frames that a request asks for, all of its sizes from one decode.
 
-Frames at a rate alone come of one pass (`app.media.onepass`). Where others are wanted, or that pass meets a surprise,
+Frames at a rate alone come of one pass over a large file (`app.media.onepass`). Else, and where it meets a surprise,
 the times of all frames are read from the packets first, so that only what the wanted frames need has to be decoded.
 Each frame that comes out is checked against that plan; at the first surprise (a packet that does not decode, a time
 that no packet announced) the file is decoded in full, once for the times and once for the frames.
@@ -8,6 +8,7 @@ that no packet announced) the file is decoded in full, once for the times and on
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import SEEK_END
 from itertools import islice
 from typing import BinaryIO
 
@@ -23,7 +24,7 @@ from app.errors import InvalidMedia
 from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
 from app.media.frames import FrameCollector
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.packets import Plan, demux, plan_decoding, read_packets
+from app.media.packets import KEPT_BYTES, Plan, demux, plan_decoding, read_packets
 from app.media.probe import Readable, best_video, decoder_options, describe, open_media
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
@@ -31,6 +32,8 @@ from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_fra
 
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
+_THREADED_PIXELS = 640 * 480
+"""Smaller pictures are decoded by one thread: two take a fifth more CPU there, for a twentieth of a second."""
 
 
 class VideoReader:
@@ -62,8 +65,12 @@ class VideoReader:
             return
 
     def _read_in_one_pass(self) -> Iterator[MediaInfo | FrameChunk]:
-        """Give back each frame as soon as it is known, at a memory that does not grow with the video."""
-        if not can_read_in_one_pass(self._request):
+        """Give back each frame as soon as it is known, at a memory that does not grow with the video.
+
+        Of a small file all packets are known at once, and a plan also spares what follows the last frame wanted of each
+        group of pictures: a fifth of the CPU time, for groups of a second and four frames of it.
+        """
+        if not can_read_in_one_pass(self._request) or file_size(self._file) <= KEPT_BYTES:
             raise SurpriseError
         with self._open(err_detect="explode") as (container, stream):
             one_pass = OnePass(container, stream, self._request.frames, self._limits, self._given)
@@ -84,6 +91,9 @@ class VideoReader:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
+            if self._request.threads > 1 and stream.width * stream.height >= _THREADED_PIXELS:
+                threads = {"threads": str(self._request.threads), "thread_type": "frame"}
+                stream.codec_context.options = {**stream.codec_context.options, **threads}
             frames = decode_planned(packets, stream, plan, timeline)
             yield from self._hold(self._collect(container, stream, timeline, picks, frames))
         self.outcome.frames_skipped = len(timeline.times) - len(plan.produced)
@@ -174,6 +184,11 @@ class VideoReader:
     def _open(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
         with open_media(self._file, self._limits) as container:
             yield container, only_stream(container, self._limits, **options)
+
+
+def file_size(file: BinaryIO | Readable) -> int:
+    """Bytes."""
+    return file.seek(0, SEEK_END)
 
 
 def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:

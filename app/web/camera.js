@@ -33,7 +33,7 @@ async function* told(inbox, { labels, rate }, sentAt, signal) {
   const open = new Map();
   for (let step = await inbox.next(); step && !signal.aborted; step = await inbox.next()) {
     if (step.type === "closing") throw { status: step.code, ...step };
-    if (step.type !== "step") continue;
+    if (step.type !== "step" || !step.smoothed) continue; // some models answer a few steps late
     for (const segment of step.closed ?? []) {
       open.delete(segment.label);
       closed.push(segment);

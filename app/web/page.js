@@ -16,8 +16,9 @@ let stop = () => {}; // ends what is going on
 const chosen = () => models.find((model) => model.name === select.value);
 const key = () => element("api-key").value;
 
+/** What a screen reader says too: not what changes many times a second. */
 function say(text, isProblem = false) {
-  element("status").textContent = text;
+  if (element("status").textContent !== text) element("status").textContent = text;
   element("status").classList.toggle("problem", isProblem);
 }
 
@@ -124,13 +125,16 @@ async function toggleCamera() {
     for await (const news of watchCamera(video, select.value, key(), leaving.signal)) {
       showLabels(news.labels);
       showSegments(news.segments, news.first, news.last);
-      say(`Live: ${news.rate} pictures a second, answered within ${Math.round(news.milliseconds)} ms.`);
+      say(`Live: ${news.rate} pictures a second.`);
+      element("pace").textContent = `The last one was answered within ${Math.round(news.milliseconds)} ms.`;
+      element("pace").hidden = false;
     }
     say("The camera is off.");
   } catch (problem) {
     refuse(problem);
   } finally {
     stop = () => {};
+    element("pace").hidden = true;
     cameraButton.setAttribute("aria-pressed", "false");
     cameraButton.textContent = "Start the camera";
   }

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from app.media.request import (
     WaveformChunk,
     WaveformSpec,
 )
+from tests.media.growing import Writer, read_growing
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 
 RATED = FrameSpec(48, 32, rate=8.0, chunk_length=4)
 SPREAD = FrameSpec(40, 40, clip_length=5)
 SOUND = WaveformSpec(8000, 800)
-PIECES = 9
 
 VIDEOS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ts": ("v.ts", "libx264", {}),
@@ -41,41 +40,6 @@ VIDEOS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 WITHOUT_PLAN = ("flv",)
 """No packet of this codec says whether another frame is predicted from it."""
-
-
-class Writer:
-    """Writes `data` to a file in PIECES, each when it is told to."""
-
-    def __init__(self, path: Path, data: bytes) -> None:
-        self.pieces = [data[len(data) * k // PIECES : len(data) * (k + 1) // PIECES] for k in range(PIECES)]
-        self._file = path.open("wb", buffering=0)
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.growth, self._grow = os.pipe()
-
-    def write_next(self) -> None:
-        self._file.write(self.pieces.pop(0))
-        if self.pieces:
-            os.write(self._grow, b"\0")
-        else:
-            self._file.close()
-            os.close(self._grow)
-
-
-def read_growing(path: Path, data: bytes, request: MediaRequest, *, at_once: bool = False) -> Iterator[MediaEvent]:
-    """The events; each piece is written when the reader has found nothing more to read."""
-    writer = Writer(path, data)
-
-    class Greedy(GrowingFile):
-        def _wait(self) -> None:
-            writer.write_next()
-            super()._wait()
-
-    while at_once and writer.pieces:
-        writer.write_next()
-    kind = GrowingFile if at_once else Greedy
-    yield from read_media(kind(writer.descriptor, writer.growth), request)
-    os.close(writer.descriptor)
-    os.close(writer.growth)
 
 
 def read_file(path: Path, request: MediaRequest) -> list[MediaEvent]:

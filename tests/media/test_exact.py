@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from app.media.probe import best_video, open_media
-from app.media.request import FrameSpec, MediaLimits, MediaRequest, MediaSummary
+from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary
+from tests.media.growing import read_growing
 from tests.media.reference import decode_everything, pick_rate, pick_spread, read_frames
 from tests.media_maker import moving_frames, write_video
 
@@ -112,11 +113,22 @@ def check(path: Path, start_seconds: float | None = None, end_seconds: float | N
     return summary
 
 
+def check_one_pass(path: Path, folder: Path) -> None:
+    """Compare what is read in one pass, as of a large file or one that is still being written, with the plan."""
+    for rate in RATES:
+        request = MediaRequest(frames=(FrameSpec(*SIZE, rate=rate, chunk_length=7),))
+        [expected], _ = read_frames(path, request)
+        events = read_growing(folder / "growing", path.read_bytes(), request, at_once=True)
+        frames = np.concatenate([event.frames for event in events if isinstance(event, FrameChunk)])
+        np.testing.assert_array_equal(frames, expected, err_msg=f"{path.name} {rate}")
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_generated(name: str, tmp_path: Path) -> None:
     stream = STREAMS[name]
     frames = moving_frames(60, *((128, 96) if stream.codec == "h263" else (96, 64)))
     path = tmp_path / f"video{stream.suffix}"
     write_video(path, frames, 25, stream.codec, options=stream.options, **stream.more)
+    check_one_pass(path, tmp_path)
     decoded = check(path).frames_decoded
     assert decoded == {"less": min(decoded, 59), "all": 60, "twice": 120}[stream.decodes]

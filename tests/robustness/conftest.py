@@ -48,5 +48,5 @@ def example() -> bytes:
 @pytest.fixture(scope="session")
 def busy_server(shipped_store: Path) -> Iterator[RunningServer]:
     """For the short forms: it has few places and little patience."""
-    with running_server(shipped_store, models="motion", max_requests=6, patience_seconds=2) as running:
+    with running_server(shipped_store, models="motion", max_requests=8, patience_seconds=2) as running:
         yield running

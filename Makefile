@@ -28,6 +28,15 @@ test-slow: .venv/.dev ## the tests that take longer
 test-robustness: .venv/.dev ## attacks on a running service, an hour or more; SEED, SOAK_SECONDS and all of tests/robustness/scale.py
 	$(BIN)/pytest -m robustness -rP
 
+# In an environment of their own: they look at what is pinned, and are no part of it.
+audit: build/audit/bin/pip-audit ## known vulnerabilities of everything pinned; build/sbom.json, in CycloneDX
+	build/audit/bin/cyclonedx-py requirements --output-file build/sbom.json constraints.txt
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+build/audit/bin/pip-audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+
 check: .venv/.dev ## format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

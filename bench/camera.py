@@ -20,6 +20,7 @@ from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest
 from app.models.manifest import ClassifyOutput
 from app.models.store import list_versions, load_version
+from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter
 from bench.camera_classical import classical_answers
 from bench.camera_truth import read_labels, truth
 from bench.videos import add_options, chosen
@@ -73,12 +74,22 @@ def by_model(store: Path, name: str) -> Method:
         with torch.inference_mode():
             state = model.module.initial_state(1, *frames.shape[1:3])
             (now, _), _ = model.module.step(given, torch.tensor([given.shape[1]]), state)
-        said: NDArray[np.bool_] = (now[0, delay_steps:] > 0).numpy()
-        return said
+        return _as_told(now[0, delay_steps:].sigmoid().numpy(), output)
 
     assert isinstance(wanted.width, int)
     assert isinstance(wanted.height, int)
     return Method((wanted.width, wanted.height), answer)
+
+
+def _as_told(scores: NDArray[np.float32], output: ClassifyOutput) -> NDArray[np.bool_]:
+    """scores (T, K) -> (T, K): what is on the timeline, without the smoothing of motion that settings ask for."""
+    segmenter = OverlappingSegmenter(output.labels, RATE, AS_THEY_ARE, output.shortest_seconds)
+    segments = [segment for step, row in enumerate(scores) for segment in segmenter.push(step / RATE, row)]
+    said = np.zeros(scores.shape, bool)
+    for segment in (*segments, *segmenter.finish(len(scores) / RATE)):
+        first, last = round(segment.start_seconds * RATE), round(segment.end_seconds * RATE)
+        said[first:last, output.labels.index(segment.label)] = True
+    return said
 
 
 def by_thresholds() -> Method:

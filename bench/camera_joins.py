@@ -141,11 +141,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("--count", type=int, default=60, help="videos of four clips")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth clip: decoding takes longest")
     parser.add_argument("--model", action="append", default=[], help="repeatable: a model of camera work")
     parser.add_argument("--model-store", type=Path, default=Path("model_store"))
     options = parser.parse_args()
     methods = {"differences": by_thresholds()} | {name: by_model(options.model_store, name) for name in options.model}
-    videos = chosen(options)
+    videos = chosen(options)[:: options.every]
     lengths = {video: len(read_frames(video.path, FrameSpec(16, 12, "stretch", rate=RATE))) for video in videos}
     joined = [draw_joined(lengths, np.random.default_rng((SEED, index))) for index in range(options.count)]
     found = {name: judge(joined, method) for name, method in methods.items()}

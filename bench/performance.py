@@ -31,7 +31,6 @@ from bench.service import ROOT
 
 MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
 """Clips asked at every concurrency, and how many requests make a measurement."""
-CONCURRENCIES = (1, 4, 16)
 _LONE_REQUESTS = 4  # of every other clip, one after the other
 _STARTS = 3
 
@@ -82,14 +81,16 @@ def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[f
     return median(ours), median(bare)
 
 
-def compare(contenders: list[Contender], clips: dict[str, Path], model: Path, rounds: int) -> Iterator[Measurement]:
+def compare(
+    contenders: list[Contender], clips: dict[str, Path], model: Path, rounds: int, at_once: list[int]
+) -> Iterator[Measurement]:
     """Everything, again and again; what is compared with one another is measured one after the other."""
     references = {name: reference_scores(path, model) for name, path in clips.items()}
     for contender in contenders:
         contender.ask(clips["240p"])  # what comes first is slower everywhere
     for number in range(rounds):
         for name, path in clips.items():
-            for concurrency in CONCURRENCIES if name in MAIN_CLIPS else (1,):
+            for concurrency in at_once if name in MAIN_CLIPS else [1]:
                 for contender in contenders:
                     if contender.name == "service, fast" and concurrency > 1:
                         continue
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "model_store/actions/2")
     parser.add_argument("--clips", type=Path, default=ROOT / "runs/bench", help="where they are, or are made")
     parser.add_argument("--only", nargs="*", default=[clip.name for clip in CLIPS], help="names of clips")
+    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 4, 16], help="requests; on a busy machine, 1")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results.md")
     options = parser.parse_args()
     clips = make_clips(options.clips, options.only)
@@ -128,10 +130,10 @@ def main() -> None:
         bare = Limit(options.model)
         running.callback(bare.stop)
         contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], None)]
-        measurements = list(compare(contenders, clips, options.model, options.rounds))
+        measurements = list(compare(contenders, clips, options.model, options.rounds, options.at_once))
         with MemoryWatch(services[0].pids[0]) as watch:
             for name in MAIN_CLIPS.keys() & clips.keys():
-                measure(services[0], clips[name], reference, 16, 32)
+                measure(services[0], clips[name], reference, max(options.at_once), 2 * max(options.at_once))
     parts = time_parts(options.model)
     sizes = {name: path.stat().st_size for name, path in clips.items()}
     write(

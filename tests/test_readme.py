@@ -43,11 +43,12 @@ def test_every_curl_is_answered(command: str, shipped: RunningServer, tmp_path: 
         assert run_curl(command, shipped)
 
 
-def test_classify_answers_what_the_readme_shows(shipped: RunningServer) -> None:
-    shown = re.search(r"<!-- answer: classify -->\n```json\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("route", ["classify", "caption"])
+def test_a_route_answers_what_the_readme_shows(route: str, shipped: RunningServer) -> None:
+    shown = re.search(rf"<!-- answer: {route} -->\n```json\n(.*?)```", README, re.DOTALL)
     assert shown
     expected = json.loads(shown[1])
-    answer = json.loads(run_curl(next(command for command in CURLS if "/classify" in command), shipped))
+    answer = json.loads(run_curl(next(command for command in CURLS if f"/{route}" in command), shipped))
     assert set(answer.pop("timing")) == set(expected.pop("timing"))  # the times themselves differ
     assert_alike(answer, expected)
 

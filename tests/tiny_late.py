@@ -44,7 +44,7 @@ class LateClassifier(nn.Module):
 
 
 def write_late(store: Path, delay: int, *, general: bool = False) -> None:
-    """`tiny-late-<delay>`; blue is brief."""
+    """`tiny-late-<delay>`; blue need not last."""
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, SIZE, SIZE, 3), dtype=np.uint8)
     write_other(
         store,
@@ -58,7 +58,7 @@ def write_late(store: Path, delay: int, *, general: bool = False) -> None:
             "labels": COLOURS,
             "scores": "sigmoid",
             "delay_steps": delay,
-            "brief_labels": ("blue",),
+            "shortest_seconds": {"blue": 0.0},
             "general": general,
         },
     )

@@ -113,7 +113,9 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     request_id = request.scope.get("state", {}).get("request_id", "")
     logger.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
     detail = "The service failed; the request id finds it in the log."
-    response = _respond(request, 500, "Internal error", detail, headers={"X-Request-Id": request_id})
+    # uvicorn closes the connection after what Starlette raises again; a client must not send its next request there.
+    headers = {"X-Request-Id": request_id, "Connection": "close"}
+    response = _respond(request, 500, "Internal error", detail, headers=headers)
     add_security_headers(response.headers, request.url.path)  # Starlette answers this outside of all that is added
     return response
 

@@ -7,6 +7,7 @@ nonsense costs its own request only: the request is tried once more on another w
 import asyncio
 import logging
 import multiprocessing
+import os
 import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
@@ -24,6 +25,8 @@ from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummar
 from app.media.wire import LENGTHS, encode_job
 
 _START_SECONDS = 30.0
+_MAX_THREADS = 4
+"""Of one decoder: each holds a picture more, and a file that is split further gains little."""
 _RETRY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -201,8 +204,10 @@ class DecoderPool:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
+            threads = min(1 + self.idle_workers, _idle_cores(), _MAX_THREADS)
+            asked = replace(request, threads=max(request.threads, threads))
             try:
-                async with aclosing(worker.run(fds, request, self._limits, deadline)) as events:
+                async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
                     number = 0
                     async for event in events:
                         number += 1
@@ -294,3 +299,8 @@ class DecoderPool:
             raise
         self.missing_layers = tuple(layer for layer in LAYERS if layer not in worker.layers)
         self._idle.put_nowait(worker)
+
+
+def _idle_cores() -> int:
+    """At least one. By the load of the last minute: on a core that others use as well, a thread more only costs."""
+    return max(1, round(len(os.sched_getaffinity(0)) - os.getloadavg()[0]))

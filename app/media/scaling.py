@@ -3,12 +3,14 @@
 from fractions import Fraction
 from typing import Any, cast
 
+import av
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from app.errors import InvalidMedia
 from app.media.geometry import Orientation, display_size, place, read_orientation, turned
 from app.media.request import FrameSpec
 
@@ -51,10 +53,8 @@ class FrameScaler:
         stored = (height, width) if orientation.transpose else (width, height)
         if frame.width > _MAX_SHRINK * stored[0] or frame.height > _MAX_SHRINK * stored[1]:
             between = (min(frame.width, _MAX_SHRINK * stored[0]), min(frame.height, _MAX_SHRINK * stored[1]))
-            frame = self._shrinker.reformat(frame, *between, format="rgb24", interpolation=FLAGS, threads=1)
-        rgb: NDArray[Any] = self._reformatter.reformat(
-            frame, *stored, format="rgb24", interpolation=FLAGS, threads=1
-        ).to_ndarray()  # (h, w, 3) as stored
+            frame = _to_rgb(self._shrinker, frame, between)
+        rgb: NDArray[Any] = _to_rgb(self._reformatter, frame, stored).to_ndarray()  # (h, w, 3) as stored
         if orientation.transpose:
             rgb = rgb.transpose(1, 0, 2)
         if orientation.mirror:
@@ -67,6 +67,16 @@ class FrameScaler:
         if self._spec.width == 0 or self._spec.fit == "keep":
             return self.size
         return place(displayed, self._spec).scaled
+
+
+def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
+    """The frame at `size` (width, height). Raises InvalidMedia for colours that there cannot be."""
+    try:
+        return reformatter.reformat(frame, *size, format="rgb24", interpolation=FLAGS, threads=1)
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError) as error:
+        raise InvalidMedia("The picture's colours are stored in a way that cannot be read.") from error
 
 
 def _centre(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

@@ -32,6 +32,8 @@ from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_fra
 
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
+_THREADED_PIXELS = 640 * 480
+"""Smaller pictures are decoded by one thread: two take a fifth more CPU there, for a twentieth of a second."""
 
 
 class VideoReader:
@@ -89,6 +91,9 @@ class VideoReader:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
+            if self._request.threads > 1 and stream.width * stream.height >= _THREADED_PIXELS:
+                threads = {"threads": str(self._request.threads), "thread_type": "frame"}
+                stream.codec_context.options = {**stream.codec_context.options, **threads}
             frames = decode_planned(packets, stream, plan, timeline)
             yield from self._hold(self._collect(container, stream, timeline, picks, frames))
         self.outcome.frames_skipped = len(timeline.times) - len(plan.produced)

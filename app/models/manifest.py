@@ -90,8 +90,8 @@ class ClassifyOutput(_Frozen):
     scores: Literal["softmax", "sigmoid"] = "softmax"
     delay_steps: int = Field(default=0, ge=0, le=120)
     """`now` at a step is about the moment this many steps before: what came after tells a cut from a flash."""
-    brief_labels: tuple[str, ...] = ()
-    """Labels that may hold for one step alone, such as a cut: timelines neither smooth them nor want them to last."""
+    shortest_seconds: dict[str, float] = {}
+    """Labels that timelines do not smooth, and how long each lasts at least, by its meaning: a cut 0, a freeze 0.5."""
     general: bool = False
     """Whether the labels have something to say about any file, so that it may answer where no model is asked for."""
 
@@ -99,10 +99,10 @@ class ClassifyOutput(_Frozen):
     def _consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels must differ")
-        if not set(self.brief_labels) <= set(self.labels):
-            raise ValueError("brief_labels must be among the labels")
-        if self.brief_labels and self.scores == "softmax":
-            raise ValueError("brief_labels are for labels that do not compete: sigmoid scores")
+        if not set(self.shortest_seconds) <= set(self.labels):
+            raise ValueError("shortest_seconds must be of the labels")
+        if self.shortest_seconds and self.scores == "softmax":
+            raise ValueError("shortest_seconds are for labels that do not compete: sigmoid scores")
         return self
 
 

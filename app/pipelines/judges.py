@@ -31,7 +31,12 @@ class Judge(Protocol):
 
 
 def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
-    """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each."""
+    """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each.
+
+    Raises ArithmeticError for logits that are no numbers: nothing that came of them may be answered.
+    """
+    if not np.isfinite(logits).all():
+        raise ArithmeticError("the model answered NaN or infinity")
     wide = torch.from_numpy(logits).double()
     scores = torch.sigmoid(wide) if kind == "sigmoid" else torch.softmax(wide, dim=-1)
     return scores.numpy()
@@ -41,7 +46,7 @@ def segmenter_for(output: ClassifyOutput, rate: float, rules: SegmentRules) -> S
     """What makes segments of a model's scores, of which there are `rate` a second."""
     if output.scores == "softmax":
         return Segmenter(output.labels, rate, rules)
-    return OverlappingSegmenter(output.labels, rate, rules, output.brief_labels)
+    return OverlappingSegmenter(output.labels, rate, rules, output.shortest_seconds)
 
 
 class SegmentTrack:

@@ -4,9 +4,10 @@ Nothing here grows with the video but the segments themselves, so the same code 
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,12 +205,15 @@ class OverlappingSegmenter:
     """Segments of scores that do not compete (sigmoid): each label comes and goes on its own."""
 
     def __init__(
-        self, labels: tuple[str, ...], rate: float, rules: SegmentRules, brief_labels: tuple[str, ...] = ()
+        self,
+        labels: tuple[str, ...],
+        rate: float,
+        rules: SegmentRules,
+        shortest_seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """`brief_labels` come and go as their scores do, whatever the rules: a cut lasts one step."""
-        self.present = [
-            Segmenter((label, ""), rate, AS_THEY_ARE if label in brief_labels else rules) for label in labels
-        ]
+        """`shortest_seconds`: of labels with rules of their own, which are not smoothed: a cut lasts one step."""
+        own = {label: replace(AS_THEY_ARE, shortest_seconds=least) for label, least in shortest_seconds.items()}
+        self.present = [Segmenter((label, ""), rate, own.get(label, rules)) for label in labels]
 
     @property
     def open_segments(self) -> tuple[OpenSegment, ...]:

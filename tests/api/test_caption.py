@@ -80,11 +80,13 @@ def test_one_picture_is_a_video(client: httpx.Client, tmp_path: Path) -> None:
     assert ask(client, path, beam=1)["comments"] == [{"text": "A blue film.", "score": 0.9}]
 
 
-def test_events_tell_segments_on_the_way(client: httpx.Client, three_colour_video: Path) -> None:
+def test_events_tell_segments_on_the_way(client: httpx.Client, tmp_path: Path) -> None:
+    """18 s, of which the model is shown 4 at once: the first part is described before the second is begun."""
+    video = write_video(tmp_path / "long.mp4", coloured_frames("green", "blue", "red", seconds=6.0), FILE_RATE)
     with client.stream(
         "POST",
         "/caption?timeline=true",
-        content=three_colour_video.read_bytes(),
+        content=video.read_bytes(),
         headers={"Accept": "application/x-ndjson"},
     ) as answer:
         events = [json.loads(line) for line in answer.iter_lines()]

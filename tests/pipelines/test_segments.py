@@ -130,10 +130,10 @@ def test_labels_that_come_and_go_on_their_own_are_smoothed_and_open_on_their_own
     assert segmenter.open_segments == (OpenSegment(0.0, "a"), OpenSegment(0.0, "b"))
 
 
-def test_a_brief_label_lasts_as_long_as_its_score_and_others_keep_to_the_rules() -> None:
-    segmenter = OverlappingSegmenter(("pan", "cut"), RATE, RULES, brief_labels=("cut",))
-    rows = [np.array([0.1, 0.1])] * 8
-    rows[3] = np.array([0.9, 0.9])
+def test_a_label_with_a_shortest_length_of_its_own_is_not_smoothed_and_others_keep_to_the_rules() -> None:
+    segmenter = OverlappingSegmenter(("pan", "cut", "freeze"), RATE, RULES, {"cut": 0.0, "freeze": 0.5})
+    rows = [np.array([0.1, 0.1, 0.1])] * 8
+    rows[3] = np.array([0.9, 0.9, 0.9])
     closed = [segment for step, row in enumerate(rows) for segment in segmenter.push(step / RATE, row)]
 
     assert [*closed, *segmenter.finish(2.0)] == [Segment(0.75, 1.0, "cut", pytest.approx(0.9))]

@@ -24,6 +24,8 @@ SHAKE_PRESENT, SHAKE_ABSENT = 0.12, 0.06
 """Root mean square, over WINDOW_SECONDS, of how far the speed is from its own mean: picture widths per second."""
 FREEZE_SECONDS = 0.5
 """Shorter, it is a low frame rate: at 5 frames per second each is shown for 0.2 s."""
+SHORTEST_SECONDS = {"cut": 0.0, "dissolve": 0.25, "freeze": FREEZE_SECONDS, "black": 0.25}
+"""Of edits, below which no one would say so; of a cut, which is a moment, none."""
 BLACK_MEAN, BLACK_BRIGHTEST = 14.0, 40.0
 """Grey levels: of the mean, and of all but the brightest 0.5 %."""
 

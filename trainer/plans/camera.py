@@ -13,7 +13,7 @@ from trainer.camera_scores import Answers, count_edits, count_events, count_seco
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
 from trainer.data.prepare import DataSet, decode_data, list_videos
-from trainer.data.scene_labels import EDITS, LABELS, MOTIONS
+from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
 from trainer.data.shots import Still
 from trainer.data.splits import split_by_group
@@ -69,7 +69,10 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
             rate=wanted.rate,
         ),
         output=ClassifyOutput(
-            labels=LABELS, scores="sigmoid", delay_steps=wanted.delay_steps, brief_labels=EDITS, general=True
+            labels=LABELS,
+            scores="sigmoid",
+            delay_steps=wanted.delay_steps,
+            shortest_seconds=SHORTEST_SECONDS,
         ),
         golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
         summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",
@@ -117,7 +120,8 @@ def report(answers: dict[str, list[Answers]]) -> Report:
         events.append([name, *(f"{_shown(one.precision)} / {_shown(one.recall)}" for one in counts)])
     text = (
         "Generated scenes, of videos that are in no other set and of none (textures). F1 by step of each label:\n\n"
-        f"{table(rows)}\n\nEdits, each within 0.2 s of where it is:\n\n{table(events)}"
+        f"{table(rows)}\n\nEdits, each within 0.2 s of where it is, before timelines drop those that are too short:\n\n"
+        f"{table(events)}"
     )
     return Report(metrics=metrics, text=text, limits=LIMITS)
 

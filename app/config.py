@@ -123,11 +123,11 @@ class Settings(BaseSettings):
     max_state_bytes: int = Field(default=2 * 2**20, ge=1024)
     """Of a state token; a stream whose state is larger (a forecaster's, of large pictures) has none."""
 
-    segment_smoothing_seconds: float = Field(default=1.0, ge=0)
-    """Timelines: scores are averaged over this long, centred; 0: raw."""
-    segment_margin: float = Field(default=0.1, ge=0, le=1)
+    segment_smoothing_seconds: float | None = Field(default=None, ge=0)
+    """Timelines: scores are averaged over this long, centred; 0: raw. Empty, as the next two: what suits the scores."""
+    segment_margin: float | None = Field(default=None, ge=0, le=1)
     """Timelines: a new label must lead by this much once (hysteresis); 0: any lead, 1: never."""
-    segment_shortest_seconds: float = Field(default=1.0, ge=0)
+    segment_shortest_seconds: float | None = Field(default=None, ge=0)
     """Timelines: a new label must lead for this long; shorter stretches stay with the label before."""
 
     @field_validator("models", "state_keys", "cors_origins", mode="before")

@@ -36,7 +36,7 @@ from app.pipelines.classify import ClassifyPipeline
 from app.pipelines.features import FeaturesPipeline
 from app.pipelines.picture_jobs import PictureDecoder
 from app.pipelines.predict import PredictPipeline
-from app.pipelines.segments import SegmentRules
+from app.pipelines.segments import RuleOverrides
 from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
@@ -77,18 +77,18 @@ def create_app(settings: Settings) -> FastAPI:
             await to_thread.run_sync(scheduler.warm_up, store.models())
             watcher = _store_watcher(settings, store, telemetry)
             _watch(telemetry, decoders, arriving, scheduler, watcher)
-            rules = SegmentRules(
+            overrides = RuleOverrides(
                 settings.segment_smoothing_seconds, settings.segment_margin, settings.segment_shortest_seconds
             )
             async with (
                 watcher.looking(settings.model_poll_seconds),
-                _stream_service(settings, store, decoders, scheduler, rules) as streams,
+                _stream_service(settings, store, decoders, scheduler, overrides) as streams,
             ):
                 _watch_streams(telemetry, streams)
                 yield {
                     "service": Service(
                         store=store,
-                        classify=ClassifyPipeline(decoders, scheduler, rules),
+                        classify=ClassifyPipeline(decoders, scheduler, overrides),
                         predict=PredictPipeline(decoders, scheduler),
                         features=FeaturesPipeline(decoders, scheduler, settings.max_feature_values),
                         caption=CaptionPipeline(decoders, scheduler),
@@ -186,7 +186,7 @@ def _longest_job_seconds(settings: Settings) -> int:
 
 @asynccontextmanager
 async def _stream_service(
-    settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules
+    settings: Settings, store: ModelStore, decoders: DecoderPool, scheduler: Scheduler, overrides: RuleOverrides
 ) -> AsyncIterator[StreamService]:
     limits = MediaLimits(settings.session_total_seconds, settings.max_pixels, settings.max_streams)
     memory_bytes, cpu_seconds = settings.decoder_memory_bytes, _longest_job_seconds(settings)
@@ -197,7 +197,7 @@ async def _stream_service(
         scheduler,
         decoder,
         live,
-        rules,
+        overrides,
         max_sessions=settings.max_sessions,
         max_seconds=settings.session_total_seconds,
         resume_seconds=settings.session_resume_seconds,

@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--alarm", metavar="LABEL", help="also its false alarms where 95 %% of it are found")
     parser.add_argument("--recipe", type=Path, default=Path("trainer/recipes/classify.yaml"))
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
+    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="what each training starts from")
     parser.add_argument("--cell", default="gru")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
@@ -102,6 +103,8 @@ def main() -> None:
     arguments = ["--recipe", str(options.recipe), "--cell", options.cell, "--seed", options.seed]
     arguments += ["--cache", str(options.cache), "--val-fraction", "0"]
     arguments += [part for setting in options.set for part in ("--set", setting)]
+    if options.weights:
+        arguments += ["--weights", str(options.weights)]
     runs = options.runs or Path("runs") / f"cross-validation-{options.data.stem}"
 
     told, judged = [["without", "examples", "right"]], []

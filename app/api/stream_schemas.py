@@ -183,7 +183,7 @@ class Step(BaseModel):
     scores: list[Rounded] | None = None
     """Of this moment alone."""
     smoothed: list[Rounded] | None = None
-    """Mean of `scores` over the last second or so (a setting of the service)."""
+    """Mean of `scores` over the last half second or second (a setting of the service)."""
     so_far: list[Rounded] | None = None
     """Of everything since the stream began."""
     opened: list[OpenedSegment] | None = None

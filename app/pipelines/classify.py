@@ -22,7 +22,7 @@ from app.pipelines.judges import (
     TimelineJudge,
 )
 from app.pipelines.reading import Consumer, Cost, Upload, read_for
-from app.pipelines.segments import Segment, SegmentRules
+from app.pipelines.segments import RuleOverrides, Segment
 
 EAGER_CHUNK_SECONDS = 1.0
 """In one step, where the answer may be wanted at any time: a frame then costs more, and what is judged is newer."""
@@ -94,10 +94,10 @@ OnProgress = Callable[[tuple[ModelProgress, ...]], None]
 class ClassifyPipeline:
     """Takes each upload through decoder, scheduler and segments."""
 
-    def __init__(self, decoders: DecoderPool, scheduler: Scheduler, rules: SegmentRules) -> None:
+    def __init__(self, decoders: DecoderPool, scheduler: Scheduler, overrides: RuleOverrides) -> None:
         self.decoders = decoders
         self.scheduler = scheduler
-        self.rules = rules
+        self.overrides = overrides
 
     async def run(
         self,
@@ -111,9 +111,9 @@ class ClassifyPipeline:
         Raises UnsupportedMedia, InvalidMedia (also where a model needs sound or a picture and there is none),
         DeadlineExceeded.
         """
-        rules = self.rules if options.timeline else None
+        overrides = self.overrides if options.timeline else None
         is_eager = options.early_exit or upload.takes_partial
-        views = [_View(ModelCalls(model, self.scheduler), rules, is_eager=is_eager) for model in models]
+        views = [_View(ModelCalls(model, self.scheduler), overrides, is_eager=is_eager) for model in models]
         read = await read_for(
             self.decoders,
             upload,
@@ -157,8 +157,8 @@ def reads_on_arrival(models: Sequence[ServedModel], options: ClassifyOptions, *,
 class _View:
     """One model's view of one upload: one judge for the labels, and one for segments, which may be the same."""
 
-    def __init__(self, calls: ModelCalls, rules: SegmentRules | None, *, is_eager: bool = False) -> None:
-        """With `rules` there will be segments. `is_eager`: the labels so far may be asked for at any time."""
+    def __init__(self, calls: ModelCalls, overrides: RuleOverrides | None, *, is_eager: bool = False) -> None:
+        """With `overrides` there will be segments. `is_eager`: the labels so far may be asked for at any time."""
         chunk_seconds = EAGER_CHUNK_SECONDS if is_eager else CHUNK_SECONDS
         self.calls = calls
         self.frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
@@ -170,15 +170,15 @@ class _View:
         self.timeline: TimelineJudge | SoundStepsJudge | SoundPartsJudge | None = None
         if wanted.media == "audio":
             self.timeline = (
-                SoundPartsJudge(calls, output, timeline=rules is not None)
+                SoundPartsJudge(calls, output, timeline=overrides is not None)
                 if wanted.step_samples is None
-                else SoundStepsJudge(calls, output, rules, chunk_seconds)
+                else SoundStepsJudge(calls, output, overrides, chunk_seconds)
             )
             self.judge: Judge = self.timeline
             self.waveforms.append((self.timeline.spec, self.timeline))
             return
-        if rules is not None or is_eager or wanted.sampling == "rate":
-            self.timeline = self.judge = TimelineJudge(calls, output, rules, chunk_seconds)
+        if overrides is not None or is_eager or wanted.sampling == "rate":
+            self.timeline = self.judge = TimelineJudge(calls, output, overrides, chunk_seconds)
             self.frames.append((self.timeline.spec, self.timeline))
         if wanted.sampling == "uniform":
             self.judge = clip = ClipJudge(calls, output)

@@ -12,7 +12,15 @@ from app.models.manifest import ClassifyOutput
 from app.pipelines.calls import ModelCalls, Stepper, whole_steps
 from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import (
+    APART,
+    COMPETING,
+    EVERY_STEP,
+    OverlappingSegmenter,
+    RuleOverrides,
+    Segment,
+    Segmenter,
+)
 from app.pipelines.settling import Settling
 
 CHUNK_SECONDS = 8.0  # of a timeline in one step: long enough to share the cost of a call, short enough to stream
@@ -42,20 +50,20 @@ def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
     return scores.numpy()
 
 
-def segmenter_for(output: ClassifyOutput, rate: float, rules: SegmentRules) -> Segmenter | OverlappingSegmenter:
+def segmenter_for(output: ClassifyOutput, rate: float, overrides: RuleOverrides) -> Segmenter | OverlappingSegmenter:
     """What makes segments of a model's scores, of which there are `rate` a second."""
     if output.scores == "softmax":
-        return Segmenter(output.labels, rate, rules)
-    return OverlappingSegmenter(output.labels, rate, rules, output.shortest_seconds)
+        return Segmenter(output.labels, rate, overrides.over(COMPETING))
+    return OverlappingSegmenter(output.labels, rate, overrides.over(APART), output.shortest_seconds)
 
 
 class SegmentTrack:
     """Logits of one moment after the other -> segments."""
 
-    def __init__(self, output: ClassifyOutput, rate: float, rules: SegmentRules) -> None:
+    def __init__(self, output: ClassifyOutput, rate: float, overrides: RuleOverrides) -> None:
         """`rate`: moments a second."""
         self.output = output
-        self.segmenter = segmenter_for(output, rate, rules)
+        self.segmenter = segmenter_for(output, rate, overrides)
         self.segments: list[Segment] = []
 
     def push(self, times: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
@@ -105,10 +113,10 @@ class TimelineJudge:
         self,
         calls: ModelCalls,
         output: ClassifyOutput,
-        rules: SegmentRules | None,
+        overrides: RuleOverrides | None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> None:
-        """With `rules` it also makes segments."""
+        """With `overrides` it also makes segments."""
         self.stepper = Stepper(calls)
         wanted = calls.model.manifest.input
         assert wanted.rate is not None
@@ -117,7 +125,7 @@ class TimelineJudge:
         self.output = output
         self.settling = Settling(self.rate)
         self.judges_moments = wanted.sampling == "rate"
-        self.track = SegmentTrack(output, self.rate, rules) if rules else None
+        self.track = SegmentTrack(output, self.rate, overrides) if overrides else None
         self.num_units = 0
         self.late = LateAnswers(output.delay_steps)
         self.last_seconds = 0.0
@@ -198,7 +206,7 @@ class SoundStepsJudge:
         self,
         calls: ModelCalls,
         output: ClassifyOutput,
-        rules: SegmentRules | None,
+        overrides: RuleOverrides | None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> None:
         self.stepper = Stepper(calls)
@@ -209,7 +217,7 @@ class SoundStepsJudge:
         self.step_samples = wanted.step_samples
         rate = self.spec.sample_rate / self.step_samples
         self.settling = Settling(rate)
-        self.track = SegmentTrack(output, rate, rules) if rules else None
+        self.track = SegmentTrack(output, rate, overrides) if overrides else None
         self.num_units = 0
         self._logits = np.empty(0, np.float32)
         self.end_seconds = 0.0
@@ -256,7 +264,7 @@ class SoundPartsJudge:
         self.spec = WaveformSpec(wanted.sample_rate, wanted.max_samples)
         rate = wanted.sample_rate / wanted.max_samples
         self.output = output
-        self.track = SegmentTrack(output, rate, AS_THEY_ARE) if timeline else None
+        self.track = SegmentTrack(output, rate, EVERY_STEP) if timeline else None
         self.num_units = 0
         self.logit_sums = np.zeros(len(output.labels))
         self.num_samples = 0

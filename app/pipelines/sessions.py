@@ -12,7 +12,7 @@ from app.models.store import ServedModel
 from app.models.tokens import StreamPoint
 from app.pipelines.calls import ModelCalls
 from app.pipelines.picture_jobs import PictureDecoder
-from app.pipelines.segments import SegmentRules
+from app.pipelines.segments import RuleOverrides
 from app.pipelines.session import Session, SessionOptions
 from app.pipelines.sources import ArrivingSource, PictureSource
 from app.pipelines.stream import Stream
@@ -26,7 +26,7 @@ class Sessions:
         scheduler: Scheduler,
         pictures: PictureDecoder,
         live: LiveDecoders,
-        rules: SegmentRules,
+        overrides: RuleOverrides,
         max_sessions: int,
         max_seconds: float,
         resume_seconds: float,
@@ -43,7 +43,7 @@ class Sessions:
         self._scheduler = scheduler
         self._pictures = pictures
         self._live = live
-        self._rules = rules
+        self._overrides = overrides
         self._decode_seconds = decode_seconds
         self._sessions: dict[str, Session] = {}
         self._num_opening = 0
@@ -59,7 +59,7 @@ class Sessions:
 
     def stream(self, model: ServedModel, point: StreamPoint | None) -> Stream:
         """A stream of `model` that goes on from `point`; raises MalformedRequest for a model that cannot step."""
-        return Stream(ModelCalls(model, self._scheduler, live=True), self._rules, point)
+        return Stream(ModelCalls(model, self._scheduler, live=True), self._overrides, point)
 
     async def open(self, model: ServedModel, point: StreamPoint | None, options: SessionOptions) -> Session:
         """A new session; `detach` or `discard` must follow.

@@ -5,7 +5,7 @@ from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.pipelines.calls import ModelCalls
 from app.pipelines.judges import TimelineJudge
-from app.pipelines.segments import AS_THEY_ARE
+from app.pipelines.segments import EVERY_STEP
 
 CUT, DISSOLVE = "cut", "dissolve"
 
@@ -24,7 +24,7 @@ class ShotFinder:
         output = calls.model.manifest.output
         assert isinstance(output, ClassifyOutput)
         self.calls = calls
-        self._judge = TimelineJudge(calls, output, AS_THEY_ARE)
+        self._judge = TimelineJudge(calls, output, EVERY_STEP)
         self.spec = self._judge.spec
         self._finished = False
 

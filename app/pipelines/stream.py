@@ -17,7 +17,7 @@ from app.pipelines.calls import ModelCalls
 from app.pipelines.judges import segmenter_for, to_scores
 from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import OpenSegment, Segment, SegmentRules
+from app.pipelines.segments import OpenSegment, RuleOverrides, Segment
 from app.pipelines.surprise import forecast_errors
 
 NOTHING_HEARD = np.empty(0, np.float32)
@@ -84,7 +84,7 @@ class _Reader(Protocol):
 class Stream:
     """One model's way through frames or sound. Any split into chunks and any resumption gives the same steps."""
 
-    def __init__(self, calls: ModelCalls, rules: SegmentRules, point: StreamPoint | None = None) -> None:
+    def __init__(self, calls: ModelCalls, overrides: RuleOverrides, point: StreamPoint | None = None) -> None:
         """Goes on from `point`, which must be of this model. Raises MalformedRequest for a model that cannot step."""
         manifest = calls.model.manifest
         if not manifest.causal:
@@ -97,7 +97,7 @@ class Stream:
         self.height, self.width = (point.height, point.width) if point else (0, 0)
         self._state = point.state if point else None
         self._tail = point.tail if point else NOTHING_HEARD
-        self._reader = _reader_of(self, rules, point)
+        self._reader = _reader_of(self, overrides, point)
 
     @property
     def model(self) -> ServedModel:
@@ -180,10 +180,10 @@ class Stream:
         ]
 
 
-def _reader_of(stream: Stream, rules: SegmentRules, point: StreamPoint | None) -> _Reader:
+def _reader_of(stream: Stream, overrides: RuleOverrides, point: StreamPoint | None) -> _Reader:
     match stream.model.manifest.task:
         case "classify":
-            return _Labels(stream, rules, point)
+            return _Labels(stream, overrides, point)
         case "predict":
             return _Surprise(stream, point)
         case "features":
@@ -195,11 +195,11 @@ def _reader_of(stream: Stream, rules: SegmentRules, point: StreamPoint | None) -
 class _Labels:
     """Scores and segments. Remembers the last judgement of everything, the moments to be answered, the segmenter."""
 
-    def __init__(self, stream: Stream, rules: SegmentRules, point: StreamPoint | None) -> None:
+    def __init__(self, stream: Stream, overrides: RuleOverrides, point: StreamPoint | None) -> None:
         output = stream.model.manifest.output
         assert isinstance(output, ClassifyOutput)
         self.kind = output.scores
-        self.segmenter = segmenter_for(output, stream.rate, rules)
+        self.segmenter = segmenter_for(output, stream.rate, overrides)
         self.so_far: NDArray[np.float64] | None = None
         waiting: NDArray[np.float64] | None = None
         if point is not None and len(point.memory):

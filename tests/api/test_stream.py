@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from app.pipelines.segments import COMPETING
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames
 from tests.server import running_server
@@ -88,13 +89,15 @@ def test_a_stream_is_what_classify_says_of_the_same_frames(live, three_colour_vi
     ]
 
 
-def test_smoothed_is_the_mean_of_the_last_second(live, pictures):
+def test_smoothed_is_the_mean_of_the_last_steps(live, pictures):
     with streaming(live, model="tiny-rate") as client:
         client.start()
         steps = show_all(client, pictures[:12])
     raw = scores(steps)
     smoothed = np.array([step["smoothed"] for step in steps])
-    window = round(STEP_RATE / 2) * 2 + 1  # as wide as the centred mean that segments come of
+    window = (
+        round(STEP_RATE * COMPETING.smoothing_seconds / 2) * 2 + 1
+    )  # as wide as the centred mean that segments come of
     for at in range(len(raw)):
         expected = raw[max(0, at + 1 - window) : at + 1].mean(axis=0)
         np.testing.assert_allclose(smoothed[at], expected, atol=2e-6)  # both are rounded to six digits

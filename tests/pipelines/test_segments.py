@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.pipelines.segments import OpenSegment, OverlappingSegmenter, Segment, Segmenter, SegmentRules
+from app.pipelines.segments import OpenSegment, OverlappingSegmenter, RuleOverrides, Segment, Segmenter, SegmentRules
 
 RATE = 4.0  # steps per second
 RULES = SegmentRules(smoothing_seconds=1.0, margin=0.1, shortest_seconds=1.0)
@@ -20,6 +20,11 @@ def segments(scores: Sequence[np.ndarray], rules: SegmentRules = RULES) -> list[
 
 def spans(found: list[Segment]) -> list[tuple[float, float, str]]:
     return [(segment.start_seconds, segment.end_seconds, segment.label) for segment in found]
+
+
+def test_only_what_is_asked_for_takes_the_place_of_a_rule() -> None:
+    assert RuleOverrides().over(RULES) == RULES
+    assert RuleOverrides(margin=0.0).over(RULES) == SegmentRules(1.0, 0.0, 1.0)
 
 
 def test_one_label_is_one_segment() -> None:

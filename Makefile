@@ -73,9 +73,15 @@ train-motion: .venv/.dev ## draws clips and trains `motion` on them, a minute
 UCF101 := --data-name "UCF101, six classes" --data-license "none stated; collected for research" \
 	  --data-source https://www.crcv.ucf.edu/data/UCF101.php
 
+ACTIONS := $(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml \
+	  --val-fraction 0 --threads 1 --no-publish $(UCF101)
+
 train-actions: .venv/.dev ## trains `actions` on all of DATA but its test split, a quarter of an hour; CELL, SEED
-	$(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml --val-fraction 0 \
-	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/actions-$(CELL)-$(SEED) --no-publish $(UCF101)
+	$(ACTIONS) --cell $(CELL) --seed $(SEED) --output runs/actions-$(CELL)-$(SEED)
+
+train-actions-taught: .venv/.dev ## trains it once more, taught by three such runs: gru 0, gru 1, lstm 0; half an hour
+	$(ACTIONS) --seed 2 --set budget.num_epochs=150 --weights runs/actions-gru-0/model.pt \
+	  --teachers runs/actions-gru-0 runs/actions-lstm-0 runs/actions-gru-1 --output runs/actions-taught
 
 train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CELL, SEED
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \

@@ -1,6 +1,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+pytest.importorskip("cv2", reason="the extra `bench` is not installed")
 
 from bench.camera import by_thresholds
 from bench.camera_joins import CLIPS, draw_joined, judge, summary

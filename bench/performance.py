@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from app.media.scaling import FrameScaler
+from app.models.store import list_versions
 from bench import limit
 from bench.clips import CLIPS, make_clips
 from bench.contenders import Contender, Limit, OverHttp, started
@@ -28,6 +29,8 @@ from bench.parts import time_parts
 from bench.processes import MemoryWatch
 from bench.report import Report, write
 from bench.service import ROOT
+
+STORE = ROOT / "model_store"
 
 MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
 """Clips asked at every concurrency, and how many requests make a measurement."""
@@ -107,34 +110,35 @@ def compare(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", type=Path, default=ROOT / "model_store/actions/2")
+    parser.add_argument("--model", default="actions", help="its newest version")
     parser.add_argument("--clips", type=Path, default=ROOT / "runs/bench", help="where they are, or are made")
     parser.add_argument("--only", nargs="*", default=[clip.name for clip in CLIPS], help="names of clips")
     parser.add_argument("--at-once", type=int, nargs="*", default=[1, 4, 16], help="requests; on a busy machine, 1")
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results.md")
     options = parser.parse_args()
+    model = STORE / options.model / list_versions(STORE, options.model)[-1]
     clips = make_clips(options.clips, options.only)
     busy = busy_elsewhere()
-    reference = reference_scores(clips["240p"], options.model)
-    starts = seconds_to_start(options.model, clips["240p"], reference)
+    reference = reference_scores(clips["240p"], model)
+    starts = seconds_to_start(model, clips["240p"], reference)
     with ExitStack() as running:
-        services, _ = running.enter_context(our_service(options.model))
+        services, _ = running.enter_context(our_service(model))
         naive = running.enter_context(
             started(
                 ["uvicorn", "bench.naive:app", "--port", "8132", "--log-level", "warning"],
                 8132,
                 "/docs",
-                MODEL_FOLDER=str(options.model),
+                MODEL_FOLDER=str(model),
             )
         )
-        bare = Limit(options.model)
+        bare = Limit(model)
         running.callback(bare.stop)
         contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], None)]
-        measurements = list(compare(contenders, clips, options.model, options.rounds, options.at_once))
+        measurements = list(compare(contenders, clips, model, options.rounds, options.at_once))
         with MemoryWatch(services[0].pids[0]) as watch:
             for name in MAIN_CLIPS.keys() & clips.keys():
                 measure(services[0], clips[name], reference, max(options.at_once), 2 * max(options.at_once))
-    parts = time_parts(options.model)
+    parts = time_parts(model)
     sizes = {name: path.stat().st_size for name, path in clips.items()}
     write(
         Report(measurements, sizes, starts, watch.peak_mb, parts, max(busy, 0.0), os.cpu_count() or 1), options.output

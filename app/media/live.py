@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from app.errors import DeadlineExceeded, InvalidMedia, Overloaded
 from app.media.request import MediaEvent, MediaLimits, MediaRequest
-from app.media.sandbox import WorkerLostError, WorkerProcess
+from app.media.worker_process import WorkerLostError, WorkerProcess
 
 RETRY_AFTER_SECONDS = 5
 

@@ -1,0 +1,113 @@
+"""One decoder worker as the service sees it: a process forked from a fork server, and our end of its socket."""
+
+import asyncio
+import multiprocessing
+import socket
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor
+
+import numpy as np
+
+from app.errors import ServiceError
+from app.media import worker
+from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.confinement import Layer
+from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
+from app.media.wire import LENGTHS, encode_job
+
+_START_SECONDS = 30.0
+
+
+class WorkerLostError(Exception):
+    """The worker died or cannot be trusted any more."""
+
+
+class WorkerProcess:
+    """One worker process and our end of its socket."""
+
+    def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
+        """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([worker.__name__])
+        self._connection, theirs = socket.socketpair()
+        self._connection.setblocking(False)
+        with theirs:
+            self._process = context.Process(target=worker.serve, args=(theirs, memory_bytes, cpu_seconds), daemon=True)
+            self._process.start()
+        self.num_jobs = 0
+        self.layers: tuple[Layer, ...] = ()
+        """What confines it; known once it is ready."""
+        self.is_spent = False
+        """Ran out of memory; what is left of it may be in pieces."""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    async def wait_until_ready(self) -> None:
+        async with asyncio.timeout(_START_SECONDS):
+            answer, _ = await self._receive(MediaRequest(), MediaLimits())
+        if answer.layers is None:
+            raise WorkerLostError("it began with something else than that it is ready")
+        self.layers = answer.layers
+
+    async def run(
+        self, fds: Sequence[int], request: MediaRequest, limits: MediaLimits, deadline: float
+    ) -> AsyncGenerator[MediaEvent]:
+        """The worker's events. `fds`: the file; with one that is still growing, what tells of it (`GrowingFile`).
+
+        Raises what it answers, WorkerLostError, or TimeoutError at `deadline`.
+        """
+        self.num_jobs += 1
+        try:
+            socket.send_fds(self._connection, [encode_job(request, limits)], fds)
+        except OSError as error:
+            raise WorkerLostError from error
+        while True:
+            async with asyncio.timeout_at(deadline):
+                answer, body = await self._receive(request, limits)
+            try:
+                event = answer.event(body)
+            except AnswerError as error:
+                raise WorkerLostError(f"it sent {error}") from error
+            if isinstance(event, ServiceError):
+                self.is_spent = answer.is_spent
+                raise event
+            yield event
+            if isinstance(event, MediaSummary):
+                return
+
+    async def _receive(
+        self, request: MediaRequest, limits: MediaLimits
+    ) -> tuple[Answer, np.ndarray[tuple[int], np.dtype[np.uint8]]]:
+        header_bytes, body_bytes = LENGTHS.unpack((await self._read(LENGTHS.size)).tobytes())
+        if header_bytes > MAX_HEADER_BYTES:
+            raise WorkerLostError("it sent a header that is too long")
+        try:
+            answer = Answer((await self._read(header_bytes)).tobytes(), body_bytes, request, limits)
+        except AnswerError as error:
+            raise WorkerLostError(f"it sent {error}") from error
+        return answer, await self._read(body_bytes)
+
+    async def _read(self, num_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+        data = np.empty(num_bytes, np.uint8)
+        view, at = data.data, 0
+        while at < num_bytes:
+            try:
+                count = await asyncio.get_running_loop().sock_recv_into(self._connection, view[at:])
+            except OSError as error:
+                raise WorkerLostError from error
+            if not count:
+                raise WorkerLostError("it ended")
+            at += count
+        return data
+
+    def kill(self) -> None:
+        """End the process at once; `bury` must follow. Whoever reads from it gets WorkerLostError."""
+        self._process.kill()
+
+    async def bury(self, executor: Executor) -> None:
+        """Wait for the end of a killed process and let go of what it leaves."""
+        await asyncio.get_running_loop().run_in_executor(executor, self._process.join)
+        self._process.close()
+        self._connection.close()

@@ -327,6 +327,7 @@ def test_a_slow_consumer_holds_the_worker_back(long_video: Path) -> None:
                     before, spent = spent, _cpu_ticks(pid)
                 assert _is_asleep(pid)
                 chunks = [event async for event in reading if isinstance(event, FrameChunk)]
+                assert _cpu_ticks(pid) > spent  # it had been held back, and was not done
             assert sum(len(chunk.frames) for chunk in chunks) == 320
 
     run(test)

@@ -35,6 +35,8 @@ class Uploader:
         lines = [f"POST {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
         self.socket.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         self.file = self.socket.makefile("rb")
+        self.headers: dict[str, str] = {}
+        """Of the answer, names in lower case, once `status` was read."""
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -42,9 +44,14 @@ class Uploader:
     def status(self) -> int:
         """Of the answer, once it begins; its headers are read."""
         status = int(self.file.readline().split()[1])
-        while self.file.readline().strip():
-            pass
+        while line := self.file.readline().decode().strip():
+            name, _, value = line.partition(": ")
+            self.headers[name.lower()] = value
         return status
+
+    def body(self) -> bytes:
+        """Of an answer in one piece."""
+        return self.file.read(int(self.headers["content-length"]))
 
     def event(self) -> dict[str, Any] | None:
         """The next one of a chunked answer, a line each."""

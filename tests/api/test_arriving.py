@@ -125,8 +125,15 @@ def test_a_plain_mp4_says_that_it_has_to_be_complete(client: httpx.Client, long_
     assert "index" in first["detail"]
 
 
-def test_sound_is_heard_while_it_comes(client: httpx.Client, tmp_path: Path) -> None:
-    sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
+@pytest.mark.parametrize("kind", ["sound", "video"])
+def test_sound_is_heard_while_it_comes(client: httpx.Client, tmp_path: Path, kind: str) -> None:
+    waveform = sine(20.0, 8000)
+    if kind == "sound":
+        path = write_sound(tmp_path / "sound.wav", waveform, 8000)
+    else:
+        frames = coloured_frames(*["red"] * 4, seconds=5.0)
+        path = write_video(tmp_path / "video.mkv", frames, RATE, waveform=waveform, sample_rate=8000)
+    sound = path.read_bytes()
     url = "/features?model=tiny-describer&level=windows"
     at_once, slowly = client.post(url, content=sound).json(), client.post(url, content=in_pieces(sound)).json()
     assert without_timing(slowly) == without_timing(at_once)

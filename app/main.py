@@ -85,6 +85,12 @@ def create_app(settings: Settings) -> FastAPI:
                 _stream_service(settings, store, decoders, scheduler, overrides) as streams,
             ):
                 _watch_streams(telemetry, streams)
+                telemetry.watch_counts(
+                    "afterframe_decoder_worker_restarts",
+                    "Decoder workers replaced, of uploads, arriving or here, and of pictures.",
+                    "reason",
+                    lambda: decoders.restarts + arriving.restarts + streams.pictures.restarts,
+                )
                 yield {
                     "service": Service(
                         store=store,
@@ -260,9 +266,6 @@ def _watch(
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
     watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
-    telemetry.watch_counts(
-        "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
-    )
     watch(
         "afterframe_model_store_faults",
         "What in the store is not, or is not what, is served.",

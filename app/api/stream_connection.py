@@ -8,24 +8,8 @@ from pydantic import ValidationError
 
 from app.api.schemas import ModelRef
 from app.api.service import StreamService
-from app.api.stream_schemas import (
-    Acknowledge,
-    AskState,
-    Closing,
-    Done,
-    End,
-    Limits,
-    Problem,
-    Rewind,
-    Rewound,
-    SocketQuery,
-    Start,
-    State,
-    Step,
-    Welcome,
-    decode_state,
-    encode_state,
-)
+from app.api.stream_messages import Acknowledge, AskState, End, Rewind, SocketQuery, Start, decode_state, encode_state
+from app.api.stream_schemas import Closing, Done, Limits, Problem, Rewound, State, Step, Welcome
 from app.api.stream_socket import FINAL, NORMAL, TAKEN_OVER, ClientLeftError, StreamSocket, close_code, split_picture
 from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, StateTooLarge, TimeLimit
 from app.models.batching import STOPPING

@@ -6,6 +6,7 @@ step together.
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class PictureDecoder:
         self._pool = pool
         self._waiting: list[_Waiting] = []
         self._jobs: set[asyncio.Task[None]] = set()
+
+    @property
+    def restarts(self) -> Counter[str]:
+        """Its workers that were replaced, by reason."""
+        return self._pool.restarts
 
     async def decode(self, pictures: Sequence[bytes], spec: FrameSpec, deadline: float) -> Decoded:
         """(H, W, 3) of each picture, or why there is none. Raises DeadlineExceeded."""

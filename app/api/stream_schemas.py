@@ -71,17 +71,17 @@ class Step(BaseModel):
     """Pictures dropped so far."""
     about_seconds: Rounded | None = None
     """The moment that `scores` are about, where the model answers late; its first steps have no scores."""
-    scores: list[Rounded] | None = None
+    scores: list[float] | None = None
     """Of this moment alone."""
-    smoothed: list[Rounded] | None = None
+    smoothed: list[float] | None = None
     """Mean of `scores` over the last half second or second (a setting of the service)."""
-    so_far: list[Rounded] | None = None
+    so_far: list[float] | None = None
     """Of everything since the stream began."""
     opened: list[OpenedSegment] | None = None
     closed: list[ClosedSegment] | None = None
     surprise: Rounded | None = None
     """How far the frame is from its forecast, in [0, 1]; a first frame has none."""
-    features: list[Rounded] | None = None
+    features: list[float] | None = None
     state: str | None = None
     """A token to go on from, base64: where pictures come one at a time, every answer has one."""
 
@@ -140,7 +140,7 @@ class Done(BaseModel):
     """Of all that was seen or heard, best first."""
     closed: list[ClosedSegment] | None = None
     """The segments that were open."""
-    clip: list[Rounded] | None = None
+    clip: list[float] | None = None
     """The vector of all that was heard."""
     dropped: int = 0
     passed: int = 0
@@ -190,4 +190,5 @@ def message_schemas() -> dict[str, Any]:
 
 
 def _listed(values: NDArray[np.floating] | None) -> list[float] | None:
-    return None if values is None else values.tolist()
+    """To six digits after the point, like every number of an answer."""
+    return None if values is None else np.round(values.astype(np.float64), 6).tolist()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import av
@@ -28,6 +29,7 @@ from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
+from app.models.rehearsal import rehearse
 from app.models.reload import StoreWatcher
 from app.models.store import ModelStore, Selection, open_store
 from app.models.tokens import StateTokens
@@ -239,7 +241,8 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
             telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
 
     tell()
-    return StoreWatcher(settings.model_store, Selection(settings.models), store, settings.device, tell)
+    load = partial(rehearse, device=settings.device)
+    return StoreWatcher(settings.model_store, Selection(settings.models), store, load, tell)
 
 
 def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:

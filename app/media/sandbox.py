@@ -21,6 +21,7 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 _MAX_THREADS = 4
 """Of one decoder: each holds a picture more, and a file that is split further gains little."""
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class DecoderPool:
         self._idle: asyncio.LifoQueue[WorkerProcess] = asyncio.LifoQueue()  # so that a spare stays as small as it is
         self._workers: set[WorkerProcess] = set()
         self._replacements: set[asyncio.Task[None]] = set()
+        self._looks: asyncio.Task[None] | None = None
         self._starter = ThreadPoolExecutor(1, "decoder-pool")  # forking blocks; one at a time is safe
 
     @property
@@ -72,10 +74,13 @@ class DecoderPool:
         await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers + self._num_spares)))
         if self.missing_layers:
             logger.warning("decoder workers run without %s", ", ".join(self.missing_layers))
+        self._looks = asyncio.create_task(self._end_stopped())
 
     async def close(self) -> None:
         """End all workers, also those at work."""
         self._is_closed = True
+        if self._looks is not None:
+            self._looks.cancel()
         await asyncio.gather(*self._replacements)  # not cancelled: a process that is being forked would be lost
         while self._workers:
             worker = self._workers.pop()
@@ -148,6 +153,17 @@ class DecoderPool:
         finally:
             self.waiting_requests -= 1
 
+    async def _end_stopped(self) -> None:
+        """Ends workers that are found stopped twice, so that their requests are tried again before the deadline."""
+        before: set[WorkerProcess] = set()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            stopped = {worker for worker in self._workers if worker.is_stopped}
+            for worker in stopped & before:
+                logger.warning("a decoder worker has been stopped by somebody; it is replaced")
+                worker.kill()
+            before = stopped
+
     def _leave_place(self) -> None:
         self._num_busy -= 1
         self._places.release()
@@ -172,7 +188,6 @@ class DecoderPool:
             task.add_done_callback(self._replacements.discard)
 
     async def _replace(self, worker: WorkerProcess) -> None:
-        await worker.bury(self._starter)
         while not self._is_closed:
             try:
                 await self._start_worker()
@@ -180,6 +195,7 @@ class DecoderPool:
             except (OSError, TimeoutError, WorkerLostError):
                 logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
+        await worker.bury(self._starter)  # last: who waits for a worker does not wait for the end of another
 
     async def _start_worker(self) -> None:
         worker = await asyncio.get_running_loop().run_in_executor(

@@ -5,6 +5,7 @@ import multiprocessing
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class WorkerProcess:
     def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
         """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([worker.__name__])
+        context.set_forkserver_preload(["app.media.fork_server"])
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
         with theirs:
@@ -43,6 +44,15 @@ class WorkerProcess:
     @property
     def is_alive(self) -> bool:
         return self._process.is_alive()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Somebody has sent it SIGSTOP: it neither works nor ends."""
+        try:
+            state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2][:1]
+        except FileNotFoundError:  # it has ended
+            return False
+        return state == "T"
 
     async def wait_until_ready(self) -> None:
         async with asyncio.timeout(_START_SECONDS):

@@ -215,6 +215,17 @@ def test_a_worker_that_hangs_is_killed_at_the_deadline(long_video: Path, video: 
     run(test)
 
 
+def test_a_worker_that_is_stopped_is_found_out_before_the_deadline(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            os.kill(worker_pids(pool)[0], signal.SIGSTOP)
+            answers = await asyncio.gather(*(collect(pool, video, EVERYTHING, seconds=60.0) for _ in range(2)))
+            assert all(isinstance(answer[-1], MediaSummary) for answer in answers)
+            assert pool.restarts == {"crashed": 1}
+
+    run(test)
+
+
 def test_waiting_for_a_worker_ends_at_the_deadline(long_video: Path) -> None:
     async def test() -> None:
         async with running_pool() as pool:

@@ -20,6 +20,8 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 
 _MAX_THREADS = 4
 """Of one decoder: each holds a picture more, and a file that is split further gains little."""
+_MAX_CRASHES = 2
+"""Of workers under one file; the first may have been by chance."""
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
 
@@ -47,7 +49,7 @@ class DecoderPool:
         self.waiting_requests = 0
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
-        """Workers replaced, by reason: recycled, crashed, deadline, cancelled, memory."""
+        """Workers replaced, by reason: recycled, crashed, stopped, deadline, cancelled, memory."""
         self.missing_layers: tuple[Layer, ...] = ()
         """What should confine the workers and does not, by the newest of them; known once they are started."""
         self._worker_memory_bytes = worker_memory_bytes
@@ -100,8 +102,8 @@ class DecoderPool:
         """
         began = asyncio.get_running_loop().time()
         fds = (fd,) if growth is None else (fd, growth)
-        delivered = 0
-        for is_last_try in (False, True):
+        delivered = crashes = 0
+        while True:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
@@ -126,9 +128,10 @@ class DecoderPool:
                 reason = "deadline"
                 raise DeadlineExceeded("The file was not decoded by the deadline.") from error
             except WorkerLostError as error:
-                reason = "crashed"
+                reason = worker.loss
                 logger.warning("a decoder worker was lost: %s", error)
-                if is_last_try:
+                crashes += reason == "crashed"
+                if crashes == _MAX_CRASHES:
                     raise InvalidMedia("The file cannot be decoded: it ended the decoder twice.") from error
             finally:
                 self._give_back(worker, reason)
@@ -143,7 +146,7 @@ class DecoderPool:
                 self._num_busy += 1
                 try:
                     while not (worker := await self._idle.get()).is_alive:
-                        self._retire(worker, "crashed")
+                        self._retire(worker, worker.loss)
                 except BaseException:
                     self._leave_place()
                     raise
@@ -154,13 +157,13 @@ class DecoderPool:
             self.waiting_requests -= 1
 
     async def _end_stopped(self) -> None:
-        """Ends workers that are found stopped twice, so that their requests are tried again before the deadline."""
+        """Ends workers that are found stopped twice: their requests are tried again, not held to the deadline."""
         before: set[WorkerProcess] = set()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             stopped = {worker for worker in self._workers if worker.is_stopped}
             for worker in stopped & before:
-                logger.warning("a decoder worker has been stopped by somebody; it is replaced")
+                worker.loss = "stopped"
                 worker.kill()
             before = stopped
 

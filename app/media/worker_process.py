@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class WorkerProcess:
         """What confines it; known once it is ready."""
         self.is_spent = False
         """Ran out of memory; what is left of it may be in pieces."""
+        self.loss: Literal["crashed", "stopped"] = "crashed"
+        """Why it is lost if it is: with `stopped`, by somebody's SIGSTOP, its file has nothing to do with it."""
 
     @property
     def is_alive(self) -> bool:

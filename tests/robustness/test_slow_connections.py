@@ -21,7 +21,7 @@ ENDS = ("idle", "header", "lingering", "evicted", "unread")
 
 @contextmanager
 def slow_clients(server: RunningServer, count: int) -> Iterator[None]:
-    """`count` of every kind there is, once they are there; niced, so that the good ones are not held up by them here."""
+    """`count` of every kind there is, once they are there; niced, so that they do not hold up the good ones here."""
     command = ["nice", sys.executable, "-m", "tests.robustness.slow_clients", *map(str, server.address), str(count)]
     process = subprocess.Popen(command)
     try:

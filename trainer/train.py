@@ -16,6 +16,7 @@ from trainer.data.prepare import DataOptions
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans import plan_training
 from trainer.publish import Compiled, publish
+from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.reading import RecipeError, recipe_text
 from trainer.recipe.sections import Recipe
 from trainer.run import RECIPE, Run, write_run
@@ -35,7 +36,7 @@ class TrainOptions:
     cell: Literal["lstm", "gru"]
     seed: int
     weights: Path | None
-    """A `model.pt` to start from."""
+    """A `model.pt` to start from where the shapes fit; None: from scratch."""
     teachers: tuple[Path, ...]
     """Finished runs to learn from too."""
     output: Path | None
@@ -66,11 +67,14 @@ def train(options: TrainOptions) -> str:
         options.cell,
         options.seed,
         machine.num_devices,
-        options.weights,
         options.teachers,
         machine.num_loaders,
     )
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
+    if options.teachers and not isinstance(recipe, ClassifyRecipe):
+        raise RecipeError("only classifiers of video learn from teachers")
+    if options.weights:
+        plan.learner.start_from(options.weights)
     folder = _run_folder(options, recipe)
     compiled = Compiled(options.task, plan)
     fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)

@@ -149,6 +149,9 @@ bench-timelines: .venv/.dev ## timelines of joined clips of DATA
 bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 	$(BIN)/python -m bench.memory $(VIDEO)
 
+bench-uploads: .venv/.dev ## how fast 64 MiB come in, raw and as a form, beside a bare Starlette application
+	$(BIN)/python -m bench.uploads
+
 bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
 	$(BIN)/python -m bench.streams --model actions
 

@@ -81,8 +81,8 @@ class OverHttp:
     def ask(self, clip: Path) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
         if self._labels is None:
-            body, headers = _form(clip), {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-            connection.request("POST", "/classify", body, headers)
+            body, content_type = file_form(clip.name, clip.read_bytes())
+            connection.request("POST", "/classify", body, {"Content-Type": content_type})
         else:
             url = f"/classify?model=actions&top_k={len(self._labels)}&sampling={self._sampling}"
             connection.request("POST", url, clip.read_bytes(), {"Content-Type": "video/mp4"})
@@ -98,10 +98,12 @@ class OverHttp:
         return [scores[label] for label in self._labels]
 
 
-def _form(clip: Path) -> bytes:
-    disposition = f'Content-Disposition: form-data; name="file"; filename="{clip.name}"'
+def file_form(name: str, content: bytes) -> tuple[bytes, str]:
+    """(body, Content-Type) of a form with the file in its field `file`."""
+    disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'
     head = f"--{_BOUNDARY}\r\n{disposition}\r\nContent-Type: video/mp4\r\n\r\n"
-    return head.encode() + clip.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    body = head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={_BOUNDARY}"
 
 
 @contextmanager

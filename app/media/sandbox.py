@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media.confinement import LAYERS, Layer
@@ -21,6 +22,7 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 _MAX_THREADS = 4
 """Of one decoder: each holds a picture more, and a file that is split further gains little."""
 _RETRY_SECONDS = 1.0
+_LOAD = Path("/proc/loadavg")
 
 logger = logging.getLogger(__name__)
 
@@ -198,5 +200,9 @@ class DecoderPool:
 
 
 def _idle_cores() -> int:
-    """At least one. By the load of the last minute: on a core that others use as well, a thread more only costs."""
-    return max(1, round(len(os.sched_getaffinity(0)) - os.getloadavg()[0]))
+    """At least one. By what can run at this moment: on a core that others use as well, a thread more only costs.
+
+    The load of the last minute (`os.getloadavg`) would deny threads to whoever comes first after a busy time.
+    """
+    runnable = int(_LOAD.read_text().split()[3].partition("/")[0])  # this process among them; proc(5)
+    return max(1, len(os.sched_getaffinity(0)) - (runnable - 1))

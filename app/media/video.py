@@ -34,8 +34,6 @@ from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_fra
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
 
-_THREADED_PIXELS = 640 * 480
-"""Smaller pictures are decoded by one thread: two take a fifth more CPU there, for a twentieth of a second."""
 _Planned = tuple[Timeline, list[Pick], Plan, "Iterable[Packet[VideoStream]] | None"]
 """All frames, which of them are wanted, which packets to decode, and all packets where they were kept."""
 
@@ -93,7 +91,7 @@ class VideoReader:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
-            if self._request.threads > 1 and stream.width * stream.height >= _THREADED_PIXELS:
+            if self._request.threads > 1:
                 threads = {"threads": str(self._request.threads), "thread_type": "frame"}
                 stream.codec_context.options = {**stream.codec_context.options, **threads}
             frames = decode_planned(packets, stream, plan, timeline)

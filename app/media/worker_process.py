@@ -16,7 +16,6 @@ from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummar
 from app.media.wire import LENGTHS, encode_job
 
 _START_SECONDS = 30.0
-_FORK_SERVER = "app.media.fork_server"  # by name: imported here, it would do to this process what is meant for that one
 
 
 class WorkerLostError(Exception):
@@ -29,7 +28,7 @@ class WorkerProcess:
     def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
         """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([_FORK_SERVER])
+        context.set_forkserver_preload(["app.media.fork_server"])
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
         with theirs:

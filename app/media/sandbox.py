@@ -22,7 +22,6 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 _MAX_THREADS = 4
 """Of one decoder: each holds a picture more, and a file that is split further gains little."""
 _RETRY_SECONDS = 1.0
-_LOAD = Path("/proc/loadavg")
 
 logger = logging.getLogger(__name__)
 
@@ -204,5 +203,5 @@ def _idle_cores() -> int:
 
     The load of the last minute (`os.getloadavg`) would deny threads to whoever comes first after a busy time.
     """
-    runnable = int(_LOAD.read_text().split()[3].partition("/")[0])  # this process among them; proc(5)
+    runnable = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])  # this process among them; proc(5)
     return max(1, len(os.sched_getaffinity(0)) - (runnable - 1))

@@ -45,8 +45,6 @@ def serve(connection: socket.socket, memory_bytes: int, cpu_seconds: int) -> Non
     """
     layers = _shut_in(connection.fileno(), memory_bytes, cpu_seconds)
     with connection, suppress(ConnectionError):  # the service is gone
-        gc.collect()
-        gc.freeze()  # so that the collections between jobs look at what the job made, not at numpy
         _send(connection, encode_ready(layers))
         while (job := _receive_job(connection)) is not None:
             descriptors, request, limits = job

@@ -79,10 +79,11 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[list[RunningServer]]:
-    """Two processes that know nothing of each other but the key."""
+    """Two processes that know nothing of each other but the key. A session whose client was cut off takes its place in
+    one for half a minute."""
     with (
-        running_server(STORE, state_keys=KEYS) as first,
-        running_server(STORE, state_keys=KEYS, inference_threads=1) as second,
+        running_server(STORE, state_keys=KEYS, max_sessions=256) as first,
+        running_server(STORE, state_keys=KEYS, max_sessions=256, inference_threads=1) as second,
     ):
         yield [first, second]
 

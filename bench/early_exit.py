@@ -1,12 +1,16 @@
 """What `early_exit=true` spares and what it costs: frames, CPU seconds, and answers that change.
 
-python -m bench.early_exit --model actions --data DATA.csv --split test
+python -m bench.early_exit --model actions --data DATA.csv --split test [--loop 60]
 """
 
 import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from app.models.store import list_versions, load_version
+from bench.memory import loop
 from bench.processes import cpu_seconds
 from bench.service import ROOT, Service, running_service
 from bench.videos import add_options, chosen
@@ -31,16 +35,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     add_options(parser)
+    parser.add_argument("--loop", type=float, default=0.0, help="seconds that each video is made to last, by looping")
     options = parser.parse_args()
-    videos = chosen(options)
-    rate = load_version(STORE / options.model / list_versions(STORE, options.model)[-1]).manifest.input.rate
+    with tempfile.TemporaryDirectory() as folder:
+        measure(options.model, [looped(video, options.loop, Path(folder)) for video in chosen(options)])
+
+
+def looped(video: Video, seconds: float, folder: Path) -> Video:
+    if not seconds:
+        return video
+    path = folder / video.path.with_suffix(".mp4").name
+    loop(video.path, seconds, path)
+    return replace(video, path=path)
+
+
+def measure(model: str, videos: list[Video]) -> None:
+    rate = load_version(STORE / model / list_versions(STORE, model)[-1]).manifest.input.rate
     assert rate is not None
-    with running_service(models=options.model) as service:
-        ask(service, options.model, videos[:8], timeline=True)  # shapes seen first
-        ask(service, options.model, videos[:8], early_exit=True)
-        plain, plain_seconds = ask(service, options.model, videos)
-        timelines, timeline_seconds = ask(service, options.model, videos, timeline=True)
-        early, early_seconds = ask(service, options.model, videos, early_exit=True)
+    with running_service(models=model) as service:
+        ask(service, model, videos[:8], timeline=True)  # shapes seen first
+        ask(service, model, videos[:8], early_exit=True)
+        plain, plain_seconds = ask(service, model, videos)
+        timelines, timeline_seconds = ask(service, model, videos, timeline=True)
+        early, early_seconds = ask(service, model, videos, early_exit=True)
     settled = [number for number, answer in enumerate(early) if answer["results"][0]["settled"]]
     changed = [number for number in settled if best(early[number]) != best(plain[number])]
     used = sum(early[number]["results"][0]["frames_used"] for number in settled)

@@ -55,7 +55,7 @@ TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
 
-train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour; CELL, SEED
+train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour and a half; CELL, SEED
 	$(TRAINER) train classify --name camera --data $(DATA) --recipe trainer/recipes/camera.yaml \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 1 --output runs/camera-$(CELL)-$(SEED) --no-publish \
 	  --data-name "scenes generated from frames of UCF101, six classes, and of Surveillance Camera Fight" \
@@ -140,6 +140,18 @@ eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD an
 bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
 	$(BIN)/python -m bench.performance
 
+bench-peers: .venv/.bench build/peers-venv/.done ## LitServe, mosec and BentoML beside the service; writes bench/peers.md
+	$(BIN)/python -m bench.peers.run
+
+# In an environment of their own: what they depend on is not what the service depends on.
+build/peers-venv/.done:
+	$(PYTHON) -m venv build/peers-venv
+	@torch=$$(sed -n 's/^\(torch==.*\)/\1/p' constraints.txt); pip="build/peers-venv/bin/pip install --quiet --disable-pip-version-check"; \
+	{ [ -n "$(TORCH_INDEX)" ] && $$pip --retries 0 --timeout 8 --index-url $(TORCH_INDEX) "$$torch" 2>/dev/null; } || $$pip "$$torch"
+	build/peers-venv/bin/pip install --quiet --disable-pip-version-check \
+	  litserve==0.2.19 mosec==0.9.8 bentoml==1.4.39 $$(grep -E '^(av|numpy)==' constraints.txt)
+	@touch $@
+
 bench-accuracy: .venv/.dev ## accuracy of `actions` on DATA through the running service
 	$(BIN)/python -m bench.accuracy --model actions --data $(DATA)
 
@@ -148,6 +160,18 @@ bench-timelines: .venv/.dev ## timelines of joined clips of DATA
 
 bench-memory: .venv/.dev ## memory for ten seconds and for two hours of VIDEO
 	$(BIN)/python -m bench.memory $(VIDEO)
+
+bench-growth: .venv/.dev ## CPU time and memory by the length of the video
+	$(BIN)/python -m bench.growth
+
+bench-fast: .venv/.dev ## sampling=fast on the test split of DATA, encoded with a key frame each second
+	$(BIN)/python -m bench.fast --data $(DATA)
+
+bench-training: .venv/.dev ## an epoch on DATA beside the bare forward and backward pass
+	$(BIN)/python -m bench.training --data $(DATA)
+
+bench-uploads: .venv/.dev ## how fast 64 MiB come in, raw and as a form, beside a bare Starlette application
+	$(BIN)/python -m bench.uploads
 
 bench-streams: .venv/.dev ## live streams: frames per second by sessions, cameras that keep up, memory
 	$(BIN)/python -m bench.streams --model actions

@@ -58,17 +58,18 @@ def make_clips(folder: Path, names: list[str]) -> dict[str, Path]:
             found[clip.name] = path = folder / f"{clip.name}{clip.suffix}"
             if not path.exists():
                 unfinished = folder / f"unfinished{clip.suffix}"
-                _encode(clip, unfinished)
+                encode(clip, unfinished)
                 unfinished.rename(path)
     return found
 
 
-def _encode(clip: Clip, path: Path) -> None:
+def encode(clip: Clip, path: Path, seconds: int = SECONDS) -> None:
+    """Draws and writes one clip."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(clip.codec, rate=FRAME_RATE, options=clip.options)
         stream.width, stream.height = clip.size
         stream.pix_fmt = "yuv420p"
-        for picture in scenes(*clip.size, count=FRAME_RATE * SECONDS):
+        for picture in scenes(*clip.size, count=FRAME_RATE * seconds):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
 

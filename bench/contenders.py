@@ -69,23 +69,25 @@ class Limit:
 
 
 class OverHttp:
-    """A service; `labels`: in the order of the scores, where it answers labels as ours does."""
+    """A service that takes a clip as the body of a POST, or in the field `file` of a form."""
 
-    def __init__(self, name: str, port: int, pid: int, labels: list[str] | None, sampling: str = "exact") -> None:
+    def __init__(
+        self, name: str, port: int, pid: int, path: str, *, is_form: bool = False, labels: list[str] | None = None
+    ) -> None:
+        """`labels`: in the order of the scores, where it answers labels as ours does; else it answers the scores."""
         self.name = name
         self.pids = [pid]
         self._port = port
+        self._path = path
+        self._is_form = is_form
         self._labels = labels
-        self._sampling = sampling
 
     def ask(self, clip: Path) -> list[float]:
+        body, content_type = clip.read_bytes(), "video/mp4"
+        if self._is_form:
+            body, content_type = file_form(clip.name, body)
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
-        if self._labels is None:
-            body, headers = _form(clip), {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-            connection.request("POST", "/classify", body, headers)
-        else:
-            url = f"/classify?model=actions&top_k={len(self._labels)}&sampling={self._sampling}"
-            connection.request("POST", url, clip.read_bytes(), {"Content-Type": "video/mp4"})
+        connection.request("POST", self._path, body, {"Content-Type": content_type})
         response = connection.getresponse()
         text = response.read()
         connection.close()
@@ -98,17 +100,21 @@ class OverHttp:
         return [scores[label] for label in self._labels]
 
 
-def _form(clip: Path) -> bytes:
-    disposition = f'Content-Disposition: form-data; name="file"; filename="{clip.name}"'
+def file_form(name: str, content: bytes) -> tuple[bytes, str]:
+    """(body, Content-Type) of a form with the file in its field `file`."""
+    disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'
     head = f"--{_BOUNDARY}\r\n{disposition}\r\nContent-Type: video/mp4\r\n\r\n"
-    return head.encode() + clip.read_bytes() + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    body = head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={_BOUNDARY}"
 
 
 @contextmanager
-def started(command: list[str], port: int, path: str, **environment: str) -> Iterator[tuple[int, float]]:
-    """(process id, seconds until `path` was answered) of a server."""
+def started(
+    command: list[str], port: int, path: str, python: str = sys.executable, **environment: str
+) -> Iterator[tuple[int, float]]:
+    """(process id, seconds until `path` was answered) of a server: `python -m` with the command."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, env=os.environ | environment)
+    process = subprocess.Popen([python, "-m", *command], cwd=ROOT, env=os.environ | environment)
     try:
         while not _answers(port, path):
             if process.poll() is not None or time.perf_counter() - began > _START_SECONDS:

@@ -50,7 +50,7 @@ def look_at(path: Path, spec: FrameSpec) -> Known:
 def read_clip(path: Path, spec: FrameSpec, known: Known) -> torch.Tensor:
     """(T, H, W, 3) uint8, in one pass over the file."""
     frames = np.empty((len(known.pick.indices), spec.height, spec.width, 3), np.uint8)
-    with av.open(str(path)) as container:
+    with av.open(str(path), options={"skip_frame": "all"}) as container:  # nothing is decoded only to open it
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         scaler = None

@@ -33,8 +33,8 @@ from bench.service import ROOT
 STORE = ROOT / "model_store"
 
 MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
-"""Clips asked at every concurrency, and how many requests make a measurement."""
-_LONE_REQUESTS = 4  # of every other clip, one after the other
+"""Clips asked at every concurrency, and how many requests make a measurement; half as many of them one by one."""
+_OTHER_REQUESTS = 4  # of every other clip, one after the other
 _STARTS = 3
 
 
@@ -66,7 +66,9 @@ def our_service(model: Path) -> Iterator[tuple[list[OverHttp], float]]:
     settings["AFTERFRAME_DEADLINE_SECONDS"] = "600"
     with started(["app"], 8131, "/health/ready", **settings) as (pid, seconds):
         labels = list(manifest.output.labels)
-        yield [OverHttp("service", 8131, pid, labels), OverHttp("service, fast", 8131, pid, labels, "fast")], seconds
+        path = f"/classify?model={model.parent.name}&top_k={len(labels)}"
+        exact = OverHttp("service", 8131, pid, path, labels=labels)
+        yield [exact, OverHttp("service, fast", 8131, pid, f"{path}&sampling=fast", labels=labels)], seconds
 
 
 def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[float, float]:
@@ -97,7 +99,7 @@ def compare(
                 for contender in contenders:
                     if contender.name == "service, fast" and concurrency > 1:
                         continue
-                    count = MAIN_CLIPS[name] if concurrency > 1 else _LONE_REQUESTS
+                    count = MAIN_CLIPS[name] // (1 if concurrency > 1 else 2) if name in MAIN_CLIPS else _OTHER_REQUESTS
                     found = measure(contender, path, references[name], concurrency, count)
                     print(
                         f"round {number + 1}, {name}, {concurrency} at once, {contender.name}:"
@@ -133,7 +135,7 @@ def main() -> None:
         )
         bare = Limit(model)
         running.callback(bare.stop)
-        contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], None)]
+        contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], "/classify", is_form=True)]
         measurements = list(compare(contenders, clips, model, options.rounds, options.at_once))
         with MemoryWatch(services[0].pids[0]) as watch:
             for name in MAIN_CLIPS.keys() & clips.keys():

@@ -96,7 +96,8 @@ class RunningServer:
             yield
         finally:
             for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # one that was ended meanwhile
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(sent)

@@ -16,7 +16,6 @@ from trainer.data.prepare import DataOptions
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans import plan_training
 from trainer.publish import Compiled, publish
-from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.reading import RecipeError, recipe_text
 from trainer.recipe.sections import Recipe
 from trainer.run import RECIPE, Run, write_run
@@ -71,8 +70,6 @@ def train(options: TrainOptions) -> str:
         machine.num_loaders,
     )
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
-    if options.teachers and not isinstance(recipe, ClassifyRecipe):
-        raise RecipeError("only classifiers of video learn from teachers")
     if options.weights:
         plan.learner.start_from(options.weights)
     folder = _run_folder(options, recipe)

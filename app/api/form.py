@@ -42,7 +42,7 @@ class FormFile:
             raise MalformedRequest("The form's boundary is not one.") from error
         self.name = NAMELESS
         """The last part of the path that the form names, without what cannot be printed."""
-        self._found = bytearray()  # of the file, since `feed` was called
+        self._found: list[memoryview] = []  # of the file, since `feed` was called
         self._has_file = False
         self._in_file = False
         self._num_fields = 0
@@ -50,9 +50,9 @@ class FormFile:
         self._header_name, self._header_value = bytearray(), bytearray()
         self._disposition = b""
 
-    def feed(self, data: bytes) -> bytearray:
-        """The bytes of the file in the next piece of the body."""
-        self._found = bytearray()
+    def feed(self, data: bytes) -> list[memoryview]:
+        """The parts of the next piece of the body that are of the file; they are not copied."""
+        self._found = []
         try:
             self._parser.write(data)
         except FormParserError as error:
@@ -101,7 +101,7 @@ class FormFile:
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
-            self._found += memoryview(data)[start:end]
+            self._found.append(memoryview(data)[start:end])
             return
         self._num_bytes_aside += end - start
         if self._num_bytes_aside > MAX_FIELD_BYTES:

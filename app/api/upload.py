@@ -16,6 +16,7 @@ from app.errors import MalformedRequest
 
 WRITE_BYTES = 2**20
 """One hop to a thread per MiB, not per network read, unless somebody reads what is written."""
+_MAX_PIECES = os.sysconf("SC_IOV_MAX")
 HEAD_BYTES = 2**12  # enough to tell what kind of file it is
 
 
@@ -32,9 +33,11 @@ class Spool:
         self.growth: int | None = None
         """A pipe in which there is something to read when the file has grown, once `watch` was called."""
         self._grow: int | None = None  # its other end
-        self._pending = bytearray()
+        self._pending: list[memoryview] = []
+        self._num_pending = 0  # bytes
         self._num_written = 0
         self._flushing = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None  # what was taken off `_pending` last
         self._has_head = asyncio.Event()
         self.finished: asyncio.Future[None] = asyncio.ensure_future(self._run())
         """Done when the last byte is on disk. Raises MalformedRequest where there is no file, or the client leaves
@@ -58,7 +61,8 @@ class Spool:
     async def close(self) -> None:
         """Nothing more is taken of the body."""
         self.finished.cancel()
-        await asyncio.gather(self.finished, return_exceptions=True)
+        # A thread that writes cannot be stopped, and its descriptor must not become that of another file.
+        await asyncio.gather(self.finished, *filter(None, [self._writing]), return_exceptions=True)
         self._end_growth()
         if self.growth is not None:
             os.close(self.growth)
@@ -71,14 +75,15 @@ class Spool:
         try:
             form = FormFile(content_type) if is_form else None
             async for piece in self._request.stream():
-                self._pending += piece if form is None else form.feed(piece)
+                self._take([memoryview(piece)] if form is None else form.feed(piece))
                 if form is not None:
                     self.name = form.name
-                if len(self._pending) >= WRITE_BYTES or (self._grow is not None and self._pending):
+                if self._num_pending >= WRITE_BYTES or (self._grow is not None and self._num_pending):
                     await self._flush()
             if form is not None:
                 form.finish()
             await self._flush()
+            await self._written()
         except ClientDisconnect as gone:
             raise MalformedRequest("The upload ended before its last byte.") from gone
         finally:
@@ -92,13 +97,26 @@ class Spool:
             )
         self.seconds = time.perf_counter() - started
 
+    def _take(self, pieces: list[memoryview]) -> None:
+        self._pending += pieces
+        self._num_pending += sum(map(len, pieces))
+
     async def _flush(self) -> None:
+        """Begins to write what is pending, while more comes; what was pending before is on disk then."""
         async with self._flushing:
-            pending, self._pending = self._pending, bytearray()
-            if not pending:
-                return
-            await to_thread.run_sync(_write, self.descriptor, pending)
-            self._num_written += len(pending)
+            await self._written()
+            if self._num_pending:
+                self._writing = asyncio.create_task(self._write(self._pending, self._num_pending))
+                self._pending, self._num_pending = [], 0
+
+    async def _written(self) -> None:
+        """What `_flush` has begun to write is on disk."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    async def _write(self, pieces: list[memoryview], num_bytes: int) -> None:
+        await to_thread.run_sync(_write, self.descriptor, pieces)
+        self._num_written += num_bytes
         if self._num_written >= HEAD_BYTES:
             self._has_head.set()
         if self._grow is not None:
@@ -122,7 +140,13 @@ async def spooling(request: Request) -> AsyncIterator[Spool]:
             await spool.close()
 
 
-def _write(descriptor: int, data: bytearray) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+def _write(descriptor: int, pieces: list[memoryview]) -> None:
+    """Writes all of them, as they are: put together first, each byte would be copied once more."""
+    at = 0
+    while at < len(pieces):
+        written = os.writev(descriptor, pieces[at : at + _MAX_PIECES])
+        while at < len(pieces) and written >= len(pieces[at]):
+            written -= len(pieces[at])
+            at += 1
+        if written:
+            pieces[at] = pieces[at][written:]

@@ -64,6 +64,11 @@ class PacketTable:
         return np.sort(self.shown[(self.flags & CLEAN > 0) & (self.shown >= 0)])
 
     @property
+    def is_reordered(self) -> bool:
+        """Whether frames are displayed in another order than they are decoded."""
+        return bool(np.any(self.pts[1:] < self.pts[:-1]))
+
+    @property
     def timeline_after_cut(self) -> Timeline | None:
         """What is displayed where decoding can only begin at the first CLEAN packet, as in a recording that was cut.
 

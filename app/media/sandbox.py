@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media.confinement import LAYERS, Layer
@@ -217,5 +218,9 @@ class DecoderPool:
 
 
 def _idle_cores() -> int:
-    """At least one. By the load of the last minute: on a core that others use as well, a thread more only costs."""
-    return max(1, round(len(os.sched_getaffinity(0)) - os.getloadavg()[0]))
+    """At least one. By what can run at this moment: on a core that others use as well, a thread more only costs.
+
+    The load of the last minute (`os.getloadavg`) would deny threads to whoever comes first after a busy time.
+    """
+    runnable = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])  # this process among them; proc(5)
+    return max(1, len(os.sched_getaffinity(0)) - (runnable - 1))

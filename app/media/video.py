@@ -8,6 +8,7 @@ that no packet announced) the file is decoded in full, once for the times and on
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from io import SEEK_END
 from itertools import islice
 from typing import BinaryIO
@@ -32,8 +33,9 @@ from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_fra
 
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
-_THREADED_PIXELS = 640 * 480
-"""Smaller pictures are decoded by one thread: two take a fifth more CPU there, for a twentieth of a second."""
+
+_Planned = tuple[Timeline, list[Pick], Plan, "Iterable[Packet[VideoStream]] | None"]
+"""All frames, which of them are wanted, which packets to decode, and all packets where they were kept."""
 
 
 class VideoReader:
@@ -84,31 +86,39 @@ class VideoReader:
         if sum(spec.clip_length * spec.width * spec.height * 3 for spec in self._request.frames) > _MAX_HELD_BYTES:
             raise SurpriseError
         with ExitStack() as opened:
-            container, stream = opened.enter_context(self._open(err_detect="explode"))
-            timeline, picks, plan, kept = self._plan(container, stream)
-            packets: Iterable[Packet[VideoStream]] | None = kept
+            container, stream, (timeline, picks, plan, packets) = self._plan(opened)
             if packets is None:
                 opened.close()
                 container, stream = opened.enter_context(self._open(err_detect="explode"))
                 packets = demux(container, stream)
-            if self._request.threads > 1 and stream.width * stream.height >= _THREADED_PIXELS:
+            if self._request.threads > 1:
                 threads = {"threads": str(self._request.threads), "thread_type": "frame"}
                 stream.codec_context.options = {**stream.codec_context.options, **threads}
             frames = decode_planned(packets, stream, plan, timeline)
             yield from self._hold(self._collect(container, stream, timeline, picks, frames))
         self.outcome.frames_skipped = len(timeline.times) - len(plan.produced)
 
-    def _plan(
-        self, container: InputContainer, stream: VideoStream
-    ) -> "tuple[Timeline, list[Pick], Plan, list[Packet[VideoStream]] | None]":
-        """What to decode. The table of all packets is gone after this: in two hours there are 180,000 of them."""
-        table = read_packets(container, stream)
-        if table is None:
-            raise SurpriseError
-        self._after_cut = table.timeline_after_cut
-        picks = self._pick(table.timeline, table.key_frames)
-        plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
-        return table.timeline, picks, plan, table.kept
+    def _plan(self, opened: ExitStack) -> tuple[InputContainer, VideoStream, _Planned]:
+        """What to decode, of a file that is left open in `opened`.
+
+        It is probed only where it takes that to choose a stream, to know the shape of its pixels, or how far the
+        decoder has to look ahead. The table of all packets is gone after this: in two hours there are 180,000 of them.
+        """
+        for probe in (False, True):
+            container, stream = opened.enter_context(self._open(probe=probe, err_detect="explode"))
+            table = read_packets(container, stream)
+            if table is None:
+                break
+            self._after_cut = table.timeline_after_cut
+            picks = self._pick(table.timeline, table.key_frames)
+            plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
+            is_alone = len(container.streams.video) == 1
+            has_shape = stream.sample_aspect_ratio is not None or plan.feed[0]  # else the first frame tells
+            looks_ahead = stream.codec_context.has_b_frames or not table.is_reordered
+            if probe or (is_alone and has_shape and looks_ahead):
+                return container, stream, (table.timeline, picks, plan, table.kept)
+            opened.close()
+        raise SurpriseError
 
     def _read_after_cut(self) -> Iterator[MediaInfo | FrameChunk]:
         """Decode everything once, on the guess that nothing is displayed before the first clean packet."""
@@ -171,6 +181,7 @@ class VideoReader:
         collectors = [FrameCollector(number, spec, pick, given) for number, (spec, pick, given) in enumerate(asked)]
         for index, frame in frames:
             self.outcome.frames_decoded += 1
+            aspect = aspect or stream.codec_context.sample_aspect_ratio or Fraction(1)
             if not self._described:
                 self._described = True
                 yield describe(container, stream, displayed_size(frame, aspect), timeline.duration_seconds)
@@ -181,8 +192,8 @@ class VideoReader:
                     yield chunk
 
     @contextmanager
-    def _open(self, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
-        with open_media(self._file, self._limits) as container:
+    def _open(self, *, probe: bool = True, **options: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+        with open_media(self._file, self._limits, probe=probe) as container:
             yield container, only_stream(container, self._limits, **options)
 
 

@@ -90,7 +90,10 @@ STREAMS = {
 
 
 def check(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> MediaSummary:
-    """Compare every way to sample with the reference; gives back the summary of 5 spread frames alone."""
+    """Compare every way to sample with the reference, and threads with none.
+
+    Gives back the summary of 5 spread frames alone.
+    """
     whole = FrameSpec(*SIZE, clip_length=5)
     pictures, seconds, end = decode_everything(path, whole)
     with path.open("rb") as file, open_media(file, MediaLimits()) as container:
@@ -110,6 +113,12 @@ def check(path: Path, start_seconds: float | None = None, end_seconds: float | N
                 picks = pick_rate(seconds, end, spec.rate, tick)
             np.testing.assert_array_equal(frames, pictures[picks], err_msg=f"{path.name} {spec}")
     assert isinstance(summary, MediaSummary)
+    for threads in (2, 4):
+        [frames], events = read_frames(path, MediaRequest(frames=(whole,), threads=threads))
+        np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 5)], err_msg=f"{path.name} {threads}")
+        threaded = events[-1]
+        assert isinstance(threaded, MediaSummary)
+        assert (threaded.frames_decoded, threaded.frames_skipped) == (summary.frames_decoded, summary.frames_skipped)
     return summary
 
 

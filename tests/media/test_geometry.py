@@ -24,8 +24,8 @@ def corner_frames(width: int = 96, height: int = 64) -> np.ndarray:
     return np.stack([frame] * 3)
 
 
-def read_one(path: Path, spec: FrameSpec) -> tuple[np.ndarray, MediaInfo]:
-    [frames], events = read_frames(path, MediaRequest(frames=(spec,)))
+def read_one(path: Path, spec: FrameSpec, start_seconds: float | None = None) -> tuple[np.ndarray, MediaInfo]:
+    [frames], events = read_frames(path, MediaRequest(frames=(spec,), start_seconds=start_seconds))
     assert isinstance(events[0], MediaInfo)
     return frames[0], events[0]
 
@@ -51,9 +51,13 @@ def test_a_video_is_turned_as_the_file_says(tmp_path: Path, rotation: int, mirro
     assert (info.width, info.height) == (WIDE if rotation % 180 == 0 else WIDE[::-1])
 
 
-def test_pixels_are_made_square(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "anamorphic.mp4", corner_frames(72, 64), 10, aspect=Fraction(4, 3))
-    frame, info = read_one(path, FrameSpec(0, 0, fit="keep", longest_side=48, clip_length=1))
+@pytest.mark.parametrize("start_seconds", [None, 1.0])
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".h264"])  # of a transport stream, only the frames tell
+def test_pixels_are_made_square(suffix: str, start_seconds: float | None, tmp_path: Path) -> None:
+    frames, options = np.concatenate([corner_frames(72, 64)] * 10), {"x264-params": "keyint=5:min-keyint=5"}
+    path = write_video(tmp_path / f"anamorphic{suffix}", frames, 10, aspect=Fraction(4, 3), options=options)
+    spec = FrameSpec(0, 0, fit="keep", longest_side=48, clip_length=1)
+    frame, info = read_one(path, spec, start_seconds)
     assert (info.width, info.height) == (96, 64)
     assert frame.shape == (32, 48, 3)
     assert quarters(frame) == list(CORNERS)

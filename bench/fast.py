@@ -1,0 +1,111 @@
+"""What `sampling=fast` costs in accuracy and spares in work, on labelled videos encoded with regular key frames.
+
+python -m bench.fast --data DATA.csv --split test [--key-seconds 1] [--folder runs/fast]
+
+Accuracy at the size that the videos have; work at 1280 x 720, by the CPU time of requests one after the other. Where
+key frames are too few, `fast` falls back to `exact`: what is told of it is told of the others alone, too.
+"""
+
+import argparse
+from pathlib import Path
+
+import av
+
+from bench.load import median
+from bench.processes import cpu_seconds
+from bench.service import ROOT, Service, running_service
+from bench.videos import add_options, chosen
+from trainer.data.listing import Video
+
+LARGE = (1280, 720)
+_NUM_LARGE = 8  # the longest videos, for what it spares
+
+
+def encode_again(video: Path, path: Path, key_seconds: float, size: tuple[int, int] | None = None) -> int:
+    """The video as H.264 in `path`, at its own size or at `size`; the number of its frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    num_frames = 0
+    with av.open(str(video)) as source, av.open(str(path), "w") as output:
+        taken = source.streams.video[0]
+        rate = taken.average_rate
+        assert rate is not None
+        gap = round(key_seconds * rate)
+        params = f"keyint={gap}:min-keyint={gap}:scenecut=0"
+        stream = output.add_stream("libx264", rate=rate, options={"x264-params": params})
+        stream.width, stream.height = size or (taken.width, taken.height)
+        stream.pix_fmt = "yuv420p"
+        for frame in source.decode(taken):
+            picture = frame.reformat(stream.width, stream.height, "yuv420p")
+            picture.pts, picture.time_base = num_frames, 1 / rate
+            output.mux(stream.encode(picture))
+            num_frames += 1
+        output.mux(stream.encode(None))
+    return num_frames
+
+
+def tell_accuracy(service: Service, model: str, videos: list[Video], paths: list[Path]) -> None:
+    """Prints how many answers are right, exact and fast."""
+    right = {"exact": 0, "fast": 0, "exact, of those": 0}
+    num_fast = num_alike = 0
+    for video, path in zip(videos, paths, strict=True):
+        answers = {
+            sampling: service.classify(path, model=model, sampling=sampling, top_k=1)["results"][0]
+            for sampling in ("exact", "fast")
+        }
+        labels = {sampling: answer["labels"][0]["label"] for sampling, answer in answers.items()}
+        right["exact"] += labels["exact"] == video.label
+        if answers["fast"]["sampling"] == "fast":
+            num_fast += 1
+            right["fast"] += labels["fast"] == video.label
+            right["exact, of those"] += labels["exact"] == video.label
+            num_alike += labels["fast"] == labels["exact"]
+    count = len(videos)
+    fast_in_all = right["exact"] - right["exact, of those"] + right["fast"]
+    print(f"exact: {right['exact']} of {count} right; fast, where it falls back included: {fast_in_all}")
+    print(f"fast was used for {num_fast}: {right['fast']} right, exact {right['exact, of those']}, alike {num_alike}")
+
+
+def tell_work(service: Service, model: str, paths: list[Path], rounds: int) -> None:
+    """Prints the CPU time of exact and fast for each video, and the median of the ratios."""
+    ratios = []
+    for path in paths:
+        seconds: dict[str, list[float]] = {"exact": [], "fast": []}
+        for _ in range(rounds):
+            for sampling, found in seconds.items():
+                before = cpu_seconds(service.pids())
+                for _ in range(3):  # the kernel counts in hundredths of a second
+                    answer = service.classify(path, model=model, sampling=sampling)["results"][0]
+                found.append((cpu_seconds(service.pids()) - before) / 3)
+            assert answer["sampling"] == "fast", f"{path.name} has too few key frames"
+        exact, fast = median(seconds["exact"]), median(seconds["fast"])
+        ratios.append(exact / fast)
+        megabytes = path.stat().st_size / 1e6
+        print(f"{path.name}, {megabytes:.1f} MB: exact {exact:.3f} s, fast {fast:.3f} s, {ratios[-1]:.1f}x")
+    print(f"fast takes a {median(ratios):.1f}th of the CPU time of exact (median)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="actions")
+    add_options(parser)
+    parser.add_argument("--key-seconds", type=float, default=1.0, help="between key frames")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs/fast", help="where the encoded videos go")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    videos = chosen(options)
+    folder = options.folder / f"{options.key_seconds:g}"
+    paths = [folder / f"{video.path.stem}.mp4" for video in videos]
+    frames = {}
+    for video, path in zip(videos, paths, strict=True):
+        frames[video.path] = encode_again(video.path, path, options.key_seconds)
+    longest = sorted(frames, key=frames.__getitem__)[-_NUM_LARGE:]
+    large = [folder / "large" / f"{path.stem}.mp4" for path in longest]
+    for source, path in zip(longest, large, strict=True):
+        encode_again(source, path, options.key_seconds, LARGE)
+    with running_service(models=options.model) as service:
+        tell_accuracy(service, options.model, videos, paths)
+        tell_work(service, options.model, large, options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=4096, ge=1)
     """TCP connections; the next one ends the one that has been without a request for longest."""
     patience_seconds: float = Field(default=10.0, gt=0)
-    """A client has this long for its header, for each part of its upload and to take part of an answer."""
+    """A client has this long for its header, for each part of its upload and to take part of an answer.
+
+    Up to a fifth more, by chance, so that many that came at once do not end at once."""
     min_upload_bytes_per_second: int = Field(default=16 * 2**10, ge=0)
     """Uploads that are slower for `patience_seconds` end with 408. 0: a byte now and then is enough."""
 

@@ -4,11 +4,10 @@ python -m bench.early_exit --model actions --data DATA.csv --split test
 """
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 from app.models.store import list_versions, load_version
+from bench.processes import cpu_seconds
 from bench.service import ROOT, Service, running_service
 from bench.videos import add_options, chosen
 from trainer.data.listing import Video
@@ -16,20 +15,11 @@ from trainer.data.listing import Video
 STORE = ROOT / "model_store"
 
 
-def cpu_seconds(service: Service) -> float:
-    """Of all processes of the service so far, those that have ended included."""
-    ticks = 0
-    for pid in service.pids():
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += sum(int(value) for value in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def ask(service: Service, model: str, videos: list[Video], **query: Any) -> tuple[list[dict[str, Any]], float]:
     """The answer for each video, and the CPU seconds of all."""
-    before = cpu_seconds(service)
+    before = cpu_seconds(service.pids())
     answers = [service.classify(video.path, model=model, **query) for video in videos]
-    return answers, cpu_seconds(service) - before
+    return answers, cpu_seconds(service.pids()) - before
 
 
 def best(answer: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 
+from bench.processes import forget_peaks, peak_mb
 from bench.service import Service, running_service
 
 
@@ -36,18 +37,12 @@ def loop(video: Path, seconds: float, output: Path) -> None:
 
 def peaks(service: Service, video: Path, model: str) -> tuple[float, float, float]:
     """(server's and largest other process's peak resident MB, seconds) of one timeline."""
-    for pid in service.pids():
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak starts anew: proc(5)
+    forget_peaks(service.pids())
     started = time.perf_counter()
     service.classify(video, model=model, timeline=True)
     seconds = time.perf_counter() - started
-    server, *others = [_peak_mb(pid) for pid in service.pids()]
+    server, *others = [peak_mb(pid) for pid in service.pids()]
     return server, max(others), seconds
-
-
-def _peak_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def main() -> None:

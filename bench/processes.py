@@ -34,6 +34,18 @@ def memory_mb(pids: list[int]) -> float:
     return total / 1024
 
 
+def forget_peaks(pids: list[int]) -> None:
+    """The peaks of the processes start anew."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pid: int) -> float:
+    """The most that the process ever had resident, or since its peak was forgotten, however short it lasted."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
 class MemoryWatch:
     """The largest memory of a process and all that it started, looked at twice a second."""
 

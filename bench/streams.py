@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import io
 import json
-import os
 import statistics
 import struct
 import time
@@ -24,6 +23,7 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from bench.processes import cpu_seconds
 from bench.service import Service, running_service
 
 SESSIONS = (1, 4, 16, 64)
@@ -145,14 +145,6 @@ def windows_per_second(client: httpx.Client, model: str, pictures: list[bytes], 
     return number / (time.perf_counter() - began)
 
 
-def cpu_seconds(service: Service) -> float:
-    """Of all processes of the service so far. Unlike frames per second, it does not hang on what else runs."""
-    return sum(
-        sum(int(ticks) for ticks in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])
-        for pid in service.pids()
-    ) / os.sysconf("SC_CLK_TCK")
-
-
 def resident_bytes(service: Service) -> int:
     return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * 4096
 
@@ -193,13 +185,12 @@ def main() -> None:
             return asyncio.run(with_sessions(count, model, pictures, rate, work))
 
         def report(what: str, run: Callable[[], float]) -> float:
-            before = cpu_seconds(service)
+            before = cpu_seconds(service.pids())
             began = time.perf_counter()
             found = run()
             frames = found * (time.perf_counter() - began)
-            print(
-                f"{what:34}{found:7.1f} frames/s, {1000 * (cpu_seconds(service) - before) / frames:5.2f} ms of CPU each"
-            )
+            spent = cpu_seconds(service.pids()) - before
+            print(f"{what:34}{found:7.1f} frames/s, {1000 * spent / frames:5.2f} ms of CPU each")
             return found
 
         memory = asyncio.run(memory_per_session(service, model, pictures, rate))

@@ -42,11 +42,15 @@ class RunningServer:
         """A connection, for what no HTTP client would send."""
         return socket.create_connection(self.address, timeout=30)
 
-    def metric(self, name: str) -> float:
-        """The value of one line of /metrics; 0 where there is none."""
+    def metrics(self) -> dict[str, float]:
+        """Every line of /metrics by its name and labels."""
         with urllib.request.urlopen(f"{self.operations_url or self.url}/metrics", timeout=30) as response:
             lines = response.read().decode().splitlines()
-        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[:1] != "#"}
+
+    def metric(self, name: str) -> float:
+        """The value of one line of /metrics; 0 where there is none."""
+        return self.metrics().get(name, 0.0)
 
     def wait_for_metric(self, name: str, value: float, seconds: float = 30, *, at_least: bool = False) -> None:
         end = time.monotonic() + seconds
@@ -92,7 +96,8 @@ class RunningServer:
             yield
         finally:
             for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):  # one that was ended meanwhile
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, sent: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(sent)

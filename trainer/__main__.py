@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 MISTAKES = (InvalidListing, RecipeError, ModelRejected, ValidationError, FileNotFoundError, FileExistsError, re.error)
 """What the person who typed the command can put right: told in a line, without a traceback."""
 
-DEFAULT_RECIPE = RECIPES / "classify.yaml"
+DEFAULT_RECIPES = {
+    "classify": RECIPES / "classify.yaml",
+    "predict": RECIPES / "forecast.yaml",
+    "features": RECIPES / "audio-features.yaml",
+    "caption": RECIPES / "captions.yaml",
+}
+"""Of the tasks; those of classifiers of sound and of camera work must be named."""
 DEFAULT_STORE = Path("model_store")
 
 
@@ -62,7 +68,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--recipe", type=Path, default=DEFAULT_RECIPE, help="YAML (default: %(default)s)")
+    defaults = ", ".join(f"{recipe.name} to {task}" for task, recipe in DEFAULT_RECIPES.items())
+    parser.add_argument("--recipe", type=Path, help=f"YAML (default: {defaults})")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
 
 
@@ -81,7 +88,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=["classify", "predict", "features", "caption"])
+    parser.add_argument("task", choices=list(DEFAULT_RECIPES))
     parser.add_argument("--name", required=True, help="of the model: lower case, digits, hyphens")
     _add_data(parser)
     _add_splits(parser)
@@ -166,7 +173,8 @@ def _inspect(options: argparse.Namespace) -> str:
     from trainer.recipe.reading import read_recipe
 
     output = options.output or Path("runs") / f"inspect-{options.data.stem}"
-    return inspect_data(_data_options(options), read_recipe(options.recipe, options.set, ClassifyRecipe), output)
+    recipe = read_recipe(options.recipe or DEFAULT_RECIPES["classify"], options.set, ClassifyRecipe)
+    return inspect_data(_data_options(options), recipe, output)
 
 
 def _train(options: argparse.Namespace) -> str:
@@ -178,7 +186,7 @@ def _train(options: argparse.Namespace) -> str:
             task=options.task,
             name=options.name,
             data=_data_options(options),
-            recipe=options.recipe,
+            recipe=options.recipe or DEFAULT_RECIPES[options.task],
             settings=tuple(options.set),
             cell=options.cell,
             seed=options.seed,

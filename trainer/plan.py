@@ -24,8 +24,6 @@ class PlanOptions:
     seed: int
     num_devices: int = 1
     """Processes that share a batch."""
-    weights: Path | None = None
-    """A `model.pt` to start from where the shapes fit, for classifiers of video; None: from scratch."""
     teachers: tuple[Path, ...] = ()
     """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
     num_loaders: int = 0

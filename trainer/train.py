@@ -35,7 +35,7 @@ class TrainOptions:
     cell: Literal["lstm", "gru"]
     seed: int
     weights: Path | None
-    """A `model.pt` to start from."""
+    """A `model.pt` to start from where the shapes fit; None: from scratch."""
     teachers: tuple[Path, ...]
     """Finished runs to learn from too."""
     output: Path | None
@@ -66,11 +66,12 @@ def train(options: TrainOptions) -> str:
         options.cell,
         options.seed,
         machine.num_devices,
-        options.weights,
         options.teachers,
         machine.num_loaders,
     )
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
+    if options.weights:
+        plan.learner.start_from(options.weights)
     folder = _run_folder(options, recipe)
     compiled = Compiled(options.task, plan)
     fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)

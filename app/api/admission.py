@@ -53,6 +53,11 @@ class Admission:
         body = Body(receive, self.places, self.limits, scope["state"]["record"])
         try:
             async with body.arriving():
+                try:
+                    await body.begin()
+                except ServiceError as error:
+                    await send_problem(error, scope, send_noting)
+                    return
                 await self.app(scope, body.receive, send_noting)
         except asyncio.CancelledError:
             if self.places.is_stopping and not is_started:  # the grace is over, and the server would answer 500

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,11 @@ from app.api.observe import RequestRecord
 from app.api.places import STOPPING, Places
 from app.errors import NotReady, ServiceError, TimeLimit, UploadTooLarge
 
+HEAD_BYTES = 2**12
+"""Of an upload, or all of it, before anything is made for it. A slow client never brings so much, and costs a third."""
+SPREAD = 0.2
+"""Patience lasts up to this share longer, by chance: a thousand clients that come at once do not all end at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
@@ -20,6 +26,10 @@ class BodyLimits:
     patience_seconds: float
     """The service waits this long for each `min_bytes_per_second * patience_seconds` bytes."""
     min_bytes_per_second: int
+
+    def patience(self) -> float:
+        """For one stretch of an upload."""
+        return self.patience_seconds * random.uniform(1.0, 1.0 + SPREAD)
 
     def too_large(self, fact: str) -> UploadTooLarge:
         return UploadTooLarge(f"{fact}; the limit is {self.max_bytes} bytes.")
@@ -33,9 +43,10 @@ class Body:
         self._places = places
         self._limits = limits
         self._record = record
-        self._patience_seconds = limits.patience_seconds
+        self._patience_seconds = limits.patience()
         self._began = time.monotonic()
         self._num_bytes = 0  # since patience was whole
+        self._first: Message | None = None
         self._waiting: asyncio.Timeout | None = None
         self._is_ended = False
         self._holds_place = False
@@ -52,8 +63,20 @@ class Body:
             if self._holds_place:
                 self._places.give_back()
 
+    async def begin(self) -> None:
+        """Waits for the first HEAD_BYTES; `receive` then gives them out as one message. Raises what `receive` does."""
+        message = await self.receive()
+        head = bytearray(message.get("body", b""))
+        while message.get("more_body", False) and len(head) < HEAD_BYTES:
+            message = await self.receive()
+            head += message.get("body", b"")
+        self._first = {**message, "body": bytes(head)}
+
     async def receive(self) -> Message:
         """The next message. Raises UploadTooLarge, TimeLimit, NotReady (see `end`) or Overloaded."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
         if self.end not in self._places.arriving:  # it has come whole
             return await self._receive()
         message = await self._receive_in_time()
@@ -91,7 +114,7 @@ class Body:
         self._patience_seconds -= clock() - started
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes >= self._limits.patience_seconds * self._limits.min_bytes_per_second:
-            self._num_bytes, self._patience_seconds = 0, self._limits.patience_seconds
+            self._num_bytes, self._patience_seconds = 0, self._limits.patience()
         return message
 
     def _timed_out(self) -> ServiceError:

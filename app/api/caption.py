@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
 from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
@@ -80,6 +81,11 @@ class CaptionResponse(BaseModel):
         f"`{SHOTS_BY}`, where it is served. Else, and within shots that are longer, segments are as long as what the "
         "model is shown at once at most."
     )
+    partial: bool = Field(
+        default=False,
+        description="With `timeline=true` and `Prefer: wait=SECONDS`: time was up, and this is of the segments that "
+        "were described by then.",
+    )
     timing: Timing
 
     model_config = ConfigDict(
@@ -96,6 +102,7 @@ class CaptionResponse(BaseModel):
                     {"start_seconds": 1.5, "end_seconds": 3.0, "text": "The camera holds still.", "score": 0.95},
                 ],
                 "shots_by": {"name": "camera", "version": "1", "digest": "03bb…", "license": "CC-BY-4.0"},
+                "partial": False,
                 "timing": EXAMPLE_TIMING,
             }
         }
@@ -123,20 +130,30 @@ class CaptionFinal(CaptionResponse):
     responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
     response_model=CaptionResponse,
 )
-async def caption(request: Request, query: Annotated[CaptionQuery, Query()]) -> CaptionResponse | Response:
+async def caption(
+    request: Request, response: Response, query: Annotated[CaptionQuery, Query()]
+) -> CaptionResponse | Response:
     """Sentences about the video, the likeliest first; with `timeline=true` also one for each shot.
 
     Send the file as for /classify. With `timeline=true` and `Accept: application/x-ndjson` or `text/event-stream` the
     answer comes in events: segments as they are described, while the file is still being read, and the whole answer
-    last.
+    last; and with `Prefer: wait=SECONDS` the answer after so many seconds is of the segments that were described by
+    then, with `"partial": true`.
     """
     kind = event_format(request)
+    wait_seconds = wait_preference(request) if query.timeline else None  # half a sentence is none
     if kind is None:
-        return await _caption(request, query, None)
-    return await answer_in_events(request, kind, lambda emit: _caption(request, query, emit))
+        answer = await _caption(request, query, wait_seconds, None)
+        response.headers.update(applied(wait_seconds, is_partial=answer.partial))
+        return answer
+    return await answer_in_events(
+        request, kind, lambda emit: _caption(request, query, wait_seconds, emit), applied(wait_seconds)
+    )
 
 
-async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> CaptionResponse:
+async def _caption(
+    request: Request, query: CaptionQuery, wait_seconds: int | None, emit: Emit | None
+) -> CaptionResponse:
     """The answer; with `emit`, events on the way, and all the time that a stream may take."""
     service = service_of(request)
     model = service.store.get(query.model, query.version, "caption")
@@ -144,7 +161,7 @@ async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> 
     shots_by = _shots_by(service.store) if query.timeline else None
     models = [model] if shots_by is None else [model, shots_by]
     async with receive(request, models, emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=emit is not None)
+        upload = received.upload(query, in_events=emit is not None, wait_seconds=wait_seconds)
         on_progress = None if emit is None else _Teller(emit, query.timeline)
         answer = await service.caption.run(upload, model, options, shots_by, on_progress)
     return (CaptionResponse if emit is None else CaptionFinal)(
@@ -153,6 +170,7 @@ async def _caption(request: Request, query: CaptionQuery, emit: Emit | None) -> 
         comments=[Comment(text=one.text, score=one.score) for one in answer.comments],
         segments=None if answer.segments is None else [CommentedSegment.of(one) for one in answer.segments],
         shots_by=None if answer.shots_by is None else ModelRef.of(answer.shots_by),
+        partial=answer.is_partial,
         timing=received.report(answer.cost),
     )
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
 from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
-from app.api.receive import receive, wait_preference
+from app.api.preference import applied, wait_preference
+from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Label, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
 from app.pipelines.classify import ClassifyOptions, ModelProgress, ModelResult, reads_on_arrival
@@ -156,11 +157,13 @@ async def classify(
     answer after so many seconds is the best there is by then, with `"partial": true`.
     """
     kind, wait_seconds = event_format(request), wait_preference(request)
-    headers = {} if wait_seconds is None else {"Preference-Applied": f"wait={wait_seconds}"}
     if kind is None:
-        response.headers.update(headers)
-        return await _classify(request, query, wait_seconds, None)
-    return await answer_in_events(request, kind, lambda emit: _classify(request, query, wait_seconds, emit), headers)
+        answer = await _classify(request, query, wait_seconds, None)
+        response.headers.update(applied(wait_seconds, is_partial=answer.partial))
+        return answer
+    return await answer_in_events(
+        request, kind, lambda emit: _classify(request, query, wait_seconds, emit), applied(wait_seconds)
+    )
 
 
 async def _classify(

@@ -12,6 +12,7 @@ from app.api.events import Emit, answer_in_events, event_format
 from app.api.features_files import as_csv, as_npz, as_parquet
 from app.api.formats import described, respond, wanted_format
 from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
@@ -77,6 +78,9 @@ class FeaturesResponse(BaseModel):
     windows: list[Window] | None = Field(description="With `level=windows`.")
     log_mel: list[list[float]] | None = Field(description="With `log_mel=true`: rows of mel bands, low to high.")
     log_mel_hop_seconds: Rounded
+    partial: bool = Field(
+        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this is of what was heard by then."
+    )
     timing: Timing
 
     model_config = ConfigDict(
@@ -94,6 +98,7 @@ class FeaturesResponse(BaseModel):
                 "windows": [{"start_seconds": 0.0, "end_seconds": 1.0, "features": [0.1, 0.2]}],
                 "log_mel": None,
                 "log_mel_hop_seconds": 0.01,
+                "partial": False,
                 "timing": EXAMPLE_TIMING,
             }
         }
@@ -138,7 +143,8 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
 
     Send the file as for /classify. Sound of any rate and number of channels is mixed and resampled as the model wants.
     An hour takes no more memory than a minute; an answer with too many numbers is refused with 422. With `Accept:
-    application/x-ndjson` or `text/event-stream` steps come as they are known, and the whole answer last.
+    application/x-ndjson` or `text/event-stream` steps come as they are known, and the whole answer last. With `Prefer:
+    wait=SECONDS` the answer after so many seconds is of what was heard by then, with `"partial": true`.
     """
     service = service_of(request)
     model = service.store.get(query.model, query.version, "features")
@@ -148,14 +154,22 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     window_seconds = query.window_seconds or DEFAULT_WINDOW_SECONDS
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
     kind = event_format(request) if query.format is None else None
+    wait_seconds = wait_preference(request)
     if kind is not None:
-        return await answer_in_events(request, kind, lambda emit: _in_events(request, query, model, options, emit))
+        return await answer_in_events(
+            request, kind, lambda emit: _in_events(request, query, model, options, emit), applied(wait_seconds)
+        )
     async with receive(request, [model], on_arrival=query.is_whole) as received:
-        upload = received.upload(query)
+        upload = received.upload(query, wait_seconds=wait_seconds)
         answer = await service.features.run(upload, model, options)
     timing = received.report(answer.cost)
     return await respond(
-        service, lambda: _encode(answer, chosen, received.file_name, timing), chosen, ModelRef.of(model), timing
+        service,
+        lambda: _encode(answer, chosen, received.file_name, timing),
+        chosen,
+        ModelRef.of(model),
+        timing,
+        applied(wait_seconds, is_partial=answer.is_partial),
     )
 
 
@@ -173,7 +187,7 @@ async def _in_events(
         emit(FeaturesProgress(seconds=seconds, steps=fresh if options.level == "steps" else None))
 
     async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True)
+        upload = received.upload(query, in_events=True, wait_seconds=wait_preference(request))
         answer = await service.features.run(upload, model, options, tell)
     return _answer(FeaturesFinal, answer, received.report(answer.cost))
 
@@ -200,6 +214,7 @@ def _answer(kind: type[_Answer], answer: Features, timing: Timing) -> _Answer:
         windows=None if answer.windows is None else _windows(answer.windows),
         log_mel=None if answer.log_mel is None else _rounded(answer.log_mel),
         log_mel_hop_seconds=answer.output.log_mel_hop_seconds,
+        partial=answer.is_partial,
         timing=timing,
     )
 

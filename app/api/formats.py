@@ -1,7 +1,7 @@
 """The formats of an answer: which one a client wants, and the response in it."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anyio import to_thread
@@ -48,7 +48,12 @@ def _weight(parameters: list[str]) -> float:
 
 
 async def respond(
-    service: Service, encode: Callable[[], bytes], format_name: str, model: ModelRef, timing: Timing
+    service: Service,
+    encode: Callable[[], bytes],
+    format_name: str,
+    model: ModelRef,
+    timing: Timing,
+    more_headers: Mapping[str, str],
 ) -> Response:
     """The response whose body `encode` makes, off the event loop.
 
@@ -67,6 +72,7 @@ async def respond(
         "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
         "X-Model": f"{model.name}@{model.version}",
         "X-Model-License": " ".join(model.license.encode("ascii", "replace").decode().split()),
+        **more_headers,
     }
     return Response(body, headers=headers, media_type=MEDIA_TYPES[format_name])
 

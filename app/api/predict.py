@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.api.events import Emit, answer_in_events, event_format
 from app.api.formats import described, respond, wanted_format
 from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
 from app.api.service import service_of
@@ -101,6 +102,11 @@ class PredictResponse(BaseModel):
         f"deviations and {SMALLEST_RISE}, and around that as long as it is above {EDGE_SHARE:g} of this rise; what is "
         f"less than {MERGED_SECONDS} s apart is one segment."
     )
+    partial: bool = Field(
+        default=False,
+        description="With `surprise=true` and `Prefer: wait=SECONDS`: time was up. This is of the frames that were "
+        "compared by then, and `frames` follow the last of them, `at_seconds`, whatever was asked.",
+    )
     timing: Timing
 
     model_config = ConfigDict(
@@ -115,6 +121,7 @@ class PredictResponse(BaseModel):
                 "frames": [{"time_seconds": 3.0, "png": "iVBORw0KGgo…"}],
                 "surprise": [{"time_seconds": 0.066667, "score": 0.013}],
                 "surprise_segments": [{"start_seconds": 1.2, "end_seconds": 1.333333, "score": 0.214}],
+                "partial": False,
                 "timing": EXAMPLE_TIMING,
             }
         }
@@ -158,20 +165,31 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     each frame of the video was from what had been forecast of it: a curve, and the segments where it stands out.
 
     Send the file as for /classify. The format is that of `format`, else of the Accept header. With `surprise=true` that
-    may be `application/x-ndjson` or `text/event-stream`: scores as they are known, and the whole answer last.
+    may be `application/x-ndjson` or `text/event-stream`: scores as they are known, and the whole answer last; and with
+    `Prefer: wait=SECONDS` the answer after so many seconds is of what was compared by then, with `"partial": true`.
     """
     service = service_of(request)
     model = service.store.get(query.model, query.version, "predict")
     options = PredictOptions(_horizon(query.horizon, model), query.at_seconds, query.surprise)
     kind = event_format(request) if query.surprise and query.format is None else None
+    wait_seconds = wait_preference(request) if query.surprise else None  # half a forecast is none
     if kind is not None:
-        return await answer_in_events(request, kind, lambda emit: _in_events(request, query, model, options, emit))
+        return await answer_in_events(
+            request, kind, lambda emit: _in_events(request, query, model, options, emit), applied(wait_seconds)
+        )
     chosen = wanted_format(request, query.format, FORMATS)
     async with receive(request, [model]) as received:
-        upload = received.upload(query)
+        upload = received.upload(query, wait_seconds=wait_seconds)
         forecast = await service.predict.run(upload, model, options)
     timing = received.report(forecast.cost)
-    return await respond(service, lambda: _encode(forecast, chosen, timing), chosen, ModelRef.of(model), timing)
+    return await respond(
+        service,
+        lambda: _encode(forecast, chosen, timing),
+        chosen,
+        ModelRef.of(model),
+        timing,
+        applied(wait_seconds, is_partial=forecast.is_partial),
+    )
 
 
 async def _in_events(
@@ -189,7 +207,7 @@ async def _in_events(
         emit(SurpriseProgress(seconds=curve.times[-1] if curve.times else 0.0, surprise=scores))
 
     async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True)
+        upload = received.upload(query, in_events=True, wait_seconds=wait_preference(request))
         forecast = await service.predict.run(upload, model, options, tell)
     timing = received.report(forecast.cost)
     return await to_thread.run_sync(_answer, PredictFinal, forecast, timing)
@@ -238,6 +256,7 @@ def _answer(kind: type[_Answer], forecast: Forecast, timing: Timing) -> _Answer:
         surprise_segments=None
         if surprise is None
         else [SurpriseSegment.model_validate(segment, from_attributes=True) for segment in surprise.segments],
+        partial=forecast.is_partial,
         timing=timing,
     )
 

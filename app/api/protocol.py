@@ -5,6 +5,7 @@ sent. Here each of these has `patience_seconds`, and there are no more than `max
 """
 
 import asyncio
+import random
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from uvicorn.server import ServerState
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
+from app.api.body import SPREAD
 from app.api.observe import UNMATCHED
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.telemetry import access_logger
@@ -181,7 +183,8 @@ class HttpProtocol(H11Protocol):
 
     def _wait_for(self, then: Callable[[], None]) -> None:
         self._stop_waiting()
-        self._patience = self.loop.call_later(self.config.patience_seconds, then)
+        seconds = self.config.patience_seconds * random.uniform(1.0, 1.0 + SPREAD)
+        self._patience = self.loop.call_later(seconds, then)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

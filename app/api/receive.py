@@ -120,16 +120,6 @@ async def receive(
         await spool.finished  # a client that is answered while it still sends may never see the answer
 
 
-def wait_preference(request: Request) -> int | None:
-    """Seconds of `Prefer: wait=SECONDS` (RFC 7240): for how long the client would wait for a better answer."""
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
-        name, _, value = preference.split(";")[0].partition("=")
-        seconds = value.strip().strip('"')
-        if name.strip().lower() == "wait" and seconds.isascii() and seconds.isdigit():
-            return int(seconds)
-    return None
-
-
 async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arriving | None:
     """How to read the upload while it comes; None where it is there, cannot be read so, or no worker is free."""
     if await spool.finishes_within(EARLY_SECONDS):

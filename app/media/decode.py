@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO, TypeVar
-
-import av
 
 from app.errors import InvalidMedia, ServiceError
 from app.media.arriving import read_arriving
@@ -17,7 +16,7 @@ from app.media.early import Early, rate_specs, read_early
 from app.media.onepass import VideoOutcome
 from app.media.packets import KEPT_BYTES
 from app.media.pictures import read_pictures
-from app.media.probe import Readable, best_video, describe, open_media
+from app.media.probe import Readable, best_video, describe, first_seconds, open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
@@ -126,14 +125,11 @@ def _describe(file: BinaryIO | Readable, limits: MediaLimits) -> tuple[MediaInfo
     One frame is decoded, for only a frame tells how it is turned. A picture that cannot be used is not an error here.
     """
     with open_media(file, limits) as container:
-        stream, frame = None, None
-        try:
-            stream = best_video(container, limits)
-            frame = next(decode_all(container, stream)) if stream else None
-        except ServiceError:
-            stream = None
-        size = displayed_size(frame, stream.sample_aspect_ratio) if stream and frame else None
-        start = float((container.start_time or 0) / av.time_base)
-        if stream and stream.start_time is not None and stream.time_base is not None:
-            start = float(stream.start_time * stream.time_base)
-        return describe(container, stream, size, None), start
+        picture, frame = None, None
+        with suppress(ServiceError):
+            picture = best_video(container, limits)
+            frame = next(decode_all(container, picture)) if picture else None
+        start = first_seconds(container, picture)
+        if picture is None or frame is None:
+            return describe(container, None, None, None), start
+        return describe(container, picture, displayed_size(frame, picture.sample_aspect_ratio), None), start

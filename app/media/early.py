@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import av
-
 from app.errors import ServiceError
 from app.media.audio import AudioReader
 from app.media.decoding import SurpriseError
 from app.media.descriptors import GrowingFile
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.probe import best_video, describe, open_media
+from app.media.probe import best_video, describe, first_seconds, open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest
 from app.media.video import only_stream
+
+_TOLD_BY_THE_END = ("mp3",)
+"""Containers of which FFmpeg says only of a complete file how much of the last packet is sound."""
 
 
 @dataclass(slots=True)
@@ -39,7 +40,8 @@ def rate_specs(request: MediaRequest) -> tuple[int, ...]:
 def read_early(file: GrowingFile, request: MediaRequest, limits: MediaLimits, early: Early) -> Iterator[MediaEvent]:
     """MediaInfo and chunks as soon as they are known; ends without an error where the file has to be complete.
 
-    So it is with a plain MP4, whose index comes last, with anything damaged, and with sound beside a picture.
+    So it is with a plain MP4, whose index comes last, with anything damaged, and where frames and sound are wanted at
+    once: each would have to be kept while the other is read.
     """
     numbers = rate_specs(request)
     alone = replace(request, frames=tuple(request.frames[number] for number in numbers))
@@ -73,10 +75,11 @@ def _frames(
 
 def _sound(file: GrowingFile, request: MediaRequest, limits: MediaLimits, early: Early) -> Iterator[MediaEvent]:
     with open_media(file, limits) as container:
-        if best_video(container, limits) is not None:  # sound counts from the first picture, which is not decoded here
-            return
+        picture = best_video(container, limits)
+        if container.format.name in _TOLD_BY_THE_END or (picture is not None and picture.start_time is None):
+            raise SurpriseError
         yield describe(container, None, None, None)
-        audio = AudioReader(file, request, limits, float((container.start_time or 0) / av.time_base))
+        audio = AudioReader(file, request, limits, first_seconds(container, picture))
         for chunk in audio.read_from(container):
             early.num_waveforms += 1
             yield chunk

@@ -122,6 +122,14 @@ def best_audio(container: InputContainer) -> AudioStream | None:
     return max(taken, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
 
 
+def first_seconds(container: InputContainer, picture: VideoStream | None) -> float:
+    """When the first frame is displayed or, without a picture, the first sample is heard: in the file's own time, as
+    its packets say."""
+    if picture is not None and picture.start_time is not None and picture.time_base is not None:
+        return float(picture.start_time * picture.time_base)
+    return float((container.start_time or 0) / av.time_base)
+
+
 def codec_name(stream: VideoStream | AudioStream) -> str | None:
     """The codec's name, not that of the decoder: `av1`, not `libdav1d`. None where FFmpeg has no decoder for it."""
     return stream.codec_context.codec.canonical_name if stream.codec_context else None

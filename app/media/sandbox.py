@@ -21,7 +21,10 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 
 _MAX_THREADS = 4
 """Of one decoder: each holds a picture more, and a file that is split further gains little."""
+_MAX_CRASHES = 2
+"""Of workers under one file; the first may have been by chance."""
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class DecoderPool:
         self.waiting_requests = 0
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
-        """Workers replaced, by reason: recycled, crashed, deadline, cancelled, memory."""
+        """Workers replaced, by reason: recycled, crashed, stopped, deadline, cancelled, memory."""
         self.missing_layers: tuple[Layer, ...] = ()
         """What should confine the workers and does not, by the newest of them; known once they are started."""
         self._worker_memory_bytes = worker_memory_bytes
@@ -61,6 +64,7 @@ class DecoderPool:
         self._idle: asyncio.LifoQueue[WorkerProcess] = asyncio.LifoQueue()  # so that a spare stays as small as it is
         self._workers: set[WorkerProcess] = set()
         self._replacements: set[asyncio.Task[None]] = set()
+        self._looks: asyncio.Task[None] | None = None
         self._starter = ThreadPoolExecutor(1, "decoder-pool")  # forking blocks; one at a time is safe
 
     @property
@@ -73,10 +77,13 @@ class DecoderPool:
         await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers + self._num_spares)))
         if self.missing_layers:
             logger.warning("decoder workers run without %s", ", ".join(self.missing_layers))
+        self._looks = asyncio.create_task(self._end_stopped())
 
     async def close(self) -> None:
         """End all workers, also those at work."""
         self._is_closed = True
+        if self._looks is not None:
+            self._looks.cancel()
         await asyncio.gather(*self._replacements)  # not cancelled: a process that is being forked would be lost
         while self._workers:
             worker = self._workers.pop()
@@ -96,8 +103,8 @@ class DecoderPool:
         """
         began = asyncio.get_running_loop().time()
         fds = (fd,) if growth is None else (fd, growth)
-        delivered = 0
-        for is_last_try in (False, True):
+        delivered = crashes = 0
+        while True:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
@@ -122,9 +129,10 @@ class DecoderPool:
                 reason = "deadline"
                 raise DeadlineExceeded("The file was not decoded by the deadline.") from error
             except WorkerLostError as error:
-                reason = "crashed"
+                reason = worker.loss
                 logger.warning("a decoder worker was lost: %s", error)
-                if is_last_try:
+                crashes += reason == "crashed"
+                if crashes == _MAX_CRASHES:
                     raise InvalidMedia("The file cannot be decoded: it ended the decoder twice.") from error
             finally:
                 self._give_back(worker, reason)
@@ -139,7 +147,7 @@ class DecoderPool:
                 self._num_busy += 1
                 try:
                     while not (worker := await self._idle.get()).is_alive:
-                        self._retire(worker, "crashed")
+                        self._retire(worker, worker.loss)
                 except BaseException:
                     self._leave_place()
                     raise
@@ -148,6 +156,17 @@ class DecoderPool:
             raise DeadlineExceeded("No decoder was free by the deadline.") from error
         finally:
             self.waiting_requests -= 1
+
+    async def _end_stopped(self) -> None:
+        """Ends workers that are found stopped twice: their requests are tried again, not held to the deadline."""
+        before: set[WorkerProcess] = set()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            stopped = {worker for worker in self._workers if worker.is_stopped}
+            for worker in stopped & before:
+                worker.loss = "stopped"
+                worker.kill()
+            before = stopped
 
     def _leave_place(self) -> None:
         self._num_busy -= 1
@@ -173,7 +192,6 @@ class DecoderPool:
             task.add_done_callback(self._replacements.discard)
 
     async def _replace(self, worker: WorkerProcess) -> None:
-        await worker.bury(self._starter)
         while not self._is_closed:
             try:
                 await self._start_worker()
@@ -181,6 +199,7 @@ class DecoderPool:
             except (OSError, TimeoutError, WorkerLostError):
                 logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
                 await asyncio.sleep(_RETRY_SECONDS)
+        await worker.bury(self._starter)  # last: who waits for a worker does not wait for the end of another
 
     async def _start_worker(self) -> None:
         worker = await asyncio.get_running_loop().run_in_executor(

@@ -5,6 +5,8 @@ import multiprocessing
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -39,10 +41,21 @@ class WorkerProcess:
         """What confines it; known once it is ready."""
         self.is_spent = False
         """Ran out of memory; what is left of it may be in pieces."""
+        self.loss: Literal["crashed", "stopped"] = "crashed"
+        """Why it is lost if it is: with `stopped`, by somebody's SIGSTOP, its file has nothing to do with it."""
 
     @property
     def is_alive(self) -> bool:
         return self._process.is_alive()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Somebody has sent it SIGSTOP: it neither works nor ends."""
+        try:
+            state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2][:1]
+        except FileNotFoundError:  # it has ended
+            return False
+        return state == "T"
 
     async def wait_until_ready(self) -> None:
         async with asyncio.timeout(_START_SECONDS):

@@ -132,8 +132,15 @@ class Scheduler:
         # one on two cores. Set in each thread: after a call in another one, OpenMP still took all cores for some of
         # this one's layers (112 s instead of 14 s for tests/models/varied_lengths.py on a busy machine).
         torch.set_num_threads(1)
-        while batch := self._take():
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Runs the next batch, of which nothing is kept while the one after it is waited for; False once closed."""
+        batch = self._take()
+        if batch:
             self._run(batch)
+        return bool(batch)
 
     def _take(self) -> list[_Waiting]:
         """The work whose turn it is with all that may share its batch; empty when the scheduler is closed."""

@@ -3,19 +3,12 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
-import torch
-
 from app.errors import ModelRejected
-from app.models.batching import WARM_UP_RUNS, first_works
-from app.models.store import ModelStore, Selection, ServedModel, load_version
-from app.models.torchscript import RUN_ERRORS
-from app.models.work import run_works
+from app.models.store import ModelStore, Selection, ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +30,13 @@ class StoreWatcher:
         path: Path,
         selection: Selection,
         store: ModelStore,
-        device: torch.device | str,
+        load: Callable[[Path], Awaitable[ServedModel]],
         on_change: Callable[[], None],
     ) -> None:
-        """`store` is what was opened at `path`; `on_change` is called when it serves something else."""
+        """`store` is what was opened at `path`; `on_change` is called when it serves something else.
+
+        `load` gives the version in a folder, checked and warm, or raises ModelRejected.
+        """
         self.faults: dict[str, str] = {}
         """What in the store is not served, or not what is served, and why."""
         self.outcomes: Counter[str] = Counter()
@@ -48,15 +44,13 @@ class StoreWatcher:
         self._path = path
         self._selection = selection
         self._store = store
-        self._device = device
+        self._load = load
         self._on_change = on_change
         self._served = {
             (model.manifest.name, model.manifest.version): _signature(path, model.manifest.name, model.manifest.version)
             for model in store.models()
         }
         self._seen: dict[_Version, _Signature] = {}  # of what is not served, at the last look
-        # Its own thread, not an inference thread: those go on while a model is loaded.
-        self._loader = ThreadPoolExecutor(1, "model-loader", torch.set_num_threads, (1,))
 
     @asynccontextmanager
     async def looking(self, seconds: float) -> AsyncIterator[None]:
@@ -67,7 +61,7 @@ class StoreWatcher:
         finally:
             if looks is not None:
                 looks.cancel()
-            await asyncio.to_thread(self._loader.shutdown)
+                await asyncio.wait([looks])
 
     async def _look_for_ever(self, seconds: float) -> None:
         while True:
@@ -76,9 +70,8 @@ class StoreWatcher:
 
     async def look(self) -> None:
         """Loads what is new, retires what is gone, reports what is wrong."""
-        in_loader = partial(asyncio.get_running_loop().run_in_executor, self._loader)
         try:
-            found = await in_loader(self._find)
+            found = await asyncio.to_thread(self._find)
         except (ModelRejected, OSError) as error:
             self._report("the model store", str(error))
             return
@@ -91,14 +84,17 @@ class StoreWatcher:
                 self.faults.pop(_text(version), None)
             elif _text(version) not in self.faults:
                 try:
-                    model = await in_loader(self._load, version)
+                    model = await self._load(self._path.joinpath(*version))
                 except ModelRejected as error:
                     self.outcomes["rejected"] += 1
                     self._report(_text(version), str(error))
+                except OSError as error:  # no process or no memory for it; there may be at the next look
+                    self._report("the model store", str(error))
                 else:
                     self._served[version] = signature
                     del self._seen[version]
                     self._serve([*self._store.models(), model], "loaded")
+                    logger.info("%s is served now, sha256 %s", _text(version), model.digest)
         for version in self._served.keys() - found.keys():
             self._retire(version)
         for version in self._seen.keys() - found.keys():
@@ -107,16 +103,6 @@ class StoreWatcher:
 
     def _find(self) -> dict[_Version, _Signature]:
         return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}
-
-    def _load(self, version: _Version) -> ServedModel:
-        name, number = version
-        model = load_version(self._path / name / number, self._device)
-        try:
-            for work in first_works(model) * WARM_UP_RUNS:
-                run_works([work])
-        except (*RUN_ERRORS, MemoryError) as error:
-            raise ModelRejected(f"it cannot be run at the size that its manifest says: {error}") from error
-        return model
 
     def _compare(self, version: _Version, signature: _Signature) -> None:
         if signature == self._served[version]:

@@ -212,12 +212,18 @@ def _load_version(folder: Path, device: torch.device) -> ServedModel:
     except torchscript.RUN_ERRORS as error:
         raise ModelRejected(f"model.pt is not a TorchScript module: {error}") from error
 
+    model = ServedModel(manifest, digest, module, card, device)
+    check_answers(model, read_golden(folder / "golden.npz"))
+    return model
+
+
+def check_answers(model: ServedModel, golden: Golden) -> None:
+    """Raises ModelRejected unless the module has the methods and gives the answers that were published."""
+    module, manifest = model.module, model.manifest
     _check_methods(module, manifest)
-    golden = read_golden(folder / "golden.npz")
     tolerance = manifest.golden_tolerance.float32
-    check_golden(module, manifest.task, golden, tolerance, manifest.input.step_samples, device)
+    check_golden(module, manifest.task, golden, tolerance, manifest.input.step_samples, model.device)
     _check_sizes(golden, manifest)
-    return ServedModel(manifest, digest, module, card, device)
 
 
 def _check_methods(module: torch.jit.ScriptModule, manifest: Manifest) -> None:

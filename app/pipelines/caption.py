@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.errors import DeadlineExceeded
 from app.media.request import FrameChunk, FrameSpec, MediaInfo
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
@@ -63,6 +64,8 @@ class Caption:
     segments: tuple[CommentSegment, ...] | None
     shots_by: ServedModel | None
     """Whose joins the segments begin and end at; None: those of windows."""
+    is_partial: bool
+    """Time was up: it stands on the parts that had been described by then."""
     cost: Cost
 
 
@@ -87,7 +90,8 @@ class CaptionPipeline:
     ) -> Caption:
         """Comments on the upload and, for a timeline, on each of the shots that `shots_by` finds, from one decode.
 
-        `on_progress` is called after each chunk. Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
+        `on_progress` is called after each chunk. Where time is up for an upload that takes a partial answer, comments
+        are on the parts that were described by then. Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
         """
         writer = _Writer(ModelCalls(model, self.scheduler), options)
         frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
@@ -107,6 +111,11 @@ class CaptionPipeline:
         told = segments.parts
         on_chunk = None if on_progress is None else (lambda: on_progress([part.segment for part in told]))
         read = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
+        is_partial = read.ended == "deadline"
+        if is_partial and not whole.parts:
+            whole = segments
+            if not whole.parts:
+                raise DeadlineExceeded("No part of the video could be described before the deadline.")
         calls = [writer.calls] if shots is None else [writer.calls, shots.calls]
         return Caption(
             media=read.media,
@@ -114,6 +123,7 @@ class CaptionPipeline:
             comments=whole.comments(),
             segments=tuple(part.segment for part in segments.parts) if options.timeline else None,
             shots_by=shots_by if shots is not None else None,
+            is_partial=is_partial,
             cost=Cost(
                 decode=read.summary,
                 queue_seconds=read.summary.queue_seconds + sum(one.queue_seconds for one in calls),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.errors import MediaTooLarge
+from app.errors import DeadlineExceeded, MediaTooLarge
 from app.media.request import MediaInfo, WaveformChunk
 from app.media.sandbox import DecoderPool
 from app.models.batching import Scheduler
@@ -62,6 +62,8 @@ class Features:
     windows: Rows | None
     log_mel: Vectors | None
     """(T, M), a row every `output.log_mel_hop_seconds`."""
+    is_partial: bool
+    """Time was up: it stands on what had been heard by then."""
     cost: Cost
 
 
@@ -83,15 +85,19 @@ class FeaturesPipeline:
     ) -> Features:
         """The features of the upload's sound; `on_progress` is called after each chunk.
 
+        Where time is up for an upload that takes a partial answer, those of what was heard by then.
         Raises UnsupportedMedia, InvalidMedia, MediaTooLarge over `max_values`, DeadlineExceeded.
         """
         listener = _Listener(ModelCalls(model, self.scheduler), options, self.max_values)
         on_chunk = None if on_progress is None else partial(listener.tell, on_progress)
         waveforms = [(listener.spec, listener)]
         read = await read_for(self.decoders, upload, waveforms=waveforms, on_chunk=on_chunk)
+        is_partial = read.ended == "deadline"
+        if is_partial:
+            await listener.sum_up_so_far()
         calls = listener.calls
         cost = Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
-        return listener.result(read.media, cost)
+        return listener.result(read.media, is_partial, cost)
 
 
 class _Listener:
@@ -109,7 +115,8 @@ class _Listener:
         self.spec = step_spec(wanted, CHUNK_SECONDS)
         self.stepper = Stepper(calls)
         self.start_seconds: float | None = None
-        self.end_seconds = 0.0
+        self.read_seconds = 0.0
+        self.heard_seconds = 0.0  # a chunk or so behind
         self.steps: list[Vectors] = []
         self.windows = WindowMeans(output.hop_seconds, options.window_seconds, options.window_hop_seconds)
         self.waveforms: list[NDArray[np.float32]] = []
@@ -119,32 +126,28 @@ class _Listener:
     async def add(self, chunk: WaveformChunk) -> None:
         if self.start_seconds is None:
             self.start_seconds = chunk.start_seconds
-        self.end_seconds = chunk.start_seconds + len(chunk.waveform) / self.spec.sample_rate
-        if self.options.log_mel:
-            seconds = len(chunk.waveform) / self.spec.sample_rate
-            self._count(round(seconds / self.output.log_mel_hop_seconds) * self.output.num_mels)
-            self.waveforms.append(chunk.waveform)
+        self.read_seconds = chunk.start_seconds + len(chunk.waveform) / self.spec.sample_rate
         waveform = whole_steps(chunk.waveform, self.step_samples)
-        await self.stepper.push(torch.from_numpy(waveform), self._take)
+        await self.stepper.push(torch.from_numpy(waveform), partial(self._take, chunk))
 
     async def finish(self) -> None:
         await self.stepper.finish()
-        assert self.stepper.state is not None
-        answer = await self.calls.run("clip", torch.empty(0), self.stepper.state)
-        self.clip = _checked(answer.outputs[0].numpy())
-        if self.options.log_mel:
-            waveform = torch.from_numpy(np.concatenate(self.waveforms))
-            answer = await self.calls.run("log_mel", waveform)
-            rows, length = answer.outputs  # (T, M), ()
-            self.log_mel = _checked(rows[: int(length)].numpy())
+        await self._sum_up()
+
+    async def sum_up_so_far(self) -> None:
+        """For an answer that is due: before what waits. Raises DeadlineExceeded where nothing was heard."""
+        if not self.heard_seconds:
+            raise DeadlineExceeded("Nothing of the sound could be heard before the deadline.")
+        self.calls.live = True
+        await self._sum_up()
 
     def abandon(self) -> None:
         self.stepper.abandon()
 
     def tell(self, on_progress: OnProgress) -> None:
-        on_progress(self.end_seconds, self.steps)
+        on_progress(self.read_seconds, self.steps)
 
-    def result(self, media: MediaInfo, cost: Cost) -> Features:
+    def result(self, media: MediaInfo, is_partial: bool, cost: Cost) -> Features:
         assert self.start_seconds is not None
         start = self.start_seconds
         steps = windows = None
@@ -155,14 +158,30 @@ class _Listener:
         if self.options.level == "windows":
             first, last, vectors = self.windows.finish()
             windows = self._rows(start + first, start + last, vectors)
-        clip = Rows(np.array([start]), np.array([self.end_seconds]), self.clip[None])
-        return Features(media, self.calls.model, self.output, clip, steps, windows, self.log_mel, cost)
+        clip = Rows(np.array([start]), np.array([self.heard_seconds]), self.clip[None])
+        return Features(media, self.calls.model, self.output, clip, steps, windows, self.log_mel, is_partial, cost)
+
+    async def _sum_up(self) -> None:
+        """What there is to say of all that was heard."""
+        assert self.stepper.state is not None
+        answer = await self.calls.run("clip", torch.empty(0), self.stepper.state)
+        self.clip = _checked(answer.outputs[0].numpy())
+        if self.options.log_mel:
+            waveform = torch.from_numpy(np.concatenate(self.waveforms))
+            answer = await self.calls.run("log_mel", waveform)
+            rows, length = answer.outputs  # (T, M), ()
+            self.log_mel = _checked(rows[: int(length)].numpy())
 
     def _rows(self, starts: NDArray[np.float64], ends: NDArray[np.float64], vectors: Vectors) -> Rows:
         """The last step may have been filled up with silence: it ends with the sound all the same."""
-        return Rows(starts, np.minimum(ends, self.end_seconds), vectors)
+        return Rows(starts, np.minimum(ends, self.heard_seconds), vectors)
 
-    async def _take(self, outputs: tuple[torch.Tensor, ...]) -> None:
+    async def _take(self, chunk: WaveformChunk, outputs: tuple[torch.Tensor, ...]) -> None:
+        seconds = len(chunk.waveform) / self.spec.sample_rate
+        self.heard_seconds = chunk.start_seconds + seconds
+        if self.options.log_mel:
+            self._count(round(seconds / self.output.log_mel_hop_seconds) * self.output.num_mels)
+            self.waveforms.append(chunk.waveform)
         if self.options.level == "clip":
             return
         vectors = _checked(outputs[0].numpy())  # (T, D)

@@ -50,7 +50,7 @@ class Surprise:
 class SurpriseCurve:
     """Steps over the video and compares each frame with the forecast made before it came.
 
-    What it keeps of the video is the state, one forecast, and 16 bytes for each frame.
+    What it keeps of the video is the state, one chunk, one forecast, and 16 bytes for each frame.
     """
 
     def __init__(self, calls: ModelCalls) -> None:
@@ -60,6 +60,8 @@ class SurpriseCurve:
         self.rate = wanted.rate
         self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(CHUNK_SECONDS * self.rate)))
         self.forecast: torch.Tensor | None = None
+        self.compared: tuple[FrameChunk, torch.Tensor] | None = None
+        """The last chunk and the state (S,) after it."""
         self.times = array("d")
         self.scores = array("d")
 
@@ -86,6 +88,8 @@ class SurpriseCurve:
         self.forecast = next_frames[-1].clone()
         self.times.extend(chunk.times[first:])
         self.scores.extend(scores)
+        assert self.stepper.state is not None
+        self.compared = chunk, self.stepper.state
 
 
 def forecast_errors(forecasts: NDArray[np.float32], frames: NDArray[np.uint8]) -> NDArray[np.float64]:

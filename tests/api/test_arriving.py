@@ -35,6 +35,8 @@ class Uploader:
         lines = [f"POST {path} HTTP/1.1", "Host: x", *(f"{name}: {value}" for name, value in headers.items())]
         self.socket.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode())
         self.file = self.socket.makefile("rb")
+        self.headers: dict[str, str] = {}
+        """Of the answer, names in lower case, once `status` was read."""
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -42,9 +44,14 @@ class Uploader:
     def status(self) -> int:
         """Of the answer, once it begins; its headers are read."""
         status = int(self.file.readline().split()[1])
-        while self.file.readline().strip():
-            pass
+        while line := self.file.readline().decode().strip():
+            name, _, value = line.partition(": ")
+            self.headers[name.lower()] = value
         return status
+
+    def body(self) -> bytes:
+        """Of an answer in one piece."""
+        return self.file.read(int(self.headers["content-length"]))
 
     def event(self) -> dict[str, Any] | None:
         """The next one of a chunked answer, a line each."""
@@ -118,8 +125,15 @@ def test_a_plain_mp4_says_that_it_has_to_be_complete(client: httpx.Client, long_
     assert "index" in first["detail"]
 
 
-def test_sound_is_heard_while_it_comes(client: httpx.Client, tmp_path: Path) -> None:
-    sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
+@pytest.mark.parametrize("kind", ["sound", "video"])
+def test_sound_is_heard_while_it_comes(client: httpx.Client, tmp_path: Path, kind: str) -> None:
+    waveform = sine(20.0, 8000)
+    if kind == "sound":
+        path = write_sound(tmp_path / "sound.wav", waveform, 8000)
+    else:
+        frames = coloured_frames(*["red"] * 4, seconds=5.0)
+        path = write_video(tmp_path / "video.mkv", frames, RATE, waveform=waveform, sample_rate=8000)
+    sound = path.read_bytes()
     url = "/features?model=tiny-describer&level=windows"
     at_once, slowly = client.post(url, content=sound).json(), client.post(url, content=in_pieces(sound)).json()
     assert without_timing(slowly) == without_timing(at_once)

@@ -102,6 +102,18 @@ def test_a_body_that_drips_holds_no_place(impatient: RunningServer, red_video: P
     impatient.wait_for_metric("afterframe_uploads_arriving", 0)
 
 
+def test_nothing_is_made_for_an_upload_that_has_hardly_begun(impatient: RunningServer) -> None:
+    before = num_descriptors(impatient)
+    with ExitStack() as opened:
+        for _ in range(5):
+            opened.enter_context(impatient.connect()).sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + bytes(4000))
+        impatient.wait_for_metric("afterframe_uploads_arriving", 5)
+        assert impatient.metric("afterframe_spool_bytes") == 5 * 4000
+        descriptors = len(os.listdir(f"/proc/{impatient.process.pid}/fd"))  # noqa: PTH208
+        assert descriptors <= before + 5  # their connections
+    wait_until_nothing_is_left(impatient, before)
+
+
 def test_a_body_that_is_slow_but_comes(impatient: RunningServer, red_video: Path) -> None:
     video = red_video.read_bytes()
     assert len(video) < 2 * RATE  # so that these parts are faster than the least

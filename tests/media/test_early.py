@@ -67,6 +67,16 @@ def check_same(found: list[MediaEvent], expected: list[MediaEvent], request: Med
     assert found[-1].duration_seconds == expected[-1].duration_seconds
 
 
+def check_same_sound(found: list[MediaEvent], expected: list[MediaEvent]) -> None:
+    mine, theirs = ([event for event in events if isinstance(event, WaveformChunk)] for events in (found, expected))
+    assert [chunk.start_seconds for chunk in mine] == [chunk.start_seconds for chunk in theirs]
+    np.testing.assert_array_equal(
+        np.concatenate([chunk.waveform for chunk in mine]), np.concatenate([chunk.waveform for chunk in theirs])
+    )
+    infos = [[event for event in events if isinstance(event, MediaInfo)][-1] for events in (found, expected)]
+    assert infos[0] == infos[1]
+
+
 @pytest.mark.parametrize("specs", [(RATED,), (SPREAD, RATED), (RATED, FrameSpec(24, 24, rate=30.0))])
 @pytest.mark.parametrize("name", VIDEOS)
 def test_frames_come_before_the_end_and_are_those_of_the_file(tmp_path: Path, name: str, specs: tuple) -> None:
@@ -108,26 +118,50 @@ def test_sound_is_that_of_the_file(tmp_path: Path, name: str, codec: str, at_onc
     sound = write_sound(tmp_path / name, sine(20.0, 48000), 48000, codec)
     request = MediaRequest(waveforms=(SOUND,))
     found = list(read_growing(tmp_path / "growing", sound.read_bytes(), request, at_once=at_once))
-    expected = read_file(sound, request)
-    mine, theirs = ([event for event in events if isinstance(event, WaveformChunk)] for events in (found, expected))
-    assert [chunk.start_seconds for chunk in mine] == [chunk.start_seconds for chunk in theirs]
-    np.testing.assert_array_equal(
-        np.concatenate([chunk.waveform for chunk in mine]), np.concatenate([chunk.waveform for chunk in theirs])
-    )
-    assert [event for event in found if isinstance(event, MediaInfo)][-1] == expected[0]
+    check_same_sound(found, read_file(sound, request))
     assert isinstance(found[-1], MediaSummary)
     assert found[-1].while_uploading
 
 
-def test_sound_beside_a_picture_waits(tmp_path: Path) -> None:
-    video = write_video(tmp_path / "v.mkv", moving_frames(50), 25, waveform=sine(2.0, 16_000))
+@pytest.mark.parametrize("first", [0, 30])
+@pytest.mark.parametrize("name", VIDEOS)
+def test_sound_of_a_video_counts_from_its_first_picture(tmp_path: Path, name: str, first: int) -> None:
+    """Which, with `first`, comes a second after the sound has begun."""
+    file_name, codec, more = VIDEOS[name]
+    sound_codec = {"webm": "libopus", "flv": "aac"}.get(name, "mp2" if name == "avi" else "aac")
+    video = write_video(
+        tmp_path / file_name,
+        moving_frames(101),
+        30,
+        codec,
+        options={"g": "25"},
+        pts=[first + number for number in range(101)],
+        waveform=sine(5.0, 48_000),
+        sample_rate=48_000,
+        sound_codec=sound_codec,
+        **more,
+    )
     request = MediaRequest(waveforms=(SOUND,))
     found = list(read_growing(tmp_path / "growing", video.read_bytes(), request))
-    mine, theirs = (
-        np.concatenate([event.waveform for event in events if isinstance(event, WaveformChunk)])
-        for events in (found, read_file(video, request))
-    )
-    np.testing.assert_array_equal(mine, theirs)
+    check_same_sound(found, read_file(video, request))
+    assert isinstance(found[-1], MediaSummary)
+    assert found[-1].while_uploading
+
+
+def test_an_mp3_waits_for_its_end(tmp_path: Path) -> None:
+    """What the encoder put after the last sample is cut off of a complete file alone."""
+    sound = write_sound(tmp_path / "s.mp3", sine(5.03, 44_100), 44_100, "libmp3lame")
+    request = MediaRequest(waveforms=(SOUND,))
+    found = list(read_growing(tmp_path / "growing", sound.read_bytes(), request))
+    check_same_sound(found, read_file(sound, request))
+
+
+def test_frames_and_sound_at_once_wait(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.mkv", moving_frames(50), 25, waveform=sine(2.0, 16_000))
+    request = MediaRequest(frames=(RATED,), waveforms=(SOUND,))
+    found = list(read_growing(tmp_path / "growing", video.read_bytes(), request))
+    check_same_sound(found, read_file(video, request))
+    check_same(found, read_file(video, request), request)
     assert isinstance(found[-1], MediaSummary)
     assert not found[-1].while_uploading
 

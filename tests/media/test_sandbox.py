@@ -215,6 +215,18 @@ def test_a_worker_that_hangs_is_killed_at_the_deadline(long_video: Path, video: 
     run(test)
 
 
+def test_workers_that_are_stopped_are_found_out_before_the_deadline(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            for pid in worker_pids(pool):
+                os.kill(pid, signal.SIGSTOP)
+            answers = await asyncio.gather(*(collect(pool, video, EVERYTHING, seconds=60.0) for _ in range(2)))
+            assert all(isinstance(answer[-1], MediaSummary) for answer in answers)
+            assert pool.restarts == {"stopped": 2}
+
+    run(test)
+
+
 def test_waiting_for_a_worker_ends_at_the_deadline(long_video: Path) -> None:
     async def test() -> None:
         async with running_pool() as pool:

@@ -5,6 +5,8 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +202,19 @@ def test_an_answer_keeps_nothing_else_of_its_batch_alive(model, make_scheduler):
         answer = future.result(WAIT_SECONDS)
         for tensor in (*answer.outputs, answer.state):
             assert tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def test_a_thread_that_waits_keeps_nothing_of_the_batch_before(model, make_scheduler):
+    scheduler = make_scheduler(num_threads=1)
+    scheduler.start()
+    chunk = make_clip(3)
+    is_alive = weakref.ref(chunk)
+    scheduler.submit(Work(model, chunk)).result(WAIT_SECONDS)
+    del chunk
+    end = time.monotonic() + WAIT_SECONDS
+    while is_alive() is not None and time.monotonic() < end:  # the thread goes back to waiting a moment later
+        time.sleep(0.01)
+    assert is_alive() is None
 
 
 def test_a_batch_is_no_larger_than_the_limits(model, make_scheduler, batches):

@@ -1,7 +1,33 @@
 """What a running service takes of the machine, from /proc."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.server import RunningServer, running_server
+
+
+@contextmanager
+def server_apart(store: Path, **settings: object) -> Iterator[RunningServer]:
+    """A service that has all cores but one, and the last one for this process: clients cost it nothing.
+
+    With a single core, both have that.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:-1] or cores)  # what is started now has these
+    try:
+        with running_server(store, **settings) as server:
+            _move_to(cores[-1:])
+            yield server
+    finally:
+        _move_to(cores)
+
+
+def _move_to(cores: list[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
 
 
 def children(pid: int) -> list[int]:

@@ -1,6 +1,7 @@
 """More than the service can do: what it takes it does as well as ever, and the rest it refuses at once."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from tests.load import Outcome, ask, ask_at_rate, keep_asking, percentile
 from tests.robustness import scale
-from tests.server import RunningServer, running_server
+from tests.robustness.processes import server_apart
+from tests.server import RunningServer
 
 CLOSED_LOOP_CLIENTS = 6
 
@@ -26,15 +28,17 @@ class Level:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     """Of the service and its workers. What else runs on the machine changes times, but hardly these."""
+    client_cpu_seconds: float = 0.0
 
     async def run(self, server: RunningServer, video: bytes, capacity: float, seconds: float) -> None:
         post = partial(ask, server, "/classify?model=motion", video)
-        cpu_seconds = server.cpu_seconds()
+        cpu_seconds, client_cpu_seconds = server.cpu_seconds(), time.process_time()
         outcomes, health = await asyncio.gather(
             ask_at_rate(post, self.load * capacity, seconds),
             ask_at_rate(partial(ask, server, "/health/ready"), 2, seconds),
         )
         self.cpu_seconds += server.cpu_seconds() - cpu_seconds
+        self.client_cpu_seconds += time.process_time() - client_cpu_seconds
         answered = [outcome for outcome in outcomes if outcome.status == 200]
         refused = [outcome for outcome in outcomes if outcome.status == 429]
         assert len(answered) + len(refused) == len(outcomes)
@@ -52,7 +56,8 @@ class Level:
 
     def __str__(self) -> str:
         cost = 1000 * self.cpu_seconds / len(self.answered)
-        text = f"{self.load:g}x: {self.goodput:.1f} answers a second of {cost:.0f} ms CPU each, "
+        text = f"{self.load:g}x: {self.goodput:.1f} answers a second of {cost:.1f} ms CPU each "
+        text += f"({self.cpu_seconds:.1f} s, clients {self.client_cpu_seconds:.1f} s of {self.seconds:.1f} s), "
         text += f"p50 {percentile(self.answered, 50):.2f} s, p99 {percentile(self.answered, 99):.2f} s"
         if self.refused:
             text += f"; {len(self.refused)} refused, p50 {1000 * percentile(self.refused, 50):.0f} ms, "
@@ -96,7 +101,7 @@ def test_what_is_too_much_is_refused_at_once(busy_server: RunningServer, example
 @pytest.mark.parametrize("max_requests", [8, 32])
 def test_goodput_and_times_under_overload(shipped_store: Path, example: bytes, max_requests: int) -> None:
     levels = [Level(load) for load in (0.5, 1.0, 2.0, 4.0)]
-    with running_server(shipped_store, models="motion", max_requests=max_requests) as server:
+    with server_apart(shipped_store, models="motion", max_requests=max_requests) as server:
         asyncio.run(ramp(server, example, scale.LEVEL_SECONDS, 3, levels))
     half, full, _, most = levels
     assert most.goodput >= 0.9 * max(level.goodput for level in levels)

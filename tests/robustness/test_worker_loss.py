@@ -72,10 +72,9 @@ def check_answers(answers: Counter[tuple[int, str]], sent: Counter[signal.Signal
     by_status: Counter[int] = Counter()
     for (status, detail), count in answers.items():
         by_status[status] += count
-        assert status in (200, 504) or "ended the decoder twice" in detail, detail
+        assert status == 200 or "ended the decoder twice" in detail, detail
     assert by_status[200] > sum(sent.values())
-    assert by_status[504] <= sent[signal.SIGSTOP]
-    assert by_status[422] <= sent[signal.SIGKILL] // 2
+    assert by_status[422] <= sum(sent.values()) // 2
 
 
 def check_pool(server: RunningServer, video: bytes) -> None:

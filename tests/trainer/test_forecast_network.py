@@ -108,6 +108,12 @@ def test_a_still_video_goes_on_unchanged(module: Any) -> None:
     torch.testing.assert_close(forecast, expected, rtol=0, atol=TOLERANCE)
 
 
+def test_what_is_half_trusted_is_less_so_further_ahead() -> None:
+    network = Forecaster("gru", True, False, num_features=8, quarter_size=8, eighth_size=8)
+    shares = network.damped(torch.tensor([0.0, 0.5, 1.0]).reshape(3, 1, 1, 1), 3).flatten(1)
+    assert shares.tolist() == [[0, 0, 0], [0.5, 0.375, pytest.approx(0.875 / 3)], [1, 1, 1]]
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_an_untrained_forecaster_carries_motion_on(cell: Cell) -> None:
     torch.manual_seed(0)

@@ -201,6 +201,8 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     teachers = ["--no-publish", "--teachers", str(run), "--weights", str(run / "model.pt")]
     assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
+    forecaster = ["train", "predict", "--data", motion, "--name", "forecaster", "--threads", "1"]
+    assert "only classifiers of video" in mistake(*forecaster, *teachers)
 
 
 @pytest.mark.parametrize(

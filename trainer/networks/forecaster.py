@@ -22,7 +22,8 @@ class Forecaster(nn.Module):
     An answer never goes further from the last picture than forecasts have been worth so far: each observed frame says,
     place by place, how much of the change forecast for it came true (the least-squares share, in [0, 1]), and that
     share of the change is what is answered. Where nothing moves, or where the network does not understand what it
-    sees, that is a copy of the last picture.
+    sees, that is a copy of the last picture. Further ahead it is damped as a trend is (Gardner and McKenzie 1985): if a
+    share of one step's change comes true, so does that share of it of the next one.
     """
 
     max_pixel: Final[float] = 255.0
@@ -100,6 +101,14 @@ class Forecaster(nn.Module):
         share = evidence[:, 0:1] / (evidence[:, 1:2] + self.trust_floor)
         return enlarge(share.clamp(0.0, 1.0), 8)
 
+    def damped(self, share: Tensor, horizon: int) -> Tensor:
+        """The share of the next step's change to trust (N,1,H,W) -> that of the change up to each (N,horizon,1,H,W).
+
+        The mean of its powers.
+        """
+        steps = torch.arange(1, horizon + 1, device=share.device, dtype=share.dtype).reshape(1, -1, 1, 1, 1)
+        return share.unsqueeze(1).pow(steps).cumsum(1) / steps
+
     def unroll(self, pictures: Tensor, horizon: int) -> Tensor:
         """pictures (B,T,C,H,W), all observed -> the pictures to come (B,horizon,C,H,W), trusted entirely.
 
@@ -161,7 +170,7 @@ class Forecaster(nn.Module):
         maps = self.unpack(state, H + -H % 8, W + -W % 8)
         last = maps[3]
         forecast = self.decoder(last, maps[2], maps[0], maps[1], horizon)
-        answer = torch.lerp(last.unsqueeze(1), forecast, self.trust(maps[5]).unsqueeze(1))
+        answer = torch.lerp(last.unsqueeze(1), forecast, self.damped(self.trust(maps[5]), horizon))
         return self.frames(answer, H, W)
 
     def forward(self, frames: Tensor, lengths: Tensor, horizon: int) -> Tensor:

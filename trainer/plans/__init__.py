@@ -18,19 +18,21 @@ from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.features import FeaturesRecipe
 from trainer.recipe.listen import ListenRecipe
 from trainer.recipe.predict import PredictRecipe
-from trainer.recipe.reading import read_content, read_recipe
+from trainer.recipe.reading import RecipeError, read_content, read_recipe
 from trainer.recipe.sections import Recipe
 
 
 def plan_training(task: Task, path: Path, overrides: Sequence[str], options: PlanOptions) -> tuple[Recipe, Plan]:
     """The recipe at `path` for `task`, and the training it makes of the data. Raises RecipeError, InvalidListing."""
+    given = _input(path)
+    if options.teachers and (task != "classify" or "scenes" in given or given.get("media") == "audio"):
+        raise RecipeError("only classifiers of video learn from teachers")
     if task == "predict":
         wanted = read_recipe(path, overrides, PredictRecipe)
         return wanted, plan_predict(wanted, options)
     if task == "features":
         described = read_recipe(path, overrides, FeaturesRecipe)
         return described, plan_features(described, options)
-    given = _input(path)
     if task == "caption" and given.get("scenes") == "described":
         told = read_recipe(path, overrides, DescribeRecipe)
         return told, plan_describe(told, options)

@@ -84,11 +84,8 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     train = CaptionedClips(clips["train"], tokens, writing.max_length, options.seed)
     held_back = CaptionedClips(clips["val"], tokens, writing.max_length, options.seed)
     batch_size = min(max(1, recipe.budget.batch_size // options.num_devices), len(train))
-    learner = CaptionTask(network, recipe.optimisation, writing.max_length)
-    if options.weights:
-        learner.start_from(options.weights)
     return Plan(
-        learner=learner,
+        learner=CaptionTask(network, recipe.optimisation, writing.max_length),
         train=DataLoader[Example](
             train, batch_size, sampler=DrawSampler(len(train), options.seed), drop_last=True, collate_fn=collate
         ),

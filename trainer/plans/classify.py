@@ -29,8 +29,9 @@ GOLDEN_LENGTHS = (6, 4)
 
 
 def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
-    """The training of a VideoClassifier. Raises InvalidListing for data that cannot be trained on, RecipeError
-    for teachers of other labels and for weights of another network.
+    """The training of a VideoClassifier.
+
+    Raises InvalidListing for data that cannot be trained on, RecipeError for teachers of other labels.
     """
     listed = list_videos(options.data)
     videos = split_by_group(listed, options.data.val_fraction, options.data.test_fraction)
@@ -40,12 +41,10 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
         raise InvalidListing("no videos to train on are left")
     counts = [sum(video.label == index for video in train) for index in range(len(data.labels))]
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
-    learner = ClassifyTask(recipe, options.cell, counts, load_teachers(options.teachers, data.labels))
-    if options.weights:
-        learner.start_from(options.weights)
+    teachers = load_teachers(options.teachers, data.labels)
     wanted = recipe.input
     return Plan(
-        learner=learner,
+        learner=ClassifyTask(recipe, options.cell, counts, teachers),
         train=_training_loader(train, recipe, options.seed, batch_size),
         val=DataLoader[Clip](ServedClips(val), batch_size=batch_size) if val else None,
         input=Input(

@@ -65,11 +65,8 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
             {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in scenes.items()}
         )
 
-    learner = CaptionTask(network, recipe.optimisation, writing.max_length, len(LABELS))
-    if options.weights:
-        learner.start_from(options.weights)
     return Plan(
-        learner=learner,
+        learner=CaptionTask(network, recipe.optimisation, writing.max_length, len(LABELS)),
         train=DataLoader[Example](train, batch_size, sampler=sampler, drop_last=True, collate_fn=collate),
         val=DataLoader[Example](val, batch_size, collate_fn=collate) if len(val) else None,
         input=Input(

@@ -41,7 +41,7 @@ scikit-image up to 0.19 for floats: the definitions of OpenSTL. `val` is drawn f
 chosen by it unless training stopped early."""
 VIDEO_LIMITS = (
     "Beyond a few frames the future is open: what it cannot know comes out blurred or stands still.",
-    "Where little moves (copying makes 30 to 45 dB) it may be tenths of a dB behind copying from the fifth frame on.",
+    "Where little moves it hardly dares to forecast: it may be a tenth of a dB behind copying the last frame.",
     "A cut cannot be foreseen; after one it needs a few frames to trust its own forecasts again.",
     "Nobody's intentions are known to it: it carries on the motion that it sees.",
 )

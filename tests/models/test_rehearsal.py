@@ -1,0 +1,68 @@
+"""Versions tried in a process of their own."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from app.errors import ModelRejected
+from app.models.batching import first_works
+from app.models.rehearsal import rehearse
+from app.models.store import load_version
+from app.models.work import run_works
+from tests.tiny_models import TinyClassifier, write_version
+
+
+class Peculiar(nn.Module):
+    """A classifier that prints, and if it is endless never answers to more frames than its golden input has."""
+
+    def __init__(self, is_endless: bool = False) -> None:
+        super().__init__()
+        self.inner = TinyClassifier()
+        self.is_endless = is_endless
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        print("a line on stdout")  # noqa: T201
+        return self.inner(frames, lengths)
+
+    @torch.jit.export
+    def initial_state(self, B: int, H: int, W: int) -> Tensor:
+        return self.inner.initial_state(B, H, W)
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        while self.is_endless and chunk.shape[1] > 20:
+            chunk = chunk + 1
+        return self.inner.step(chunk, lengths, state)
+
+
+def children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_what_is_rehearsed_answers_as_what_is_loaded(tmp_path: Path) -> None:
+    folder = write_version(tmp_path, module=Peculiar())
+    loaded, rehearsed = load_version(folder), asyncio.run(rehearse(folder))
+    assert (rehearsed.manifest, rehearsed.digest, rehearsed.card) == (loaded.manifest, loaded.digest, loaded.card)
+    for mine, other in zip(first_works(loaded), first_works(rehearsed), strict=True):
+        [answers], [state] = run_works([mine])
+        [same_answers], [same_state] = run_works([other])
+        assert all(torch.equal(*pair) for pair in zip(answers, same_answers, strict=True))
+        assert state is same_state is None or torch.equal(state, same_state)
+
+
+def test_the_reason_is_told(tmp_path: Path) -> None:
+    folder = write_version(tmp_path)
+    (folder / "model.pt").write_bytes(b"something else")
+    with pytest.raises(ModelRejected, match=r"tiny/1: model.pt has the sha256"):
+        asyncio.run(rehearse(folder))
+
+
+def test_one_that_comes_to_no_end_costs_nobody_anything(tmp_path: Path) -> None:
+    folder = write_version(tmp_path, module=Peculiar(is_endless=True))
+    before = children()
+    with pytest.raises(ModelRejected, match="did not end within 5 s"):
+        asyncio.run(rehearse(folder, patience_seconds=5.0))
+    assert children() <= before

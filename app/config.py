@@ -1,4 +1,4 @@
-"""Every knob of the service. Read by `app.main` alone; everything else gets plain values as arguments."""
+"""Every knob of the service, read by `app.main` and `app.lifespan`; everything else gets plain values as arguments."""
 
 import os
 from pathlib import Path

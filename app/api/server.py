@@ -1,7 +1,6 @@
 """uvicorn, with a port for operations and an end that drops nothing."""
 
 import asyncio
-import gc
 import logging
 import socket
 import sys
@@ -37,10 +36,6 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.operations_port is not None:
             await self._listen_for_operations(self.operations_port)
-        # 225,000 objects of torch, pydantic and FastAPI stay for good. To look through them took 75 to 110 ms, once in
-        # a hundred requests, in which nobody was answered.
-        gc.collect()
-        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets nobody in, lets all who are in finish, within the grace; says to streams where they stand."""

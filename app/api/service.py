@@ -1,4 +1,4 @@
-"""What the routes work with, made once by `app.main` and kept by the application."""
+"""What the routes work with, made once by `app.lifespan` and kept by the application."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -65,15 +65,14 @@ def _nal_classifier(name: str, extradata: bytes) -> Classify:
 
     def classify(data: bytes) -> int:
         starts = _prefixed_units(data, prefix) if prefix else _start_code_units(data)
-        slices = [flags for flags in (unit_flags(data, start) for start in starts) if flags is not None]
-        headers = HEADERS if HEADERS in slices else 0
-        slices = [flags for flags in slices if flags != HEADERS]
-        if not slices or ODD in slices:
-            return ODD
-        every = slices[0]
-        for flags in slices:
-            every &= flags
-        return every | headers
+        headers, slices = 0, -1  # what all slices have in common; -1: there are none
+        for start in starts:
+            flags = unit_flags(data, start)
+            if flags == HEADERS:
+                headers = HEADERS
+            elif flags is not None:
+                slices &= flags
+        return ODD if slices < 0 else slices | headers
 
     return classify
 

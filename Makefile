@@ -55,7 +55,7 @@ TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0
 
-train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour; CELL, SEED
+train-camera: .venv/.dev ## trains `camera` on scenes made of frames of DATA, videos of any kind, an hour and a half; CELL, SEED
 	$(TRAINER) train classify --name camera --data $(DATA) --recipe trainer/recipes/camera.yaml \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 1 --output runs/camera-$(CELL)-$(SEED) --no-publish \
 	  --data-name "scenes generated from frames of UCF101, six classes, and of Surveillance Camera Fight" \

@@ -2,7 +2,7 @@
 
 import gc
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
                 _stream_service(settings, store, decoders, scheduler, overrides) as streams,
             ):
                 _watch_streams(telemetry, streams)
+                _watch_restarts(telemetry, lambda: decoders.restarts + arriving.restarts + streams.pictures.restarts)
                 _keep_for_good()
                 yield {
                     "service": Service(
@@ -241,6 +242,15 @@ def _watch_streams(telemetry: Telemetry, streams: StreamService) -> None:
     watch("afterframe_live_decoders", "Decoder processes of encoded streams.", lambda: sessions.num_live_decoders)
 
 
+def _watch_restarts(telemetry: Telemetry, restarts: Callable[[], Mapping[str, int]]) -> None:
+    telemetry.watch_counts(
+        "afterframe_decoder_worker_restarts",
+        "Decoder workers replaced, of uploads, arriving or here, and of pictures.",
+        "reason",
+        restarts,
+    )
+
+
 def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) -> StoreWatcher:
     def tell() -> None:
         telemetry.model_info.clear()
@@ -271,9 +281,6 @@ def _watch(
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
     watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
-    telemetry.watch_counts(
-        "afterframe_decoder_worker_restarts", "Decoder workers replaced.", "reason", lambda: decoders.restarts
-    )
     watch(
         "afterframe_model_store_faults",
         "What in the store is not, or is not what, is served.",

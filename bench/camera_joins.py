@@ -58,7 +58,9 @@ class Joined:
             parts.append(frames[first : first + num_steps])
         joined = np.concatenate(parts)
         for first, last, speed in self.whips:
-            joined[first:last] = _pan(joined[first:last], speed / RATE)
+            end = min(bound for bound in (*self.cuts, len(joined)) if bound >= last)
+            shifts = np.minimum(np.arange(1, end - first + 1), last - first) * speed / RATE
+            joined[first:end] = _pan(joined[first:end], shifts)
         for first, last, glare in self.flashes:
             bright = joined[first:last].astype(np.float32) / 255 * (1 + 2 * glare)
             joined[first:last] = (np.clip(np.maximum(bright, glare), 0, 1) * 255).round().astype(np.uint8)
@@ -129,12 +131,15 @@ def _num_within(answers: Sequence[Answers], places: Sequence[Sequence[tuple[int,
     return count
 
 
-def _pan(frames: NDArray[np.uint8], widths_per_step: float) -> NDArray[np.uint8]:
-    """frames (T, H, W, 3) as a camera sees them that turns; the picture goes on as its mirror image."""
+def _pan(frames: NDArray[np.uint8], shifts: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """frames (T, H, W, 3) as a camera sees them that has turned by `shifts` (T,) picture widths.
+
+    The picture goes on as its mirror image.
+    """
     width = frames.shape[2]
     panorama = np.concatenate((frames, frames[:, :, ::-1]), axis=2)
-    shifts = np.round(np.arange(1, len(frames) + 1) * widths_per_step * width).astype(int)
-    return np.stack([np.roll(one, -shift, axis=1)[:, :width] for one, shift in zip(panorama, shifts, strict=True)])
+    pixels = np.round(shifts * width).astype(int)
+    return np.stack([np.roll(one, -shift, axis=1)[:, :width] for one, shift in zip(panorama, pixels, strict=True)])
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 60  # importing torch on a busy machine
+START_SECONDS = 180  # importing torch on a busy machine
 
 
 @dataclass

@@ -4,28 +4,13 @@ import asyncio
 from typing import Any
 
 from fastapi import WebSocket
+from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
 from app.api.schemas import ModelRef
 from app.api.service import StreamService
-from app.api.stream_schemas import (
-    Acknowledge,
-    AskState,
-    Closing,
-    Done,
-    End,
-    Limits,
-    Problem,
-    Rewind,
-    Rewound,
-    SocketQuery,
-    Start,
-    State,
-    Step,
-    Welcome,
-    decode_state,
-    encode_state,
-)
+from app.api.stream_messages import Acknowledge, AskState, End, Rewind, SocketQuery, Start, decode_state, encode_state
+from app.api.stream_schemas import Closing, Done, Limits, Problem, Rewound, State, Step, Welcome
 from app.api.stream_socket import FINAL, NORMAL, TAKEN_OVER, ClientLeftError, StreamSocket, close_code, split_picture
 from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, StateTooLarge, TimeLimit
 from app.models.batching import STOPPING
@@ -49,6 +34,7 @@ class Connection:
         self.session: Session | None = None
         self.attachment = 0
         self.num_dropped = 0  # pictures that are in the metrics already
+        self._counters: tuple[Counter, Histogram] | None = None  # of its model: finding them takes as long as counting
         self._websocket = websocket
 
     async def run(self) -> None:
@@ -202,12 +188,17 @@ class Connection:
                 )
 
     def _count(self, event: Stepped) -> None:
-        assert self.session is not None
-        manifest = self.session.stream.model.manifest
-        self.telemetry.stream_steps.labels(manifest.name, manifest.version).inc()
+        if self._counters is None:
+            assert self.session is not None
+            manifest = self.session.stream.model.manifest
+            self._counters = (
+                self.telemetry.stream_steps.labels(manifest.name, manifest.version),
+                self.telemetry.stream_step_seconds.labels(manifest.name, manifest.version),
+            )
+        steps, step_seconds = self._counters
+        steps.inc()
         if event.received is not None:
-            waited = asyncio.get_running_loop().time() - event.received
-            self.telemetry.stream_step_seconds.labels(manifest.name, manifest.version).observe(waited)
+            step_seconds.observe(asyncio.get_running_loop().time() - event.received)
         self.telemetry.stream_dropped.inc(max(0, event.num_dropped - self.num_dropped))
         self.num_dropped = event.num_dropped
 

@@ -1,124 +1,15 @@
-"""Messages of a stream, version 1: what clients send over the WebSocket, and what is answered there and over HTTP."""
+"""What a stream answers, version 1, over the WebSocket and over HTTP."""
 
-import base64
-import binascii
-import struct
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, TypeAdapter
 
 from app.api.schemas import Label, ModelRef, Rounded
-from app.errors import InvalidStateToken, MalformedRequest
+from app.api.stream_messages import SCHEMA_VERSION, client_schemas
 from app.models.manifest import ClassifyOutput
 from app.pipelines.stream import Stream, StreamEnd, StreamStep
-
-SCHEMA_VERSION = 1
-
-PICTURE_HEADER = struct.Struct("<d")
-"""Before each picture in a binary message: from when on it is on display, in seconds, little-endian float64."""
-
-MAX_IN_FLIGHT = 32
-
-
-def encode_state(token: bytes) -> str:
-    """A state token as JSON carries it."""
-    return base64.b64encode(token).decode()
-
-
-def decode_state(text: str) -> bytes:
-    """The token in `text`; raises InvalidStateToken where that is not base64."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidStateToken("The state is not base64.") from error
-
-
-class StreamQuery(BaseModel):
-    """Query of /stream and /stream/steps."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = Field(default=None, description="Without one: that of the state, else the default classifier.")
-    version: str | None = Field(default=None, description="Without one: that of the state, else the newest.")
-
-
-class SocketQuery(StreamQuery):
-    """Query of the WebSocket /stream."""
-
-    state: Literal["false", "true", "binary"] = "false"
-    """true: answers carry state tokens; binary: each follows its answer as a binary message."""
-
-
-class _ClientMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Start(_ClientMessage):
-    """The first message. With `session` it goes on with that session, else it begins a new one."""
-
-    type: Literal["start"]
-    schema_version: Literal[1] = 1
-    kind: Literal["pictures", "encoded"] = "pictures"
-    """What the binary messages are: pictures, each after its time (float64, little-endian), or parts of one file."""
-    backpressure: Literal["drop", "block"] = "block"
-    """Of pictures that come too fast: the oldest that wait are dropped, or no more are read from the socket."""
-    max_in_flight: int = Field(default=4, ge=1, le=MAX_IN_FLIGHT)
-    """Pictures that wait, beside those that are worked on."""
-    pace: Literal["each", "model"] = "each"
-    """Each picture is a step, or one for each step at the model's rate: those that come between are passed over."""
-    state: str | None = None
-    """A token to go on from, base64."""
-    session: str | None = Field(default=None, max_length=64)
-    acknowledged: int = Field(default=0, ge=0)
-    """With `session`: the last step the client has; what came after is sent again."""
-
-    @model_validator(mode="after")
-    def _one_past(self) -> Self:
-        if self.session is not None and self.state is not None:
-            raise ValueError("a session has its own state")
-        return self
-
-
-class Acknowledge(_ClientMessage):
-    """The client has every answer up to `sequence`: they need not be kept for it."""
-
-    type: Literal["acknowledge"]
-    sequence: int = Field(ge=0)
-
-
-class AskState(_ClientMessage):
-    """Asks for a state token now."""
-
-    type: Literal["state"]
-
-
-class Rewind(_ClientMessage):
-    """Goes on from `state` instead; pictures that wait are dropped."""
-
-    type: Literal["rewind"]
-    state: str
-
-
-class End(_ClientMessage):
-    """No more will be sent; `done` follows once everything is judged."""
-
-    type: Literal["end"]
-
-
-ClientMessage = Acknowledge | AskState | Rewind | End | Start
-_CLIENT_MESSAGE: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
-
-
-def read_message(text: str) -> ClientMessage:
-    """A client's message; raises MalformedRequest for anything else."""
-    try:
-        return _CLIENT_MESSAGE.validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(f"The message is none of version {SCHEMA_VERSION}: {where}: {first['msg']}") from error
 
 
 class Limits(BaseModel):
@@ -180,17 +71,17 @@ class Step(BaseModel):
     """Pictures dropped so far."""
     about_seconds: Rounded | None = None
     """The moment that `scores` are about, where the model answers late; its first steps have no scores."""
-    scores: list[Rounded] | None = None
+    scores: list[float] | None = None
     """Of this moment alone."""
-    smoothed: list[Rounded] | None = None
+    smoothed: list[float] | None = None
     """Mean of `scores` over the last half second or second (a setting of the service)."""
-    so_far: list[Rounded] | None = None
+    so_far: list[float] | None = None
     """Of everything since the stream began."""
     opened: list[OpenedSegment] | None = None
     closed: list[ClosedSegment] | None = None
     surprise: Rounded | None = None
     """How far the frame is from its forecast, in [0, 1]; a first frame has none."""
-    features: list[Rounded] | None = None
+    features: list[float] | None = None
     state: str | None = None
     """A token to go on from, base64: where pictures come one at a time, every answer has one."""
 
@@ -249,7 +140,7 @@ class Done(BaseModel):
     """Of all that was seen or heard, best first."""
     closed: list[ClosedSegment] | None = None
     """The segments that were open."""
-    clip: list[Rounded] | None = None
+    clip: list[float] | None = None
     """The vector of all that was heard."""
     dropped: int = 0
     passed: int = 0
@@ -293,10 +184,11 @@ def message_schemas() -> dict[str, Any]:
     """JSON Schemas of what either side may say."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "client": _CLIENT_MESSAGE.json_schema(),
+        "client": client_schemas(),
         "server": TypeAdapter(ServerMessage).json_schema(mode="serialization"),
     }
 
 
 def _listed(values: NDArray[np.floating] | None) -> list[float] | None:
-    return None if values is None else values.tolist()
+    """To six digits after the point, like every number of an answer."""
+    return None if values is None else np.round(values.astype(np.float64), 6).tolist()

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel
 
-from app.api.stream_schemas import PICTURE_HEADER, ClientMessage, Done, State, Step, encode_state, read_message
+from app.api.stream_messages import PICTURE_HEADER, ClientMessage, encode_state, read_message
+from app.api.stream_schemas import Done, State, Step
 from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, TimeLimit
 
 NORMAL, ABNORMAL, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1006, 1012, 1013

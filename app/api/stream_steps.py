@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 from app.api.openapi import PROBLEM, UPLOAD_PROBLEMS
 from app.api.schemas import Media, ModelRef, Rounded
 from app.api.service import service_of
-from app.api.stream_schemas import Done, Step, StreamQuery, decode_state, encode_state
+from app.api.stream_messages import StreamQuery, decode_state, encode_state
+from app.api.stream_schemas import Done, Step
 from app.api.upload import spooling
 from app.errors import MalformedRequest
 from app.models.manifest import ClassifyOutput

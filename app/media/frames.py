@@ -15,14 +15,6 @@ MAX_CHUNK_BYTES = 16 << 20
 """A chunk of large frames is shorter than `chunk_length`, so that memory does not depend on the request."""
 
 
-def one_frame_chunk(number: int, scaler: FrameScaler, frame: VideoFrame, seconds: float) -> FrameChunk:
-    """`frame` alone, as the one on display at `seconds`."""
-    width, height = scaler.size
-    frames = np.empty((1, height, width, 3), np.uint8)
-    scaler.scale(frame, frames[0])
-    return FrameChunk(number, frames, np.array([seconds]))
-
-
 class FrameCollector:
     """Collects the frames of one pick into chunks."""
 

@@ -6,6 +6,7 @@ step together.
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class PictureDecoder:
         self._waiting: list[_Waiting] = []
         self._jobs: set[asyncio.Task[None]] = set()
 
+    @property
+    def restarts(self) -> Counter[str]:
+        """Its workers that were replaced, by reason."""
+        return self._pool.restarts
+
     async def decode(self, pictures: Sequence[bytes], spec: FrameSpec, deadline: float) -> Decoded:
         """(H, W, 3) of each picture, or why there is none. Raises DeadlineExceeded."""
         waiting = _Waiting(pictures, spec, deadline, asyncio.get_running_loop().create_future())
@@ -56,7 +62,8 @@ class PictureDecoder:
         while self._waiting and len(self._jobs) < self._pool.num_workers:
             first, room = self._waiting[0], MAX_JOB_PICTURES
             batch = [first]
-            for other in self._waiting[1:]:
+            has_size = first.spec.width > 0  # else the first picture of a job gives all of them its own
+            for other in self._waiting[1:] if has_size else ():
                 room -= len(batch[-1].pictures)
                 if other.spec == first.spec and len(other.pictures) <= room:
                     batch.append(other)
@@ -102,6 +109,6 @@ class PictureDecoder:
                 file.write(pack_pictures(pictures))
             events = self._pool.read(descriptor, MediaRequest(frames=(spec,), source="pictures"), deadline)
             async with aclosing(events):
-                return [event.frames[0] async for event in events if isinstance(event, FrameChunk)]
+                return [frame async for event in events if isinstance(event, FrameChunk) for frame in event.frames]
         finally:
             os.close(descriptor)

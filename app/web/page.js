@@ -1,5 +1,5 @@
 import { watchCamera } from "./camera.js";
-import { classifyClip } from "./clip.js";
+import { askClip } from "./clip.js";
 import { Timeline } from "./timeline.js";
 
 const element = (id) => document.getElementById(id);
@@ -10,10 +10,12 @@ const timeline = new Timeline(element("timeline"), (seconds) => {
   if (!video.srcObject) video.currentTime = seconds;
 });
 
+const TASKS = { classify: "Labels", caption: "In words" };
 let models = [];
 let stop = () => {}; // ends what is going on
 
 const chosen = () => models.find((model) => model.name === select.value);
+const taskOf = (model) => model.versions[0].task;
 const key = () => element("api-key").value;
 
 /** What a screen reader says too: not what changes many times a second. */
@@ -60,6 +62,7 @@ function begin(text) {
   say(text);
   showLabels([]);
   showSegments([], 0, 0);
+  element("labels-title").textContent = TASKS[taskOf(chosen())];
   element("result").hidden = false;
 }
 
@@ -73,10 +76,12 @@ async function loadModels() {
   const headers = key() ? { Authorization: `Bearer ${key()}` } : {};
   const response = await fetch("/models", { headers });
   if (!response.ok) return refuse(await response.json());
-  models = (await response.json()).models.filter((model) => model.versions[0].task === "classify");
-  select.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
+  const served = (await response.json()).models;
+  models = Object.keys(TASKS).flatMap((task) => served.filter((model) => taskOf(model) === task));
+  select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
+  select.value = (models.find((model) => model.default) ?? models[0])?.name ?? "";
   describeModel();
-  say(models.length ? "" : "No classifier is served.");
+  say(models.length ? "" : "No model for the page is served.");
 }
 
 async function openClip(file) {
@@ -92,7 +97,8 @@ async function openClip(file) {
   };
   const segments = [];
   try {
-    for await (const event of classifyClip(file, select.value, key(), leaving.signal)) {
+    const asked = { name: select.value, task: taskOf(chosen()) };
+    for await (const event of askClip(file, asked, key(), leaving.signal)) {
       if (event.type === "waiting") say(event.detail);
       if (event.type === "problem") return refuse(event);
       if (!event.results) continue;

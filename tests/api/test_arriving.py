@@ -147,7 +147,8 @@ def test_what_does_not_decode_is_refused_as_ever(client: httpx.Client) -> None:
 
 def test_a_client_that_leaves_in_the_middle_frees_its_worker(server, client, long_video):
     data = long_video(".mkv")
-    before = metric(client, "afterframe_arriving_workers_idle")
+    replaced = 'afterframe_decoder_worker_restarts_total{reason="cancelled"}'
+    before, replaced_before = metric(client, "afterframe_arriving_workers_idle"), metric(client, replaced)
     headers = {"Content-Length": str(len(data)), "Accept": EVENTS}
     uploader = Uploader(server, "/classify?timeline=true&model=tiny-rate", headers)
     uploader.send(data[: len(data) // 2])
@@ -158,6 +159,7 @@ def test_a_client_that_leaves_in_the_middle_frees_its_worker(server, client, lon
     while metric(client, "afterframe_arriving_workers_idle") < before and time.monotonic() < end:
         time.sleep(0.02)
     assert metric(client, "afterframe_arriving_workers_idle") == before
+    assert metric(client, replaced) == replaced_before + 1
     assert metric(client, "afterframe_requests_in_flight") == 0
 
 

@@ -61,6 +61,23 @@ def test_a_clip_in_the_browser(server: RunningServer, tmp_path: Path) -> None:
 
 
 @needs_browser
+def test_a_clip_in_words(server: RunningServer, tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", coloured_frames("red", "green", seconds=3.0), RATE)
+    with browsing(tmp_path / "profile") as browser:
+        browser.go(server.url)
+        browser.wait_for("document.getElementById('model').options.length > 0")
+        assert browser.evaluate("document.getElementById('model').value") == "tiny"
+        browser.evaluate("document.getElementById('model').value = 'tiny-writer'")
+        browser.evaluate("document.getElementById('model').dispatchEvent(new Event('change'))")
+        assert browser.evaluate("document.getElementById('camera').disabled")
+        browser.choose_file("#file", clip)
+        browser.wait_for(f"{STATUS}.includes('of video in')")
+        assert browser.evaluate(SEGMENTS) == ["A red film.", "A green film."]
+        assert browser.evaluate(LABELS)[0].startswith("A red film")
+        assert browser.complaints == []
+
+
+@needs_browser
 def test_a_camera_in_the_browser(server: RunningServer, tmp_path: Path) -> None:
     """Chromium sends its camera, which shows a file, through the page to /stream."""
     camera = tmp_path / "camera.mjpeg"

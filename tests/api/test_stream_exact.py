@@ -54,11 +54,13 @@ def sources(names: tuple[str, ...]) -> list[Any]:
     return [GENERATED, *(pytest.param(name, marks=[pytest.mark.slow, absent]) for name in names)]
 
 
-def shipped(task: str) -> list[str]:
-    """The newest version of each model of `task` that can step."""
+def shipped(task: str, media: str) -> list[str]:
+    """The newest version of each model of `task` that can step over `media`."""
     names = list_names(STORE) if STORE.is_dir() else []
     manifests = {name: read_manifest(STORE / name / list_versions(STORE, name)[-1] / "manifest.json") for name in names}
-    return [name for name, manifest in manifests.items() if manifest.causal and manifest.task == task]
+    return [
+        name for name, found in manifests.items() if found.causal and (found.task, found.input.media) == (task, media)
+    ]
 
 
 @functools.cache
@@ -180,7 +182,7 @@ def rate_of(model: ServedModel) -> float:
     return model.manifest.input.rate
 
 
-WATCHING = [name for name in (*shipped("classify"), *shipped("predict")) if load(name).manifest.input.media == "video"]
+WATCHING = shipped("classify", "video") + shipped("predict", "video")
 
 
 @pytest.mark.parametrize("source", sources(CLIPS))
@@ -242,7 +244,7 @@ def waveform_for(model: ServedModel, source: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("source", sources(SOUNDS))
-@pytest.mark.parametrize("name", shipped("features"))
+@pytest.mark.parametrize("name", shipped("features", "audio"))
 def test_features_of_parts_are_those_of_one_forward(replicas, name, source, tmp_path):
     model = load(name)
     wanted = model.manifest.input
@@ -269,15 +271,12 @@ def test_features_of_parts_are_those_of_one_forward(replicas, name, source, tmp_
 
 def test_tokens_are_as_large_as_the_state(replicas):
     """Kilobytes: the state, the segments that are open, and less than a kilobyte around them."""
-    for name in shipped("classify"):
+    for name in shipped("classify", "video"):
         model = load(name)
-        if model.manifest.input.media == "video":
-            with replicas[0].client() as client:
-                answer = client.post(
-                    f"/stream/steps?model={name}", files={"picture": picture(frames_for(model)[0])}
-                ).json()
-            size = len(base64.b64decode(answer["state"]))
-            assert 4 * model.manifest.state_size < size < 4 * model.manifest.state_size + 2048
+        with replicas[0].client() as client:
+            answer = client.post(f"/stream/steps?model={name}", files={"picture": picture(frames_for(model)[0])}).json()
+        size = len(base64.b64decode(answer["state"]))
+        assert 4 * model.manifest.state_size < size < 4 * model.manifest.state_size + 2048
 
 
 @pytest.mark.parametrize("num_clients", [24, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])

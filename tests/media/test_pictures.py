@@ -23,7 +23,7 @@ def read(pictures: list[bytes], *specs: FrameSpec, limits: MediaLimits | None = 
     *chunks, summary = read_pictures(io.BytesIO(pack_pictures(pictures)), request, limits or MediaLimits())
     assert isinstance(summary, MediaSummary)
     assert summary.frames_decoded == len(pictures)
-    return [chunk.frames[0] for chunk in chunks if isinstance(chunk, FrameChunk)]
+    return [frame for chunk in chunks if isinstance(chunk, FrameChunk) for frame in chunk.frames]
 
 
 @pytest.mark.parametrize(("kind", "decoder"), [("PNG", "png"), ("WEBP", "webp"), ("JPEG", "mjpeg")])
@@ -37,6 +37,13 @@ def test_pictures_come_out_as_they_went_in(kind: str, decoder: str) -> None:
         assert np.abs(found.astype(int) - frames).mean() < 3  # levels of 255: halved chroma is enlarged in other ways
     else:
         assert np.array_equal(found, frames)
+
+
+def test_they_come_in_chunks() -> None:
+    pictures = [picture(frame) for frame in moving_frames(5)]
+    request = MediaRequest(frames=(FrameSpec(0, 0, chunk_length=2),), source="pictures")
+    *chunks, _ = read_pictures(io.BytesIO(pack_pictures(pictures)), request, MediaLimits())
+    assert [len(chunk.frames) for chunk in chunks if isinstance(chunk, FrameChunk)] == [2, 2, 1]
 
 
 def test_each_spec_gets_its_size() -> None:

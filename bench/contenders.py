@@ -4,11 +4,12 @@ import http.client
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -122,8 +123,12 @@ def started(
             time.sleep(0.02)
         yield process.pid, time.perf_counter() - began
     finally:
+        started_by_it = tree(process.pid)[1:] if process.poll() is None else []
         process.terminate()
         process.wait(60)
+        for pid in started_by_it:  # LitServe leaves its own behind
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _answers(port: int, path: str) -> bool:

@@ -1,8 +1,10 @@
 """A decoder that a hostile file has taken over may write anything; what it writes is checked against the request."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -59,6 +61,7 @@ def frames_of(spec: int, *shape: int) -> FrameChunk:
     "event",
     [
         INFO,
+        replace(INFO, duration_seconds=(2**63 - 1) / av.time_base),
         MediaInfo(None, None, None, None, None, "pcm_s16le", True),
         SUMMARY,
         frames_of(0, 2, 3, 4, 3),

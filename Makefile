@@ -79,9 +79,11 @@ ACTIONS := $(TRAINER) train classify --name actions --data $(DATA) --recipe trai
 train-actions: .venv/.dev ## trains `actions` on all of DATA but its test split, a quarter of an hour; CELL, SEED
 	$(ACTIONS) --cell $(CELL) --seed $(SEED) --output runs/actions-$(CELL)-$(SEED)
 
-train-actions-taught: .venv/.dev ## trains it once more, taught by three such runs: gru 0, gru 1, lstm 0; half an hour
+train-actions-taught: .venv/.dev ## trains it twice more, taught by three such runs (gru 0, gru 1, lstm 0), then by all four; an hour and a half
 	$(ACTIONS) --seed 2 --set budget.num_epochs=150 --weights runs/actions-gru-0/model.pt \
 	  --teachers runs/actions-gru-0 runs/actions-lstm-0 runs/actions-gru-1 --output runs/actions-taught
+	$(ACTIONS) --seed 3 --output runs/actions-taught-twice \
+	  --teachers runs/actions-gru-0 runs/actions-lstm-0 runs/actions-gru-1 runs/actions-taught
 
 train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CELL, SEED
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \

@@ -1,6 +1,6 @@
 """How well timelines find the parts of a video: seeded concatenations of three clips of different classes.
 
-python -m bench.timelines --model actions --data DATA.csv --split test [--count 50] [--seed 0]
+python -m bench.timelines --model actions --data DATA.csv --split test [--count 250] [--seed 0]
 
 Reports the share of time that has the right label, and the share of true boundaries with a boundary of the timeline
 within one second.
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     add_options(parser)
-    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--count", type=int, default=250)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     by_label: dict[str, list[Video]] = {}

@@ -30,8 +30,8 @@ MAX_CHUNK_BYTES = 16 << 20
 """Of the frames of one chunk, unless a single frame is larger."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
-_Seconds = Annotated[float, Field(ge=0, lt=2**63)]
-"""As far as FFmpeg's clocks go, in seconds at the slowest: a header with one bit flipped says 6.5e12."""
+_Seconds = Annotated[float, Field(ge=0, lt=1e13)]
+"""FFmpeg counts microseconds in 64 bits: headers of damaged files claim up to 9.2e12 s."""
 _Codec = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -61,6 +62,7 @@ def frames_of(spec: int, *shape: int) -> FrameChunk:
     [
         replace(INFO, duration_seconds=6535836193917.3125),  # of a file with one bit flipped
         INFO,
+        replace(INFO, duration_seconds=(2**63 - 1) / av.time_base),
         MediaInfo(None, None, None, None, None, "pcm_s16le", True),
         SUMMARY,
         frames_of(0, 2, 3, 4, 3),

@@ -45,6 +45,18 @@ def test_any_split_of_a_sound_equals_one_call(encoder: SoundEncoder, waveform: T
 
 
 @torch.no_grad()
+def test_a_minute_step_by_step_equals_one_call(encoder: SoundEncoder) -> None:
+    """Where the mean is far from zero beside the deviation, as in hum, rounded sums of squares would show."""
+    num_steps = 1500
+    hum = torch.sin(torch.arange(num_steps * STEP) / 20.0).unsqueeze(0) * 0.5
+    clip = encoder(hum, torch.tensor([num_steps * STEP]))[0]
+    state = encoder.initial_state(1, 0, 0)
+    for chunk in hum.split(STEP, dim=1):
+        _, state = encoder.step(chunk, torch.tensor([STEP]), state)
+    torch.testing.assert_close(encoder.clip(state), clip, atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
 def test_padding_and_company_change_nothing(encoder: SoundEncoder, waveform: Tensor) -> None:
     lengths = torch.tensor([NUM_STEPS * STEP, 5 * STEP - 123])  # an incomplete step counts as one
     clip, steps, step_lengths = encoder(waveform, lengths)

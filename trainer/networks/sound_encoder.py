@@ -18,9 +18,10 @@ class SoundEncoder(nn.Module):
     vectors, each of what was heard up to its end. Before the beginning there was silence, and an incomplete last step
     is filled up with it.
 
-    The state (B,S) is the last 1,312 samples ++ both recurrences' ++ the sums so far of the steps' two weights, 1 and
-    loudness ++ the mean so far, by either weight, of each value of `measure`. Means, unlike sums, lose nothing to
-    rounding in an hour.
+    The state (B,S) is the last 1,312 samples ++ both recurrences' ++ statistics: the sums so far of the steps' two
+    weights, 1 and loudness, and the mean so far, by either weight, of each value of `measure`. They are in float64,
+    each as a float32 and what that lacks: a deviation is the root of a difference of two means, in which the rounding
+    of an hour would be seen.
     """
 
     step_samples: Final[int] = 640
@@ -67,7 +68,7 @@ class SoundEncoder(nn.Module):
         """Of the clip's vector, what is before the statistics of log-mel itself."""
         self.dimension = network.bottleneck + 2 * self.num_values
         recurrent_size = self.lower.state_size
-        self.state_sizes = [self.overlap, recurrent_size, recurrent_size, 2, 2 * self.num_values]
+        self.state_sizes = [self.overlap, recurrent_size, recurrent_size, 2 * (2 + 2 * self.num_values)]
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
@@ -77,17 +78,17 @@ class SoundEncoder(nn.Module):
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """chunk (B,N) float32, N in steps of 640; lengths (B,) samples; state (B,S) -> vectors (B,T,size), state."""
-        samples, lower_state, upper_state, totals, means = torch.split(state, self.state_sizes, dim=1)
+        samples, lower_state, upper_state, statistics = torch.split(state, self.state_sizes, dim=1)
         num_steps = divide_up(lengths, self.step_samples)
         heard = torch.cat((samples, chunk * valid_steps(chunk.shape[1], lengths)), dim=1)
         log_mel = self.front_end(heard)
         lower, lower_state = self.lower(self.embed(self.normalise(log_mel)), num_steps, lower_state)
         upper, upper_state = self.upper(lower, num_steps, upper_state)
         values, weights = self.measure(log_mel, lower, upper)
-        means, totals = self.average(means, totals, values, weights, num_steps)
+        statistics = self.pack(self.average(self.unpack(statistics), values, weights, num_steps))
         last = (num_steps * self.step_samples).unsqueeze(1) + torch.arange(self.overlap, device=chunk.device)
         samples = heard.gather(1, last)
-        return upper, torch.cat((samples, lower_state, upper_state, totals, means), dim=1)
+        return upper, torch.cat((samples, lower_state, upper_state, statistics), dim=1)
 
     @torch.jit.export
     def clip(self, state: Tensor) -> Tensor:
@@ -97,8 +98,8 @@ class SoundEncoder(nn.Module):
         both hidden states; then the same of log-mel with its root mean square changes over 10 and 40 ms, and the
         covariances of its first cepstra.
         """
-        _, lower_state, upper_state, _, means = torch.split(state, self.state_sizes, dim=1)
-        return self.summarise(lower_state[:, : self.size], upper_state[:, : self.size], means)
+        _, lower_state, upper_state, statistics = torch.split(state, self.state_sizes, dim=1)
+        return self.summarise(lower_state[:, : self.size], upper_state[:, : self.size], self.unpack(statistics))
 
     @torch.jit.export
     def log_mel(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,29 +143,38 @@ class SoundEncoder(nn.Module):
         weights = torch.stack((torch.ones_like(loudness), loudness), dim=2)
         return torch.cat((hidden, hidden.square(), spectral), dim=2), weights
 
-    def average(
-        self, means: Tensor, totals: Tensor, values: Tensor, weights: Tensor, num_steps: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Means (B,2*V) so far and totals (B,2) of their weights, moved on by the first `num_steps` (B,) steps."""
-        before = means.reshape(means.shape[0], 2, self.num_values)
-        weights = weights * valid_steps(values.shape[1], num_steps).unsqueeze(2)  # (B,T,2)
-        totals = totals + weights.sum(dim=1)
-        added = weights.transpose(1, 2) @ values - weights.sum(dim=1).unsqueeze(2) * before  # (B,2,V)
-        return (before + added / totals.clamp(min=self.least_weight).unsqueeze(2)).flatten(1), totals
+    def unpack(self, statistics: Tensor) -> Tensor:
+        """(B,2*N) float32 of the state -> (B,N) float64."""
+        rounded, rest = statistics.chunk(2, dim=1)
+        return rounded.double() + rest.double()
 
-    def summarise(self, lower: Tensor, upper: Tensor, means: Tensor) -> Tensor:
-        """Last hidden states (B,size), means (B,2*V) -> the vector of a clip (B,D)."""
+    def pack(self, statistics: Tensor) -> Tensor:
+        """(B,N) float64 -> (B,2*N) float32 for the state."""
+        rounded = statistics.float()
+        return torch.cat((rounded, (statistics - rounded.double()).float()), dim=1)
+
+    def average(self, statistics: Tensor, values: Tensor, weights: Tensor, num_steps: Tensor) -> Tensor:
+        """Statistics (B,2+2*V) float64, moved on by the first `num_steps` (B,) of values (B,T,V), weights (B,T,2)."""
+        totals, means = statistics[:, :2], statistics[:, 2:].reshape(-1, 2, self.num_values)
+        weights = weights.double() * valid_steps(values.shape[1], num_steps).unsqueeze(2)
+        added = weights.transpose(1, 2) @ values.double() - weights.sum(dim=1).unsqueeze(2) * means  # (B,2,V)
+        totals = totals + weights.sum(dim=1)
+        means = means + added / totals.clamp(min=self.least_weight).unsqueeze(2)
+        return torch.cat((totals, means.flatten(1)), dim=1)
+
+    def summarise(self, lower: Tensor, upper: Tensor, statistics: Tensor) -> Tensor:
+        """Last hidden states (B,size), statistics (B,2+2*V) float64 -> the vector of a clip (B,D) float32."""
         bottleneck = torch.tanh(self.bottleneck(torch.cat((lower, upper), dim=1)))
-        by_weight = means.reshape(means.shape[0], 2, self.num_values)
+        by_weight = statistics[:, 2:].reshape(-1, 2, self.num_values)
         hidden, hidden_squares, spectrum, squares, products = torch.split(by_weight, self.value_sizes, dim=2)
         learned = torch.cat((hidden, self._root(hidden_squares - hidden.square())), dim=2)
         num_mels = spectrum.shape[2]
         deviation = self._root(squares[:, :, :num_mels] - spectrum.square())
         changes = self._root(squares[:, :, num_mels:])
-        cepstra = spectrum @ self.cosines
+        cepstra = spectrum @ self.cosines.double()
         covariances = products - cepstra[:, :, self.pairs[0]] * cepstra[:, :, self.pairs[1]]
-        statistics = torch.cat((spectrum, deviation, changes, covariances), dim=2)
-        return torch.cat((bottleneck, learned.flatten(1), statistics.flatten(1)), dim=1)
+        spectral = torch.cat((spectrum, deviation, changes, covariances), dim=2)
+        return torch.cat((bottleneck, learned.flatten(1).float(), spectral.flatten(1).float()), dim=1)
 
     def _root(self, variance: Tensor) -> Tensor:
         return (variance.clamp(min=0.0) + self.least_variance).sqrt()

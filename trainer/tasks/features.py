@@ -87,13 +87,13 @@ class FeaturesTask(Learner[SoundEncoder]):
         encoder = self.network
         lower = run_whole(encoder.lower, encoder.embed(encoder.normalise(log_mel)))
         upper = run_whole(encoder.upper, lower)
-        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
+        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time is not rounded to bfloat16
             lower, upper = lower.float(), upper.float()
             values, weights = encoder.measure(log_mel, lower, upper)
-            zeros = torch.zeros(len(lengths), 2 * encoder.num_values + 2, device=values.device)
-            means, _ = encoder.average(zeros[:, 2:], zeros[:, :2], values, weights, lengths)
+            nothing = torch.zeros(len(lengths), 2 + 2 * encoder.num_values, dtype=torch.float64, device=values.device)
+            statistics = encoder.average(nothing, values, weights, lengths)
             row, last = torch.arange(len(lengths)), lengths - 1
-            return encoder.summarise(lower[row, last], upper[row, last], means)
+            return encoder.summarise(lower[row, last], upper[row, last], statistics)
 
     def _reconstruct(self, clip: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
         """How far what the decoder makes of a clip's bottleneck (B,D) is from the frames, valid steps alike."""

@@ -102,6 +102,6 @@ def test_nothing_adds_up(shipped_store: Path, example: bytes, tmp_path: Path) ->
     print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")
     assert slope < 1.0
     assert warm[-1].descriptors <= warm[0].descriptors + CLIENTS
-    assert warm[-1].threads <= warm[0].threads
+    assert warm[-1].threads <= warm[0].threads + CLIENTS  # each may have one that writes its file at that moment
     assert restarts["crashed"] == 0
     assert last <= 1.1 * first

@@ -152,7 +152,7 @@ def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path
     manifest = load_version(tmp_path / "store" / "camera-test" / "1").manifest
     assert manifest.output.labels == LABELS  # type: ignore[union-attr]
     assert manifest.output.scores == "sigmoid"  # type: ignore[union-attr]
-    assert manifest.output.delay_steps == 2  # type: ignore[union-attr]
+    assert manifest.output.delay_steps == 3  # type: ignore[union-attr]
     assert set(manifest.output.shortest_seconds) == set(EDITS)  # type: ignore[union-attr]
     assert manifest.input.sampling == "rate"
     assert {"val", "textures"} <= set(manifest.metrics)

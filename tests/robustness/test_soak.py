@@ -102,6 +102,8 @@ def test_nothing_adds_up(shipped_store: Path, example: bytes, tmp_path: Path) ->
     print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")
     assert slope < 1.0
     assert warm[-1].descriptors <= warm[0].descriptors + CLIENTS
-    assert warm[-1].threads <= warm[0].threads + CLIENTS  # each may have one that writes its file at that moment
+    part = len(warm) // 6  # one moment tells little: each client may have a thread that writes its file just then
+    threads = [float(np.median([one.threads for one in some])) for some in (warm[:part], warm[-part:])]
+    assert threads[1] <= threads[0]
     assert restarts["crashed"] == 0
     assert last <= 1.1 * first

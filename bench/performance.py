@@ -63,7 +63,7 @@ def our_service(model: Path) -> Iterator[tuple[list[OverHttp], float]]:
     """The service, exact and fast, and the seconds until it was ready."""
     _, manifest, _ = limit.load(model)
     settings = {"AFTERFRAME_PORT": "8131", "AFTERFRAME_LOG_LEVEL": "warning", "AFTERFRAME_MODELS": model.parent.name}
-    settings["AFTERFRAME_DEADLINE_SECONDS"] = "600"
+    settings |= {"AFTERFRAME_DEADLINE_SECONDS": "600", "AFTERFRAME_MAX_WAIT_SECONDS": "600"}  # all are to be answered
     with started(["app"], 8131, "/health/ready", **settings) as (pid, seconds):
         labels = list(manifest.output.labels)
         path = f"/classify?model={model.parent.name}&top_k={len(labels)}"

@@ -105,7 +105,7 @@ def _open_store(settings: Settings) -> ModelStore:
         "caption": settings.default_model_caption,
     }
     named = {task: name for task, name in defaults.items() if name}
-    return open_store(settings.model_store, settings.models or None, settings.device, named)
+    return open_store(settings.model_store, settings.models or None, settings.device, named, settings.precision)
 
 
 def _decoder_pool(settings: Settings, num_workers: int, num_spares: int = 0) -> DecoderPool:
@@ -188,7 +188,7 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
             telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
 
     tell()
-    load = partial(rehearse, device=settings.device)
+    load = partial(rehearse, device=settings.device, precision=settings.precision)
     return StoreWatcher(settings.model_store, Selection(settings.models), store, load, tell)
 
 

@@ -3,7 +3,7 @@
 python -m bench.training --data DATA.csv [--recipe trainer/recipes/actions.yaml] [--epochs 3]
 
 An epoch draws its clips from the cache on disk, augments them, steps the optimizer, averages the weights and logs. The
-bare loop has none of that: the network, cross-entropy, its gradient.
+bare loop has none of that: the network in the same precision, cross-entropy, its gradient.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from app.models.precision import Precision, has_bfloat16, in_precision
 from bench.load import median
 from trainer.data.prepare import DataOptions
 from trainer.plan import PlanOptions
@@ -21,13 +22,18 @@ from trainer.plans import plan_training
 from trainer.tasks.classify import Batch, ClassifyTask
 from trainer.training import Machine, fit
 
+CPU = torch.device("cpu")
+
 
 def bare_epoch(learner: ClassifyTask, batches: list[Batch]) -> float:
     """Seconds of a forward and a backward pass over all the batches."""
     network = learner.network.train()
+    precision: Precision = "bfloat16" if has_bfloat16(CPU) else "float32"  # as the recipe's `auto`
     began = time.perf_counter()
     for frames, labels, lengths in batches:
-        F.cross_entropy(network(frames, lengths), labels[:, -1]).backward()
+        with in_precision(precision, CPU):
+            loss = F.cross_entropy(network(frames, lengths), labels[:, -1])
+        loss.backward()
         network.zero_grad()
     return time.perf_counter() - began
 

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
+from app.models.precision import has_bfloat16
 from trainer.plan import Plan
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget
@@ -171,11 +172,8 @@ def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
 def _precision(budget: Budget, machine: Machine) -> Literal["bf16-mixed", "32-true"]:
     if budget.precision != "auto":
         return budget.precision
-    if machine.accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    # Without instructions for it, bfloat16 is emulated: many times slower (pytorch#118499).
-    found = torch.cpu.get_capabilities()
-    return "bf16-mixed" if found.get("amx_bf16") or found.get("avx512_bf16") else "32-true"
+    on_gpu = machine.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if has_bfloat16(torch.device("cuda" if on_gpu else "cpu")) else "32-true"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from app.api.openapi import PROBLEM
 from app.api.service import Service, service_of
 from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, PredictOutput, Task
+from app.models.precision import Precision
 from app.models.store import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -36,6 +37,7 @@ class ModelVersion(BaseModel):
     causal: bool = Field(description="Can judge step by step: timelines.")
     cell: str
     num_parameters: int
+    precision: Precision = Field(description="What it computes in on this machine.")
     metrics: dict[str, dict[str, float]] = Field(description="By test set, then by metric.")
     license: str
     date: str
@@ -113,6 +115,7 @@ def _version(model: ServedModel) -> ModelVersion:
         causal=manifest.causal,
         cell=manifest.cell,
         num_parameters=manifest.num_parameters,
+        precision=model.precision,
         metrics=manifest.metrics,
         license=manifest.license,
         date=manifest.date.isoformat(),

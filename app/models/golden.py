@@ -2,10 +2,10 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ VALID_STEPS = {
     "log_mel": "log_mel_lengths",
 }
 """By output (B, T, ...), what counts its valid steps: beyond them its values mean nothing."""
+LOGITS = {"logits", "now", "so_far"}
+"""Outputs of a classifier that scores are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +109,48 @@ def check_golden(
     It is run by `forward`, by one `step` and by two with the state carried over the split, which all must agree: any
     split of a clip equals one call over the whole of it.
     """
-    chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
-    num_steps = chunk.shape[1]
-    unit = step_samples or 1
-    half = num_steps // unit // 2 * unit
-    try:
-        whole = _answers(module, task, chunk, lengths, num_steps, step_samples)
-        split = _answers(module, task, chunk, lengths, half, step_samples) if "state" in golden.outputs else {}
-    except (*RUN_ERRORS, TypeError, ValueError, AttributeError) as error:
-        raise ModelRejected(f"it fails on its golden input: {error}") from error
-    for manner, answers in (("", whole), (" after a split", split)):
+    for manner, answers in _in_both_manners(module, task, golden, step_samples, device):
         for name, answer in answers.items():
             _compare(f"{name}{manner}", name, answer.cpu().numpy(), golden, tolerance)
     _check_agreement(task, golden, tolerance)
+
+
+def check_scores(
+    module: Any,
+    golden: Golden,
+    kind: Literal["softmax", "sigmoid"],
+    tolerance: float,
+    step_samples: int | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """As `check_golden`, of a classifier's scores alone: what is told of it where it computes less exactly."""
+    outputs = {name: _scores(torch.from_numpy(golden.outputs[name]), kind) for name in LOGITS & golden.outputs.keys()}
+    expected = replace(golden, outputs=outputs)
+    for manner, answers in _in_both_manners(module, "classify", golden, step_samples, device):
+        for name in outputs:
+            _compare(f"{name}{manner}", name, _scores(answers[name], kind), expected, tolerance)
+
+
+def _scores(logits: Tensor, kind: Literal["softmax", "sigmoid"]) -> NDArray[np.float32]:
+    """Logits (..., K) -> scores (..., K) in [0, 1]."""
+    logits = logits.float().cpu()
+    scores: NDArray[np.float32] = (logits.softmax(-1) if kind == "softmax" else logits.sigmoid()).numpy()
+    return scores
+
+
+def _in_both_manners(
+    module: Any, task: Task, golden: Golden, step_samples: int | None, device: torch.device | str
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The answers to a golden input, stepped in one and, by what can step, in two. Raises ModelRejected."""
+    chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
+    unit = step_samples or 1
+    half = chunk.shape[1] // unit // 2 * unit
+    splits = {"": chunk.shape[1], " after a split": half} if "state" in golden.outputs else {"": chunk.shape[1]}
+    for manner, split in splits.items():
+        try:
+            yield manner, _answers(module, task, chunk, lengths, split, step_samples)
+        except (*RUN_ERRORS, TypeError, ValueError, AttributeError) as error:
+            raise ModelRejected(f"it fails on its golden input: {error}") from error
 
 
 @torch.inference_mode()

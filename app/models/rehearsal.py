@@ -10,7 +10,9 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -19,6 +21,7 @@ from app.models import torchscript
 from app.models.batching import WARM_UP_RUNS, first_works
 from app.models.golden import read_golden
 from app.models.manifest import Manifest
+from app.models.precision import Precision, PrecisionChoice
 from app.models.store import ServedModel, check_answers, load_version
 from app.models.work import run_works
 
@@ -28,12 +31,17 @@ NICENESS = 10
 """A tenth of what others get where there is not enough; with 19, a hundredth, a busy service would wait for hours."""
 
 
-async def rehearse(folder: Path, device: str = "cpu", patience_seconds: float = PATIENCE_SECONDS) -> ServedModel:
+async def rehearse(
+    folder: Path,
+    device: str = "cpu",
+    precision: PrecisionChoice = "float32",
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> ServedModel:
     """The version in `folder`, checked as `load_version` does, and warm. Cancelled, it leaves no process behind.
 
     Raises ModelRejected with the reason, which may be that the other process died, or came to no end.
     """
-    command = (sys.executable, "-m", __name__, str(folder), device)
+    command = (sys.executable, "-m", __name__, str(folder), device, precision)
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
@@ -57,7 +65,9 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
     if "rejected" in facts:
         raise ModelRejected(facts["rejected"])
     manifest = Manifest.model_validate_json(facts["manifest"])
-    model = ServedModel(manifest, facts["digest"], torchscript.load_frozen(frozen, device), facts["card"], device)
+    module = torchscript.load_frozen(frozen, device)
+    precision = cast("Precision", facts["precision"])
+    model = ServedModel(manifest, facts["digest"], module, facts["card"], device, precision)
     torch.set_num_threads(1)  # of this thread
     _warm_up(model)
     return model
@@ -74,27 +84,29 @@ def _warm_up(model: ServedModel) -> None:
         raise ModelRejected(f"it cannot be run at the size that its manifest says: {error}") from error
 
 
-def _try(folder: Path, device: torch.device) -> bytes:
+def _try(folder: Path, device: torch.device, precision: PrecisionChoice) -> bytes:
     """A line of JSON, then the frozen module."""
     try:
-        model = load_version(folder, device)
+        model = load_version(folder, device, precision)
         frozen = torchscript.save(model.module)
-        again = ServedModel(model.manifest, model.digest, torchscript.load_frozen(frozen, device), model.card, device)
+        again = replace(model, module=torchscript.load_frozen(frozen, device))
         check_answers(again, read_golden(folder / "golden.npz"))
         _warm_up(again)
     except ModelRejected as error:
         return json.dumps({"rejected": str(error)}).encode()
     facts = {"manifest": model.manifest.model_dump_json(), "digest": model.digest, "card": model.card}
+    facts["precision"] = model.precision
     return json.dumps(facts).encode() + b"\n" + frozen
 
 
 def main() -> None:
-    """Tells on stdout of the version and the device that the command line names."""
+    """Tells on stdout of the version, for the device and the precision, that the command line names."""
     os.nice(NICENESS)
     answer = os.dup(1)
     os.dup2(2, 1)  # a module may print
     torch.set_num_threads(1)
-    told = _try(Path(sys.argv[1]), torch.device(sys.argv[2]))
+    folder, device, precision = sys.argv[1:]
+    told = _try(Path(folder), torch.device(device), cast("PrecisionChoice", precision))
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(told)
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from app.models.manifest import (
     Manifest,
     read_manifest,
 )
+from app.models.precision import Precision, PrecisionChoice, choose_precision
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class ServedModel:
     """Markdown."""
     device: torch.device
     """Where the module is."""
+    precision: Precision = "float32"
+    """What it is run in."""
 
 
 def list_names(store: Path) -> list[str]:
@@ -169,22 +172,25 @@ def open_store(
     names: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     defaults: Mapping[str, str] | None = None,
+    precision: PrecisionChoice = "float32",
 ) -> ModelStore:
     """Loads and checks every version of `names` (a name, or name@version), or of all models in the store.
 
     Raises ModelRejected for the first that may not be served: the service does not start with half of its models.
     """
     found = Selection(tuple(names or ())).find(path)
-    return ModelStore([load_version(path / name / version, device) for name, version in found], defaults)
+    return ModelStore([load_version(path / name / version, device, precision) for name, version in found], defaults)
 
 
-def load_version(folder: Path, device: torch.device | str = "cpu") -> ServedModel:
+def load_version(
+    folder: Path, device: torch.device | str = "cpu", precision: PrecisionChoice = "float32"
+) -> ServedModel:
     """One version, loaded from the very bytes that were hashed and checked against its golden output.
 
     Raises ModelRejected with the folder and the reason.
     """
     try:
-        model = _load_version(folder, torch.device(device))
+        model = _load_version(folder, torch.device(device), precision)
     except ModelRejected as error:
         raise ModelRejected(f"{folder}: {error}") from error
     except OSError as error:
@@ -193,7 +199,7 @@ def load_version(folder: Path, device: torch.device | str = "cpu") -> ServedMode
     return model
 
 
-def _load_version(folder: Path, device: torch.device) -> ServedModel:
+def _load_version(folder: Path, device: torch.device, precision: PrecisionChoice) -> ServedModel:
     try:
         manifest = read_manifest(folder / "manifest.json")
     except ValidationError as error:
@@ -213,8 +219,9 @@ def _load_version(folder: Path, device: torch.device) -> ServedModel:
         raise ModelRejected(f"model.pt is not a TorchScript module: {error}") from error
 
     model = ServedModel(manifest, digest, module, card, device)
-    check_answers(model, read_golden(folder / "golden.npz"))
-    return model
+    golden = read_golden(folder / "golden.npz")
+    check_answers(model, golden)
+    return replace(model, precision=choose_precision(precision, module, manifest, golden, device))
 
 
 def check_answers(model: ServedModel, golden: Golden) -> None:

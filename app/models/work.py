@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from app.models.precision import in_precision
 from app.models.store import ServedModel
 
 Method = Literal["forward", "step", "decode", "clip", "log_mel"]
@@ -80,7 +81,13 @@ def padded_length(work: Work) -> int:
 @torch.inference_mode()
 def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
     """Outputs and states by work, of works with one key; copies, so that none keeps the whole batch in memory."""
-    model, method = works[0].model, works[0].method
+    model = works[0].model
+    with in_precision(model.precision, model.device):
+        return _run_batch(model, works)
+
+
+def _run_batch(model: ServedModel, works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
+    method = works[0].method
     if method == "decode":
         height, width = works[0].chunk.shape[1:3]
         forecasts = model.module.decode(_stack_states(works).to(model.device), works[0].horizon, height, width)
@@ -97,7 +104,7 @@ def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Ten
         return [tuple(output[row].clone() for output in outputs) for row in range(len(works))], [None] * len(works)
 
     stepped, states = model.module.step(chunks, valid, _stack_states(works).to(model.device))
-    outputs, states = _on_cpu(stepped), states.cpu()
+    outputs, (states,) = _on_cpu(stepped), _on_cpu(states)
     return (
         [
             # As many steps of each output are valid as there are whole steps in the row's part of the padded length.
@@ -116,7 +123,9 @@ def _asked(work: Work) -> tuple[int | float, ...]:
 
 
 def _on_cpu(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(output.cpu() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs))
+    """In float32 also what was computed in bfloat16; tokens stay whole numbers."""
+    found = [output.cpu() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
+    return tuple(output.float() if output.is_floating_point() else output for output in found)
 
 
 def _stack_states(works: Sequence[Work]) -> Tensor:

@@ -1,0 +1,109 @@
+"""What classifiers compute in."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from app.models.precision import has_bfloat16
+from app.models.rehearsal import rehearse
+from app.models.store import ServedModel, load_version
+from app.models.work import Work, run_works
+from tests.media_maker import write_video
+from tests.server import running_server
+from tests.tiny_forecaster import write_forecaster
+from tests.tiny_models import make_tiny, write_version
+
+TOLERANCE = 0.02  # of scores, as manifests have it
+
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="no instructions for bfloat16")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_version(tmp_path / "store")
+
+
+def clip(num_frames: int) -> Tensor:
+    generator = torch.Generator().manual_seed(num_frames)
+    return torch.randint(0, 256, (num_frames, 24, 32, 3), dtype=torch.uint8, generator=generator)
+
+
+def scores(model: ServedModel, frames: Tensor) -> Tensor:
+    """(K,)"""
+    [(logits,)], _ = run_works([Work(model, frames)])
+    assert logits.dtype == torch.float32
+    return logits.softmax(0)
+
+
+def stepped_scores(model: ServedModel, frames: Tensor, chunk_length: int) -> Tensor:
+    """(K,): what is said after the last frame, the state being handed on."""
+    state = model.module.initial_state(1, 24, 32)[0]
+    for chunk in frames.split(chunk_length):
+        [(_, so_far)], [after] = run_works([Work(model, chunk, "step", state)])
+        assert after is not None
+        assert after.dtype == torch.float32
+        state = after
+    return so_far[-1].softmax(0)
+
+
+@needs_bfloat16
+def test_in_bfloat16_scores_are_nearly_the_same(folder: Path) -> None:
+    exact, fast = load_version(folder), load_version(folder, precision="bfloat16")
+    assert (exact.precision, fast.precision) == ("float32", "bfloat16")
+    found = scores(fast, clip(8))
+    assert not torch.equal(found, scores(exact, clip(8)))  # it is computed in another way
+    assert (found - scores(exact, clip(8))).abs().max() <= TOLERANCE
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("chunk_length", [1, 7, 64])
+def test_in_bfloat16_a_stream_says_what_the_whole_does(folder: Path, chunk_length: int) -> None:
+    exact, fast = load_version(folder), load_version(folder, precision="bfloat16")
+    frames = clip(300)  # whole numbers over 256 are not all in bfloat16: what counts frames must not be
+    streamed = stepped_scores(fast, frames, chunk_length)
+    assert (streamed - scores(fast, frames)).abs().max() <= TOLERANCE
+    assert (streamed - scores(exact, frames)).abs().max() <= TOLERANCE
+
+
+@needs_bfloat16
+def test_one_whose_scores_would_change_stays_exact(tmp_path: Path) -> None:
+    sensitive = make_tiny()
+    with torch.no_grad():
+        sensitive.colours.weight.mul_(6.0)  # of grey noise, its logits are some 24 each, and differ by less than 1
+    folder = write_version(tmp_path, module=sensitive)
+    assert load_version(folder, precision="bfloat16").precision == "float32"
+
+
+def test_one_that_gains_nothing_stays_exact(folder: Path) -> None:
+    # A few thousand multiplications: to turn their factors into bfloat16 takes longer than they do.
+    assert load_version(folder, precision="auto").precision == "float32"
+
+
+def test_other_tasks_stay_exact(tmp_path: Path) -> None:
+    assert load_version(write_forecaster(tmp_path), precision="bfloat16").precision == "float32"
+
+
+@needs_bfloat16
+def test_a_new_version_is_tried_in_what_it_will_run_in(folder: Path) -> None:
+    rehearsed = asyncio.run(rehearse(folder, precision="bfloat16"))
+    assert rehearsed.precision == "bfloat16"
+    assert torch.equal(scores(rehearsed, clip(8)), scores(load_version(folder, precision="bfloat16"), clip(8)))
+
+
+@needs_bfloat16
+def test_the_service_says_what_it_computes_in(folder: Path, tmp_path: Path) -> None:
+    green = np.zeros((40, 24, 32, 3), np.uint8)
+    green[..., 1] = 255
+    video = write_video(tmp_path / "clip.mp4", green, 8).read_bytes()
+    with running_server(folder.parents[1], precision="bfloat16") as server, server.client() as client:
+        assert client.get("/models/tiny").json()["versions"][0]["precision"] == "bfloat16"
+        answers = [
+            client.post("/classify", params={"timeline": timeline}, files={"file": video}).json()["results"][0]
+            for timeline in (False, True)
+        ]
+    assert [answer["labels"][0]["label"] for answer in answers] == ["green", "green"]
+    assert [segment["label"] for segment in answers[1]["segments"]] == ["green"]

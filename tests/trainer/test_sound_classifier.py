@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -5,11 +7,14 @@ from torch import Tensor
 from app.models import torchscript
 from trainer.networks.recurrent import Cell
 from trainer.networks.sound_classifier import BothWays, SoundClassifier
-from trainer.recipe.listen import Network
+from trainer.recipe.listen import ListenRecipe, Network
+from trainer.recipe.reading import read_recipe
+from trainer.tasks.listen import ListenTask
 
 EXACT = 1e-5  # the contract's, in float32
 NUM_LABELS = 5
 CELLS: list[Cell] = ["lstm", "gru"]
+RECIPES = Path("trainer/recipes")
 
 
 def make_classifier(cell: Cell, centred: bool = True) -> SoundClassifier:
@@ -97,3 +102,17 @@ def test_how_long_the_silence_around_a_sound_is_is_not_judged() -> None:
 def test_silence_and_the_shortest_of_sounds_have_finite_logits(waveform: Tensor) -> None:
     classifier = make_classifier("gru")
     assert classifier(waveform, torch.tensor([waveform.shape[1]])).isfinite().all()
+
+
+def test_balanced_classes_count_alike() -> None:
+    def loss(label: int, weights: str) -> Tensor:
+        """Of one sound; 30 of the training sounds are of label 0, 10 of label 1."""
+        recipe = read_recipe(RECIPES / "emotion.yaml", [f"optimisation.class_weights={weights}"], ListenRecipe)
+        torch.manual_seed(0)
+        task = ListenTask(recipe, "gru", [30, 10])
+        torch.nn.init.zeros_(task.network.logits[1].weight)  # both labels are as likely, whatever is heard
+        torch.nn.init.zeros_(task.network.logits[1].bias)
+        return task.training_step((make_sounds()[:2], torch.tensor([16_000, 16_000]), torch.full((2,), label)), 0)
+
+    torch.testing.assert_close(loss(1, "none"), loss(0, "none"))
+    assert loss(1, "balanced") > 2.5 * loss(0, "balanced")  # three times, but for the smoothing of labels

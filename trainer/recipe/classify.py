@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.media.request import Fit
-from trainer.recipe.sections import Optimisation, Recipe, Section, Share, Size
+from trainer.recipe.sections import ClassWeights, Optimisation, Recipe, Section, Share, Size
 
 
 class Input(Section):
@@ -97,8 +97,7 @@ class ClassifyOptimisation(Optimisation):
     """And the loss it follows."""
 
     label_smoothing: Share
-    class_weights: Literal["none", "balanced"] = "none"
-    """balanced: each class counts alike, however many videos it has."""
+    class_weights: ClassWeights = "none"
     now_weight: float = Field(ge=0)
     """Of the loss of each moment's own label, against 1 for that of all so far."""
     forecast_weight: float = Field(ge=0)

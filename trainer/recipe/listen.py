@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainer.recipe.sections import Optimisation, Recipe, Section, Share, Size
+from trainer.recipe.sections import ClassWeights, Optimisation, Recipe, Section, Share, Size
 
 
 class Input(Section):
@@ -64,6 +64,7 @@ class ListenOptimisation(Optimisation):
     """And the loss it follows."""
 
     label_smoothing: Share
+    class_weights: ClassWeights = "none"
 
 
 class ListenRecipe(Recipe):

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A chance or a part of the whole."""
+ClassWeights = Literal["none", "balanced"]
+"""balanced: each class counts alike, however many examples it has."""
 Size = Annotated[int, Field(ge=1, le=4096)]
 
 

@@ -13,6 +13,7 @@ from trainer.networks.decoders import ForecastDecoder
 from trainer.networks.recurrent import Cell
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.augment import augment
+from trainer.tasks.class_weights import class_weights
 from trainer.tasks.learner import Learner
 from trainer.tasks.teachers import Teachers
 
@@ -40,7 +41,8 @@ class ClassifyTask(Learner[VideoClassifier]):
         self.teachers = teachers
         size = recipe.network.size
         self.forecaster = ForecastDecoder(cell, size, size) if recipe.optimisation.forecast_weight else None
-        self.register_buffer("class_weights", self._weigh(label_counts), persistent=False)
+        weights = class_weights(recipe.optimisation.class_weights, label_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.carried: Tensor | None = None
         self.accuracy = MulticlassAccuracy(num_labels, average="micro")
         self.confusion = MulticlassConfusionMatrix(num_labels)
@@ -89,13 +91,6 @@ class ClassifyTask(Learner[VideoClassifier]):
     def on_validation_epoch_end(self) -> None:
         rank = self.accuracy.compute() - LOSS_IN_RANK * self.loss.compute()
         self.log("val_rank", rank, sync_dist=True)
-
-    def _weigh(self, label_counts: Sequence[int]) -> Tensor:
-        """(K,): what a video of each label counts for, 1 on average over the training videos."""
-        counts = torch.tensor(label_counts, dtype=torch.float32)
-        if self.recipe.optimisation.class_weights == "none":
-            return torch.ones_like(counts)
-        return counts.sum() / (len(counts) * counts.clamp(min=1.0))
 
     def _mix(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """pictures (B,T,3,H,W), targets (B,T,K) -> the same, mixed up with one another and smoothed."""

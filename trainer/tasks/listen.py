@@ -12,6 +12,7 @@ from trainer.networks.log_mel import LogMel
 from trainer.networks.recurrent import Cell
 from trainer.networks.sound_classifier import SoundClassifier
 from trainer.recipe.listen import ListenRecipe
+from trainer.tasks.class_weights import class_weights
 from trainer.tasks.learner import Learner
 from trainer.tasks.sound_augment import augment, mix
 from trainer.tasks.waveforms import Batch
@@ -23,12 +24,16 @@ LOSS_IN_RANK = 1e-3
 class ListenTask(Learner[SoundClassifier]):
     """A SoundClassifier that learns from labelled sounds, each changed at random in its log-mel spectrogram."""
 
+    class_weights: Tensor
+
     def __init__(self, recipe: ListenRecipe, cell: Cell, label_counts: Sequence[int]) -> None:
         """`label_counts[i]`: how many training sounds are of label i."""
         num_labels = len(label_counts)
         super().__init__(SoundClassifier(num_labels, cell, recipe.network), recipe.optimisation)
         self.recipe = recipe
         self.num_labels = num_labels
+        weights = class_weights(recipe.optimisation.class_weights, label_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
         self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
         self.recall = MulticlassAccuracy(num_labels, average="macro")
         self.loss = MeanMetric()
@@ -42,7 +47,7 @@ class ListenTask(Learner[SoundClassifier]):
             log_mel, steps, targets = mix(log_mel, steps, targets, self.recipe.augmentation.mixup)
         smoothing = self.recipe.optimisation.label_smoothing
         logits = self.network.classify(log_mel, steps)
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         waveform, lengths, labels = batch

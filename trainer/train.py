@@ -77,8 +77,6 @@ def train(options: TrainOptions) -> str:
     fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)
     if fitted is None:  # another process goes on
         return ""
-    if plan.val is not None:
-        fitted.learner.calibrate(plan.val)
     model_bytes = compiled.save(fitted.learner.module(), folder)
     report = plan.evaluate(torchscript.load(model_bytes), folder)
     write_run(_run(options, plan, fitted, report), folder)

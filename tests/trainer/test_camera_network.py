@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from app.models import torchscript
 from app.models.store import load_version
@@ -13,7 +12,7 @@ from trainer.data.scenes import SceneStyle
 from trainer.networks.camera_classifier import EXCLUSIVE, CameraClassifier
 from trainer.recipe.camera import CameraRecipe, Network
 from trainer.recipe.reading import RECIPES, read_recipe
-from trainer.tasks.camera import CameraTask, best_thresholds
+from trainer.tasks.camera import CameraTask
 from trainer.tasks.camera_scenes import Scenes
 
 WIDTH, HEIGHT = 64, 48
@@ -157,41 +156,3 @@ def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path
     assert set(manifest.output.shortest_seconds) == set(EDITS)  # type: ignore[union-attr]
     assert manifest.input.sampling == "rate"
     assert {"val", "textures"} <= set(manifest.metrics)
-
-
-def test_each_label_is_said_from_where_it_is_most_often_right() -> None:
-    logits = torch.tensor([[-2.0, 3.0], [-1.0, 1.2], [-0.3, 0.9], [0.6, -2.0]])
-    holds = torch.tensor([[False, True], [False, True], [True, False], [True, False]])
-    scored = torch.tensor([[True, True], [True, True], [True, True], [True, True]])
-    thresholds = best_thresholds(logits, holds, scored)
-    assert -1.0 <= thresholds[0] < -0.3  # 0 would miss the third
-    assert 0.9 <= thresholds[1] < 1.2  # 0 would say it at the third
-
-    scored[2, 1] = False  # nobody knows whether the second label holds there
-    assert best_thresholds(logits, holds, scored)[1] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_a_shift_of_one_label_leaves_the_others(frames: torch.Tensor) -> None:
-    module, lengths = network(), torch.tensor([12, 12])
-    state = module.initial_state(2, HEIGHT, WIDTH)
-    by = torch.zeros(len(LABELS))
-    by[STATIC], by[LABELS.index("roll")] = 0.7, -0.4  # each alone in its group
-    with torch.no_grad():
-        before = module.step(frames, lengths, state)[0][0]
-        module.now.shift(by)
-        after = module.step(frames, lengths, state)[0][0]
-    torch.testing.assert_close(after, before - by, atol=TOLERANCE, rtol=0)
-
-
-def test_the_network_is_calibrated_on_validation(frames: torch.Tensor) -> None:
-    recipe = read_recipe(RECIPES / "camera.yaml", [f"input.width={WIDTH}", f"input.height={HEIGHT}"], CameraRecipe)
-    torch.manual_seed(0)
-    task = CameraTask(recipe, "gru").eval()
-    by = torch.zeros(len(LABELS))
-    by[STATIC] = task._now(frames)[..., STATIC].max() + 0.5  # it never says that the camera is static
-    task.averaged.now.shift(by)
-    assert (task._now(frames)[..., STATIC] < 0).all()
-    holds = torch.ones(*frames.shape[:2], len(LABELS), dtype=torch.bool)  # which it always is
-
-    task.calibrate(DataLoader([(frames, holds, holds, torch.zeros(*frames.shape[:2], 4))], batch_size=None))
-    assert (task._now(frames)[..., STATIC] > 0).any()

@@ -33,13 +33,6 @@ class LogOdds(nn.Module):
                 odds.append(group[..., label] - others.logsumexp(dim=-1))
         return torch.stack(odds, dim=-1)
 
-    @torch.jit.unused
-    def shift(self, by: Tensor) -> None:
-        """Takes `by` (K,) off the labels' logits, as if they were alone; a group's shares still add up to 1 at most."""
-        offsets = [F.pad(group, (1, 0)) for group in torch.split(by, self.group_sizes)]  # first, that none holds
-        with torch.no_grad():
-            self.project.bias.sub_(torch.cat(offsets))
-
 
 class CameraClassifier(nn.Module):
     """How the camera moves and how the video is cut, at every step, `delay_steps` after it has happened.

@@ -1,11 +1,8 @@
 """Learning to tell camera work and edits: what one step and one validation are."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MultilabelF1Score
 
@@ -20,17 +17,6 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 SLOW = 0.02
 """Speeds are told by the logarithm of how many times this they are: 2 % of the picture a second is the slowest."""
 UNSCORED = -1
-THRESHOLDS = torch.linspace(-1.5, 1.5, 31)
-"""That are tried, logits: scores from 0.18 to 0.82."""
-
-
-def best_thresholds(logits: Tensor, holds: Tensor, scored: Tensor) -> Tensor:
-    """logits, holds, scored (N,K) -> (K,): above which of THRESHOLDS each label's F1 is best; of several, the least."""
-    candidates = THRESHOLDS[THRESHOLDS.abs().argsort()].reshape(-1, 1, 1)
-    said = (logits > candidates) & scored  # (candidates,N,K)
-    right, holding = (said & holds).sum(1), (holds & scored).sum(0)
-    f1 = 2 * right / (said.sum(1) + holding).clamp(min=1)
-    return candidates[f1.argmax(dim=0), 0, 0]
 
 
 class CameraTask(Learner[CameraClassifier]):
@@ -64,7 +50,10 @@ class CameraTask(Learner[CameraClassifier]):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         frames, holds, scored, _ = batch
-        now = self._now(frames)
+        lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
+        state = self.averaged.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
+        with torch.autocast(self.device.type, enabled=False):
+            (now, _), _ = self.averaged.step(frames, lengths, state)
         self.loss.update(self._label_loss(now, holds, scored), len(frames))
         now, holds, scored = self._aligned(now, holds), self._answered(holds), self._answered(scored)
         self.f1.update(now.flatten(0, 1), torch.where(scored, holds.long(), UNSCORED).flatten(0, 1))
@@ -73,27 +62,6 @@ class CameraTask(Learner[CameraClassifier]):
 
     def on_validation_epoch_end(self) -> None:
         self.log("val_rank", self.f1.compute(), sync_dist=True)
-
-    @torch.no_grad()
-    def calibrate(self, val: DataLoader[Any]) -> None:
-        """Shifts each label's logits so that its F1 over the steps of validation is best where they are above 0.
-
-        A network that answers by what is likelier finds less than half of what is rare.
-        """
-        now, holds, scored = [], [], []
-        for frames, batch_holds, batch_scored, _ in val:
-            now.append(self._aligned(self._now(frames), batch_holds).flatten(0, 1))
-            holds.append(self._answered(batch_holds).flatten(0, 1))
-            scored.append(self._answered(batch_scored).flatten(0, 1))
-        self.averaged.now.shift(best_thresholds(torch.cat(now), torch.cat(holds), torch.cat(scored)))
-
-    def _now(self, frames: Tensor) -> Tensor:
-        """frames (B,T,H,W,3) -> what the average answers at each step (B,T,K)."""
-        lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
-        state = self.averaged.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
-        with torch.autocast(self.device.type, enabled=False):
-            now: Tensor = self.averaged.step(frames, lengths, state)[0][0]
-        return now
 
     def _begin(self, frames: Tensor) -> Tensor:
         """The state (B,S) to start from: now and then one left by other scenes, which is a cut of its own."""

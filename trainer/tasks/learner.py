@@ -9,7 +9,6 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.utils.data import DataLoader
 
 from app.models import torchscript
 from trainer.recipe.reading import RecipeError
@@ -40,9 +39,6 @@ class Learner(lightning.LightningModule, Generic[N]):
             raise RecipeError(f"{model} has no weights that fit this network")
         for network in (self.network, self.averaged):
             network.load_state_dict(own | fitting)
-
-    def calibrate(self, val: DataLoader[Any]) -> None:
-        """Sets in the average what is set by validation data once all else is learnt: here, nothing."""
 
     def module(self) -> N:
         """The network to publish: averaged weights, in eval mode."""

@@ -74,7 +74,7 @@ def _cut(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
 
 
 def _remove(content: bytearray, chance: random.Random, _: Sequence[bytes]) -> None:
-    at = chance.randrange(len(content))
+    at = chance.randrange(1, len(content))  # a byte stays: no body at all is another matter, and answered with 400
     del content[at : at + chance.choice((1, 4, 100, 5000))]
 
 

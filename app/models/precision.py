@@ -61,14 +61,14 @@ def choose_precision(
     except ModelRejected as error:
         logger.info("%s runs in float32: in bfloat16, %s", name, error)
         return "float32"
-    if choice == "auto" and _gain(module, golden, device) < GAIN:
+    if choice == "auto" and gain(module, golden, device) < GAIN:
         return "float32"
     logger.info("%s runs in bfloat16", name)
     return "bfloat16"
 
 
 @torch.inference_mode()
-def _gain(module: Any, golden: Golden, device: torch.device) -> float:
+def gain(module: Any, golden: Golden, device: torch.device) -> float:
     """How many times as fast the golden input is in bfloat16."""
     chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
     seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.models.precision import has_bfloat16
+from app.models.golden import read_golden
+from app.models.precision import GAIN, gain, has_bfloat16
 from app.models.rehearsal import rehearse
 from app.models.store import ServedModel, load_version
 from app.models.work import Work, run_works
@@ -78,8 +79,14 @@ def test_one_whose_scores_would_change_stays_exact(tmp_path: Path) -> None:
     assert load_version(folder, precision="bfloat16").precision == "float32"
 
 
-def test_one_that_gains_nothing_stays_exact(folder: Path) -> None:
+@needs_bfloat16
+def test_what_is_too_small_to_gain_is_measured_to_gain_nothing(folder: Path) -> None:
     # A few thousand multiplications: to turn their factors into bfloat16 takes longer than they do.
+    measured = gain(load_version(folder).module, read_golden(folder / "golden.npz"), torch.device("cpu"))
+    assert 0 < measured < GAIN
+
+
+def test_one_that_gains_nothing_stays_exact(folder: Path) -> None:
     assert load_version(folder, precision="auto").precision == "float32"
 
 

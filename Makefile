@@ -89,6 +89,12 @@ train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CEL
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/forecast-$(CELL)-$(SEED) --no-publish $(UCF101)
 
+train-forecast-mnist: .venv/.dev ## trains `forecast-mnist` on MNIST, a folder with its training digits, an hour; CELL, SEED
+	$(TRAINER) train predict --name forecast-mnist --data $(MNIST) --test-data $(MOVING_MNIST) \
+	  --recipe trainer/recipes/forecast-mnist.yaml --cell $(CELL) --seed $(SEED) --threads 1 \
+	  --output runs/forecast-mnist-$(CELL)-$(SEED) --no-publish --data-name "MNIST, moving" \
+	  --data-license CC-BY-SA-3.0 --data-source https://yann.lecun.com/exdb/mnist
+
 train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA, videos of any kind; CELL, SEED
 	$(TRAINER) train caption --name describe --data $(DATA) --recipe trainer/recipes/describe.yaml --val-fraction 0 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/describe-$(CELL)-$(SEED) --no-publish \
@@ -127,6 +133,9 @@ eval-forecast: .venv/.bench ## `forecast` beside copying and optical flow on the
 	$(BIN)/python -m bench.forecast videos --data $(DATA) --split test
 	$(BIN)/python -m bench.forecast surprise --data $(DATA) --split test
 
+eval-forecast-mnist: .venv/.bench ## `forecast-mnist` on MOVING_MNIST, an .npz of sequences: MSE, MAE, SSIM, FLOPs
+	$(BIN)/python -m bench.forecast digits --data $(MOVING_MNIST) --model forecast-mnist
+
 eval-describe: .venv/.dev ## what `describe` says of scenes made of stills of the test split of DATA, fact by fact
 	$(BIN)/python -m bench.comments --data $(DATA) --split test
 
@@ -137,7 +146,7 @@ eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 	$(TRAINER) evaluate --model digits --data $(DATA) --split test
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
-	$(BIN)/python -m bench.probe --module model_store/audio-features/1/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+	$(BIN)/python -m bench.probe --module model_store/audio-features/2/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
 
 bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
 	$(BIN)/python -m bench.performance

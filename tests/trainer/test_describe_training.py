@@ -40,6 +40,14 @@ def test_scenes_are_filmed_once(filmed: list[FilmedScene], cache: Path) -> None:
         assert len(one.steps) == len(one.script.light)
 
 
+def test_several_processes_film_the_same(filmed: list[FilmedScene], tmp_path: Path) -> None:
+    reader = MeasuredSteps(128, 96, RATE, 4)
+    together = film_scenes([], 5, DESCRIBED_STYLE, 1, reader, tmp_path, num_processes=2)
+    for one, other in zip(filmed, together, strict=True):
+        np.testing.assert_array_equal(one.steps, other.steps)
+        np.testing.assert_array_equal(one.script.shots, other.script.shots)
+
+
 def test_examples_are_sentences_with_the_labels_of_their_steps(filmed: list[FilmedScene]) -> None:
     tokens = Tokens((*SPECIAL_WORDS, *vocabulary(8)))
     comments = SceneComments(filmed, RATE, tokens, Shares(mirror=0.5, part=1.0), seed=3)

@@ -122,7 +122,8 @@ def test_digits_become_a_checked_forecaster(tmp_path: Path) -> None:
     digits[:, 6:22, 8:20] = generator.integers(128, 256, (6100, 16, 12))
     content = struct.pack(">4I", 2051, len(digits), 28, 28) + digits.tobytes()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(content, 1))
-    recipe = read_recipe(RECIPES / "forecast-mnist.yaml", (*SMALL, "budget.num_epochs=1"), PredictRecipe)
+    changes = (*SMALL, "sampling.clips_per_epoch=200", "optimisation.learning_rate=1e-2", "optimisation.ema_decay=0")
+    recipe = read_recipe(RECIPES / "forecast-mnist.yaml", changes, PredictRecipe)
     torch.manual_seed(0)
     plan = plan_predict(recipe, PlanOptions(DataOptions(tmp_path), "lstm", seed=0))
     compiled = Compiled("predict", plan)
@@ -130,5 +131,5 @@ def test_digits_become_a_checked_forecaster(tmp_path: Path) -> None:
     assert fitted is not None
     module = torchscript.load(compiled.save(fitted.learner.module(), tmp_path))
     report = plan.evaluate(module, tmp_path)
-    assert report.metrics["val"]["mse"] < report.metrics["val"]["copy_mse"]
+    assert report.metrics["val"]["mse"] < min(report.metrics["val"]["copy_mse"], report.metrics["val"]["black_mse"])
     assert report.metrics["val"].keys() >= {"mse", "mae", "ssim", "black_mse", "copy_mse"}

@@ -1,6 +1,7 @@
 """Scenes filmed once and measured once: what a describer learns from instead of pictures."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from trainer.data.described_scenes import Script, draw_described
 from trainer.data.scenes import SceneStyle
@@ -28,26 +30,50 @@ class FilmedScene:
 
 
 def film_scenes(
-    stills: Sequence[Still], count: int, style: SceneStyle, seed: int, reader: MeasuredSteps, cache: Path
+    stills: Sequence[Still],
+    count: int,
+    style: SceneStyle,
+    seed: int,
+    reader: MeasuredSteps,
+    cache: Path,
+    num_processes: int = 0,
 ) -> list[FilmedScene]:
     """`count` scenes, the same for the same arguments; each is filmed once for all trainings that share the `cache`.
 
-    A scene takes a third of a second to film, and half as long to be measured.
+    A scene takes a third of a second to film, and half as long to be measured. `num_processes`: that film side by
+    side; 0: this one does, alone.
     """
     cache.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(repr((LAYOUT, style, seed, reader.lag)).encode())
     for still in stills:
         digest.update(still.tobytes())
-    name = digest.hexdigest()[:32]
-    starts = range(0, count, SCENES_PER_REEL)
-    scenes: list[FilmedScene] = []
-    for start in progress(iter(starts), len(starts), "filming"):
-        end = min(start + SCENES_PER_REEL, count)
-        reel = cache / f"{name}-{start}-{end}.npz"
+    reels = _Reels(stills, count, style, seed, reader, cache / digest.hexdigest()[:32])
+    loader = DataLoader[Path](reels, batch_size=None, num_workers=num_processes)
+    return [scene for reel in progress(loader, len(reels), "filming") for scene in _read(reel)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reels(Dataset[Path]):
+    """Item `index` is a file of SCENES_PER_REEL scenes, the last one of fewer: there once it is asked for."""
+
+    stills: Sequence[Still]
+    count: int
+    style: SceneStyle
+    seed: int
+    reader: MeasuredSteps
+    stem: Path
+    """How the name of each begins."""
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / SCENES_PER_REEL)
+
+    def __getitem__(self, index: int) -> Path:
+        start = index * SCENES_PER_REEL
+        end = min(start + SCENES_PER_REEL, self.count)
+        reel = self.stem.with_name(f"{self.stem.name}-{start}-{end}.npz")
         if not reel.exists():
-            _write(reel, [_film(stills, style, seed, index, reader) for index in range(start, end)])
-        scenes.extend(_read(reel))
-    return scenes
+            _write(reel, [_film(self.stills, self.style, self.seed, scene, self.reader) for scene in range(start, end)])
+        return reel
 
 
 def read_frames(frames: NDArray[np.uint8], reader: MeasuredSteps) -> NDArray[np.float32]:

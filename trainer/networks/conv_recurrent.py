@@ -1,9 +1,10 @@
-"""Recurrence over maps: a convolutional LSTM or GRU that can stop and go on, its state one map."""
+"""Recurrence over maps: a convolutional LSTM or GRU that can stop and go on, its state one map; and two that talk."""
 
 import torch
 from torch import Tensor, nn
 
 from trainer.networks.recurrent import Cell
+from trainer.networks.warping import enlarge
 
 
 class ConvLstmCell(nn.Module):
@@ -80,3 +81,40 @@ class ConvRecurrent(nn.Module):
             state = torch.where(valid, self.cell(inputs[:, t], state), state)
             states.append(state)
         return torch.stack(states, dim=1), state
+
+
+class TwoScaleRecurrent(nn.Module):
+    """A recurrence at an eighth of the picture for what moves far, and one at a quarter that hears of it."""
+
+    def __init__(
+        self, cell: Cell, in_channels: int, quarter_size: int, eighth_size: int, residual: bool = False
+    ) -> None:
+        """`residual`: what the one at an eighth tells is added to what comes in, else put beside it."""
+        super().__init__()
+        self.residual = residual
+        told_size = in_channels if residual else quarter_size
+        self.shrink = nn.Sequential(nn.Conv2d(in_channels, eighth_size, 3, stride=2, padding=1), nn.ReLU())
+        self.eighth = ConvRecurrent(cell, eighth_size, eighth_size)
+        self.tell = nn.Conv2d(eighth_size, told_size, 1)
+        self.quarter = ConvRecurrent(cell, in_channels if residual else in_channels + told_size, quarter_size)
+
+    def hear(self, x: Tensor, eighth: Tensor) -> Tensor:
+        """x (N,C,h,w), the state at an eighth -> what the recurrence at a quarter takes in."""
+        told = enlarge(self.tell(self.eighth.hidden(eighth)), 2)
+        return x + told if self.residual else torch.cat((x, told), dim=1)
+
+    def step(self, x: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B,C,h,w), the two states -> the two states."""
+        eighth = self.eighth.step(self.shrink(x), eighth)
+        return self.quarter.step(self.hear(x, eighth), quarter), eighth
+
+    def forward(self, x: Tensor, lengths: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B,T,C,h,w), lengths (B,), the two states -> the two after every step (B,T,...)."""
+        batch_size, num_steps = x.shape[0], x.shape[1]
+        flat = x.flatten(0, 1)
+        small = self.shrink(flat)
+        small = small.reshape(batch_size, num_steps, small.shape[1], small.shape[2], small.shape[3])
+        eighths, _ = self.eighth(small, lengths, eighth)
+        heard = self.hear(flat, eighths.flatten(0, 1))
+        quarters, _ = self.quarter(heard.reshape(batch_size, num_steps, -1, x.shape[3], x.shape[4]), lengths, quarter)
+        return quarters, eighths

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.flow import FlowPyramid
-from trainer.networks.motion import MotionDecoder, MotionEncoder, TwoScaleRecurrent, brightness
+from trainer.networks.conv_recurrent import TwoScaleRecurrent
+from trainer.networks.motion import MotionDecoder, MotionEncoder, brightness
+from trainer.networks.painting import PaintingDecoder, PairFeatures
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge
 
@@ -15,15 +16,17 @@ from trainer.networks.warping import enlarge
 class Forecaster(nn.Module):
     """What a video shows next: a recurrent encoder watches, a recurrent decoder goes on where it stopped.
 
-    It takes frames of any size, and pads them inside to multiples of 8. The state (B,S), float32, is the encoder's two
-    ++ the flow to the last picture ++ that picture ++ what was forecast for the one after it ++ how far forecasts could
-    be trusted ++ the number of frames seen.
+    It takes frames of any size, and pads them inside to multiples of 8. Frames of real video are moved ones
+    (MotionDecoder); bright things on black, in grey, are painted anew (PaintingDecoder). The state (B,S), float32, is
+    the encoder's two ++ what the decoder goes by of the picture before the last (its `trace`) ++ the last picture ++
+    what was forecast for the one after it ++ how far forecasts could be trusted ++ the number of frames seen.
 
     An answer never goes further from the last picture than forecasts have been worth so far: each observed frame says,
     place by place, how much of the change forecast for it came true (the least-squares share, in [0, 1]), and that
     share of the change is what is answered. Where nothing moves, or where the network does not understand what it
     sees, that is a copy of the last picture. Further ahead it is damped as a trend is (Gardner and McKenzie 1985): if a
-    share of one step's change comes true, so does that share of it of the next one.
+    share of one step's change comes true, so does that share of it of the next one. What is painted is answered as it
+    is: it has no copy of the last picture to fall back on that would not be wrong for sure.
     """
 
     max_pixel: Final[float] = 255.0
@@ -34,16 +37,15 @@ class Forecaster(nn.Module):
     trust_floor: Final[float] = 1e-6
     """Mean square of changes, in pictures in [0,1], that are too small to be evidence: a quarter of a level of 255."""
 
-    def __init__(
-        self, cell: Cell, colour: bool, layered: bool, num_features: int, quarter_size: int, eighth_size: int
-    ) -> None:
-        """`layered`: bright things on black; else any video. The sizes are those of features and recurrences."""
+    def __init__(self, cell: Cell, painted: bool, num_features: int, quarter_size: int, eighth_size: int) -> None:
+        """`painted`: bright things on black; else any video. The sizes are those of features and recurrences."""
         super().__init__()
-        self.num_colours = 3 if colour else 1
-        self.encoder = MotionEncoder(self.num_colours, num_features)
-        self.pyramid = FlowPyramid()
+        self.painted = painted
+        self.num_colours = 1 if painted else 3
+        self.encoder = PairFeatures(1, num_features) if painted else MotionEncoder(3, num_features)
         self.recurrent = TwoScaleRecurrent(cell, self.encoder.num_features, quarter_size, eighth_size)
-        self.decoder = MotionDecoder(cell, self.num_colours, num_features, quarter_size, eighth_size, layered)
+        decoder = PaintingDecoder if painted else MotionDecoder
+        self.decoder = decoder(cell, self.num_colours, num_features, quarter_size, eighth_size)
 
     def pictures(self, frames: Tensor) -> Tensor:
         """frames (B,T,H,W,3) uint8 -> (B,T,C,H,W) float32 in [0,1], H and W multiples of 8, the border repeated."""
@@ -60,7 +62,7 @@ class Forecaster(nn.Module):
         return [
             [quarter, height // 4, width // 4],
             [eighth, height // 8, width // 8],
-            [2, height, width],
+            [self.decoder.num_traces, height, width],
             [self.num_colours, height, width],
             [self.num_colours, height, width],
             [2, height // 8, width // 8],
@@ -96,6 +98,8 @@ class Forecaster(nn.Module):
 
     def trust(self, evidence: Tensor) -> Tensor:
         """evidence (N,2,H/8,W/8) -> the share of a forecast change that is answered (N,1,H,W), in [0,1]."""
+        if self.painted:
+            return torch.ones_like(enlarge(evidence[:, :1], 8))
         near = F.avg_pool2d(evidence, 3, 1, 1, count_include_pad=False)
         evidence = near + self.trust_shared * evidence.mean(dim=(2, 3), keepdim=True)
         share = evidence[:, 0:1] / (evidence[:, 1:2] + self.trust_floor)
@@ -119,8 +123,8 @@ class Forecaster(nn.Module):
         maps = self.unpack(self.initial_state(batch_size, height, width).to(pictures.device), height, width)
         before = torch.cat((pictures[:, :1], pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, before, maps[0], maps[1])
-        flow = self.pyramid(brightness(pictures[:, -1]), brightness(before[:, -1]))
-        forecast: Tensor = self.decoder(pictures[:, -1], flow, quarters[:, -1], eighths[:, -1], horizon)
+        trace = self.decoder.trace(pictures[:, -1], before[:, -1])
+        forecast: Tensor = self.decoder(pictures[:, -1], trace, quarters[:, -1], eighths[:, -1], horizon)
         return forecast
 
     @torch.jit.export
@@ -138,29 +142,29 @@ class Forecaster(nn.Module):
         batch_size, num_steps, height, width = chunk.shape[0], chunk.shape[1], chunk.shape[2], chunk.shape[3]
         pictures = self.pictures(chunk)
         maps = self.unpack(state, pictures.shape[3], pictures.shape[4])
-        quarter, eighth, flow, before = maps[0], maps[1], maps[2], maps[3]
+        quarter, eighth, trace, before = maps[0], maps[1], maps[2], maps[3]
         forecast, evidence, num_seen = maps[4], maps[5], maps[6]
         before = torch.where(num_seen > 0.0, before, pictures[:, 0])
         forecast = torch.where(num_seen > 0.0, forecast, pictures[:, 0])  # a first frame is evidence of nothing
         earlier = torch.cat((before.unsqueeze(1), pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, earlier, quarter, eighth)
         flat = pictures.flatten(0, 1)
-        flat_flows = self.pyramid(brightness(flat), brightness(earlier.flatten(0, 1)))
-        forecasts = self.decoder(flat, flat_flows, quarters.flatten(0, 1), eighths.flatten(0, 1), 1)
+        flat_traces = self.decoder.trace(flat, earlier.flatten(0, 1))
+        forecasts = self.decoder(flat, flat_traces, quarters.flatten(0, 1), eighths.flatten(0, 1), 1)
         forecasts = forecasts.reshape(pictures.shape)
-        flows = flat_flows.reshape(batch_size, num_steps, 2, pictures.shape[3], pictures.shape[4])
+        traces = flat_traces.reshape(batch_size, num_steps, -1, pictures.shape[3], pictures.shape[4])
         answers: list[Tensor] = []
         for t in range(num_steps):
             picture = pictures[:, t]
             valid = (t < lengths).reshape(batch_size, 1, 1, 1)
             judged = self.trust_decay * evidence + self.judge(forecast, before, picture)
             evidence = torch.where(valid, judged, evidence)
-            flow = torch.where(valid, flows[:, t], flow)
+            trace = torch.where(valid, traces[:, t], trace)
             before = torch.where(valid, picture, before)
             forecast = torch.where(valid, forecasts[:, t], forecast)
             answers.append(torch.lerp(picture, forecasts[:, t], self.trust(evidence)))
         num_seen = num_seen + lengths.reshape(batch_size, 1, 1, 1)
-        maps = [quarters[:, -1], eighths[:, -1], flow, before, forecast, evidence, num_seen]
+        maps = [quarters[:, -1], eighths[:, -1], trace, before, forecast, evidence, num_seen]
         state = torch.cat([part.flatten(1) for part in maps], dim=1)
         return self.frames(torch.stack(answers, dim=1), height, width), state
 

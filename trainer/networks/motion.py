@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.composition import LayeredFrame, WarpedFrame
-from trainer.networks.conv_recurrent import ConvRecurrent
-from trainer.networks.flow import ShiftVote, place_costs
+from trainer.networks.composition import WarpedFrame
+from trainer.networks.conv_recurrent import TwoScaleRecurrent
+from trainer.networks.flow import FlowPyramid, ShiftVote, place_costs
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge, follow, match_costs, warp
 
@@ -35,35 +35,6 @@ class PictureFeatures(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         features: Tensor = self.convolve(F.pixel_unshuffle((pictures - 0.5) * 4.0, 2))
         return features
-
-
-class TwoScaleRecurrent(nn.Module):
-    """A recurrence at an eighth of the picture for what moves far, and one at a quarter that hears of it."""
-
-    def __init__(self, cell: Cell, in_channels: int, quarter_size: int, eighth_size: int) -> None:
-        super().__init__()
-        self.shrink = nn.Sequential(nn.Conv2d(in_channels, eighth_size, 3, stride=2, padding=1), nn.ReLU())
-        self.eighth = ConvRecurrent(cell, eighth_size, eighth_size)
-        self.tell = nn.Conv2d(eighth_size, quarter_size, 1)
-        self.quarter = ConvRecurrent(cell, in_channels + quarter_size, quarter_size)
-
-    def step(self, x: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B,C,h,w), the two states -> the two states."""
-        eighth = self.eighth.step(self.shrink(x), eighth)
-        told = enlarge(self.tell(self.eighth.hidden(eighth)), 2)
-        return self.quarter.step(torch.cat((x, told), dim=1), quarter), eighth
-
-    def forward(self, x: Tensor, lengths: Tensor, quarter: Tensor, eighth: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B,T,C,h,w), lengths (B,), the two states -> the two after every step (B,T,...)."""
-        batch_size, num_steps = x.shape[0], x.shape[1]
-        flat = x.flatten(0, 1)
-        small = self.shrink(flat)
-        small = small.reshape(batch_size, num_steps, small.shape[1], small.shape[2], small.shape[3])
-        eighths, _ = self.eighth(small, lengths, eighth)
-        told = enlarge(self.tell(self.eighth.hidden(eighths.flatten(0, 1))), 2)
-        both = torch.cat((flat, told), dim=1).reshape(batch_size, num_steps, -1, x.shape[3], x.shape[4])
-        quarters, _ = self.quarter(both, lengths, quarter)
-        return quarters, eighths
 
 
 class MotionEncoder(nn.Module):
@@ -93,27 +64,24 @@ class MotionEncoder(nn.Module):
 
 
 class MotionDecoder(nn.Module):
-    """The frames to come, from what the encoder remembers, each made from the one before it."""
+    """The frames to come of real video: the last one moved on, by what the encoder remembers and by those before."""
 
+    num_traces: Final[int] = 2
     reach: Final[int] = 5
     """Width of the neighbourhood, in quarter pixels, that a place may take its velocity from."""
 
-    def __init__(
-        self, cell: Cell, num_colours: int, num_features: int, quarter_size: int, eighth_size: int, layered: bool
-    ) -> None:
+    def __init__(self, cell: Cell, num_colours: int, num_features: int, quarter_size: int, eighth_size: int) -> None:
         super().__init__()
-        self.composition = LayeredFrame(quarter_size) if layered else WarpedFrame()
-        self.num_layers = self.composition.num_layers
-        num_flows = 2 * self.num_layers
+        self.pyramid = FlowPyramid()
+        self.composition = WarpedFrame()
         self.features = PictureFeatures(num_colours, num_features)
-        self.recurrent = TwoScaleRecurrent(cell, num_features + num_flows, quarter_size, eighth_size)
+        self.recurrent = TwoScaleRecurrent(cell, num_features + 2, quarter_size, eighth_size)
         self.persistence = nn.Parameter(torch.tensor(0.8))
-        self.spread = nn.Conv2d(quarter_size, self.num_layers * self.reach**2, 3, padding=1)
-        self.accelerate = nn.Conv2d(quarter_size, num_flows, 3, padding=1)
+        self.spread = nn.Conv2d(quarter_size, self.reach**2, 3, padding=1)
+        self.accelerate = nn.Conv2d(quarter_size, 2, 3, padding=1)
         self.tell = nn.Conv2d(quarter_size, num_features, 1)
-        num_inputs = 4 * num_colours * (self.num_layers + 1) + num_features + num_flows
-        self.refine = nn.Sequential(nn.Conv2d(num_inputs, 32, 3, padding=1), nn.ReLU())
-        self.adjust = nn.Conv2d(32, num_flows, 3, padding=1)
+        self.refine = nn.Sequential(nn.Conv2d(8 * num_colours + num_features + 2, 32, 3, padding=1), nn.ReLU())
+        self.adjust = nn.Conv2d(32, 2, 3, padding=1)
         initial_maps = torch.tensor(self.composition.initial_maps).repeat_interleave(4)
         self.paint = nn.Conv2d(32, len(initial_maps), 3, padding=1)
         for head in (self.spread, self.accelerate, self.adjust, self.paint):  # training begins at motion that goes on
@@ -121,10 +89,16 @@ class MotionDecoder(nn.Module):
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.paint.bias.copy_(initial_maps)  # type: ignore[union-attr]
-            self.spread.bias[self.reach**2 // 2 :: self.reach**2].fill_(5.0)  # type: ignore[index]
+            self.spread.bias[self.reach**2 // 2] = 5.0  # type: ignore[index]
+
+    @torch.jit.export
+    def trace(self, now: Tensor, before: Tensor) -> Tensor:
+        """A picture and the one before it (N,C,H,W) -> the flow from one to the other (N,2,H,W)."""
+        flow: Tensor = self.pyramid(brightness(now), brightness(before))
+        return flow
 
     def move(self, velocity: Tensor, hidden: Tensor) -> Tensor:
-        """velocity (B*layers,2,h,w), hidden (B,size,h,w) -> the next velocity, of a layer at each place.
+        """velocity (B,2,h,w), hidden (B,size,h,w) -> the next velocity at each place.
 
         It is that of somewhere near, since what moves brings its velocity along, and changes a little.
         """
@@ -133,17 +107,13 @@ class MotionDecoder(nn.Module):
         votes = self.spread(hidden).float().reshape(velocity.shape[0], 1, num_near, height, width)
         near = F.unfold(F.pad(velocity, [edge, edge, edge, edge], mode="replicate"), (self.reach, self.reach))
         near = near.reshape(velocity.shape[0], 2, num_near, height, width)
-        change: Tensor = self.accelerate(hidden).float().reshape(velocity.shape)
+        change: Tensor = self.accelerate(hidden).float()
         moved: Tensor = (near * votes.softmax(dim=2)).sum(dim=2) + change
         return moved
 
     def forward(self, last: Tensor, flow: Tensor, quarter: Tensor, eighth: Tensor, horizon: int) -> Tensor:
         """last frame (B,C,H,W), the flow to it (B,2,H,W), the encoder's states -> frames (B,horizon,C,H,W)."""
-        batch_size, height, width = last.shape[0], last.shape[2], last.shape[3]
-        canvases = self.composition.canvases(last, self.recurrent.quarter.hidden(quarter))
-        num_maps = batch_size * self.num_layers
-        flow = flow.repeat_interleave(self.num_layers, dim=0)
-        # At a quarter of the size and in its pixels, by layer: the flow of one step, and of all so far.
+        # At a quarter of the size and in its pixels: the flow of one step, and of all so far.
         velocity = F.avg_pool2d(flow, 4) / 4.0
         total = torch.zeros_like(velocity)
         detail = flow - 4.0 * enlarge(velocity, 4)  # what a quarter of the size cannot say, less and less sure
@@ -151,22 +121,20 @@ class MotionDecoder(nn.Module):
         frame = last
         frames: list[Tensor] = []
         for _ in range(horizon):
-            x = torch.cat((self.features(frame), velocity.reshape(batch_size, -1, height // 4, width // 4)), dim=1)
+            x = torch.cat((self.features(frame), velocity), dim=1)
             quarter, eighth = self.recurrent.step(x, quarter, eighth)
             hidden = self.recurrent.quarter.hidden(quarter)
             velocity = self.move(velocity, hidden)
             total = follow(velocity, total)
             details = self.persistence * details + detail
             flow = 4.0 * enlarge(total, 4) + details
-            moved = warp(canvases, flow).reshape(batch_size, -1, height, width)
             inputs = (
-                F.pixel_unshuffle(torch.cat((moved, last), dim=1), 2),
+                F.pixel_unshuffle(torch.cat((warp(last, flow), last), dim=1), 2),
                 enlarge(self.tell(hidden), 2),
-                enlarge(total, 2).reshape(batch_size, -1, height // 2, width // 2),
+                enlarge(total, 2),
             )
             refined = self.refine(torch.cat(inputs, dim=1))
-            adjusted = self.adjust(refined).float().reshape(num_maps, 2, height // 2, width // 2)
-            moved = warp(canvases, flow + enlarge(adjusted, 2))
+            moved = warp(last, flow + enlarge(self.adjust(refined).float(), 2))
             frame = self.composition(moved, last, F.pixel_shuffle(self.paint(refined).float(), 2))
             frames.append(frame)
         return torch.stack(frames, dim=1)

@@ -105,7 +105,9 @@ def _film(
     scenes = {}
     for split in ("train", *SEEDS):
         if found := stills_of(data, split):
-            filmed = film_scenes(found, counts[split], DESCRIBED_STYLE, seeds[split], reader, options.data.cache)
+            filmed = film_scenes(
+                found, counts[split], DESCRIBED_STYLE, seeds[split], reader, options.data.cache, options.num_loaders
+            )
             scenes[split] = certain(filmed, DESCRIBED_STYLE.rate)
     return scenes, data.num_videos()
 

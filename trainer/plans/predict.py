@@ -30,7 +30,7 @@ GOLDEN_LENGTHS = (6, 4)
 
 def plan_predict(recipe: PredictRecipe, options: PlanOptions) -> Plan:
     """The training of a Forecaster. Raises InvalidListing for data that cannot be trained on."""
-    plan = _plan_digits if recipe.network.made_of == "layers" else _plan_videos
+    plan = _plan_digits if recipe.network.made_of == "paint" else _plan_videos
     return plan(recipe, options)
 
 

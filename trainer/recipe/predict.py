@@ -23,13 +23,19 @@ class Input(Section):
 class Network(Section):
     """The sizes of a Forecaster."""
 
-    made_of: Literal["last_frame", "layers"]
-    """What a forecast frame is made of. last_frame: real video, in colour; layers: bright things on black, in grey."""
+    made_of: Literal["last_frame", "paint"]
+    """What a forecast frame is made of. last_frame: real video, in colour; paint: bright things on black, in grey."""
     num_features: Size
-    """Of a picture, and of its motion, at a quarter of its size."""
+    """Of a picture, at a quarter of its size; of real video, as many again of its motion."""
     quarter_size: Size
     """Of the recurrence at a quarter of the picture's size."""
     eighth_size: Size
+
+    @model_validator(mode="after")
+    def _can_be_added(self) -> Self:
+        if self.made_of == "paint" and self.num_features != self.quarter_size:
+            raise ValueError("of what paints, num_features and quarter_size must be the same: the two are added")
+        return self
 
 
 class Sampling(Section):

@@ -16,8 +16,11 @@ class Section(BaseModel):
 
 
 class Optimisation(Section):
-    """AdamW with warm-up and cosine decay."""
+    """AdamW or Muon, with warm-up and cosine decay."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: steps of the same length in all directions for matrices and kernels, AdamW for the rest; see
+    docs/decisions/0017."""
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     """On matrices and kernels only."""

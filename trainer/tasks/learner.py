@@ -1,4 +1,4 @@
-"""What all trainings share: AdamW with warm-up and cosine, clipped gradients, and the average of the weights."""
+"""What all trainings share: AdamW or Muon with warm-up and cosine, clipped gradients, the average of the weights."""
 
 import copy
 import math
@@ -60,7 +60,14 @@ class Learner(lightning.LightningModule, Generic[N]):
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        if settings.optimizer == "muon":
+            from pytorch_optimizer import Muon  # a second to import, of a hundred optimizers, for this one
+
+            groups[0] |= {"use_muon": True, "use_adjusted_lr": True}  # as large as AdamW's steps: one rate for both
+            groups[1] |= {"use_muon": False}
+            optimizer: torch.optim.Optimizer = Muon([group | {"lr": settings.learning_rate} for group in groups])
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         num_steps = int(self.trainer.estimated_stepping_batches)
         num_warmup = max(1, round(settings.warmup * num_steps))
 

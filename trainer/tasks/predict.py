@@ -17,8 +17,8 @@ SHORTEST, LONGEST_SHORT = 3, 6
 def build_forecaster(recipe: PredictRecipe, cell: Cell) -> Forecaster:
     """The network of a recipe."""
     sizes = recipe.network
-    layered = sizes.made_of == "layers"
-    return Forecaster(cell, not layered, layered, sizes.num_features, sizes.quarter_size, sizes.eighth_size)
+    painted = sizes.made_of == "paint"
+    return Forecaster(cell, painted, sizes.num_features, sizes.quarter_size, sizes.eighth_size)
 
 
 class PredictTask(Learner[Forecaster]):
@@ -57,7 +57,7 @@ class PredictTask(Learner[Forecaster]):
 
     def losses(self, forecast: Tensor, truth: Tensor) -> Tensor:
         """forecast, truth (B,T,C,H,W) in [0,1] -> the loss of each step ahead (T,)."""
-        if self.recipe.network.made_of == "layers":
+        if self.recipe.network.made_of == "paint":
             squared = (forecast - truth).square().mean(dim=(0, 2, 3, 4))
             # A tenth of cross-entropy: it still pulls where a wrong pixel is so sure that its squared error does not.
             entropy = F.binary_cross_entropy(forecast.clamp(1e-4, 1 - 1e-4), truth, reduction="none")

@@ -95,6 +95,11 @@ def test_shipped_recipes_are_recipes(name: str) -> None:
         read_recipe(RECIPES / f"{name}.yaml", ("sampling.crop=20",), PredictRecipe)
 
 
+def test_what_is_added_must_be_of_one_size() -> None:
+    with pytest.raises(RecipeError, match="must be the same"):
+        read_recipe(RECIPES / "forecast-mnist.yaml", ("network.num_features=8",), PredictRecipe)
+
+
 def test_videos_become_a_checked_forecaster(tmp_path: Path, motion: Path) -> None:
     recipe = read_recipe(RECIPES / "forecast.yaml", (*SMALL, "input.side=64", "sampling.crop=48"), PredictRecipe)
     data = DataOptions(motion, val_fraction=0.3, cache=tmp_path / "cache", num_processes=1)

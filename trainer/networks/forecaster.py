@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.networks.conv_recurrent import TwoScaleRecurrent
+from trainer.networks.flow import FlowPyramid
 from trainer.networks.motion import MotionDecoder, MotionEncoder, brightness
-from trainer.networks.painting import PaintingDecoder, PairFeatures
+from trainer.networks.painting import PaintingDecoder, PairFeatures, PictureBefore
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge
 
@@ -43,6 +44,7 @@ class Forecaster(nn.Module):
         self.painted = painted
         self.num_colours = 1 if painted else 3
         self.encoder = PairFeatures(1, num_features) if painted else MotionEncoder(3, num_features)
+        self.pyramid = PictureBefore() if painted else FlowPyramid()
         self.recurrent = TwoScaleRecurrent(cell, self.encoder.num_features, quarter_size, eighth_size)
         decoder = PaintingDecoder if painted else MotionDecoder
         self.decoder = decoder(cell, self.num_colours, num_features, quarter_size, eighth_size)
@@ -123,7 +125,7 @@ class Forecaster(nn.Module):
         maps = self.unpack(self.initial_state(batch_size, height, width).to(pictures.device), height, width)
         before = torch.cat((pictures[:, :1], pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, before, maps[0], maps[1])
-        trace = self.decoder.trace(pictures[:, -1], before[:, -1])
+        trace = self.pyramid(brightness(pictures[:, -1]), brightness(before[:, -1]))
         forecast: Tensor = self.decoder(pictures[:, -1], trace, quarters[:, -1], eighths[:, -1], horizon)
         return forecast
 
@@ -149,7 +151,7 @@ class Forecaster(nn.Module):
         earlier = torch.cat((before.unsqueeze(1), pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, earlier, quarter, eighth)
         flat = pictures.flatten(0, 1)
-        flat_traces = self.decoder.trace(flat, earlier.flatten(0, 1))
+        flat_traces = self.pyramid(brightness(flat), brightness(earlier.flatten(0, 1)))
         forecasts = self.decoder(flat, flat_traces, quarters.flatten(0, 1), eighths.flatten(0, 1), 1)
         forecasts = forecasts.reshape(pictures.shape)
         traces = flat_traces.reshape(batch_size, num_steps, -1, pictures.shape[3], pictures.shape[4])

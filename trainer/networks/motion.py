@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.networks.composition import WarpedFrame
 from trainer.networks.conv_recurrent import TwoScaleRecurrent
-from trainer.networks.flow import FlowPyramid, ShiftVote, place_costs
+from trainer.networks.flow import ShiftVote, place_costs
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge, follow, match_costs, warp
 
@@ -72,7 +72,6 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, cell: Cell, num_colours: int, num_features: int, quarter_size: int, eighth_size: int) -> None:
         super().__init__()
-        self.pyramid = FlowPyramid()
         self.composition = WarpedFrame()
         self.features = PictureFeatures(num_colours, num_features)
         self.recurrent = TwoScaleRecurrent(cell, num_features + 2, quarter_size, eighth_size)
@@ -90,12 +89,6 @@ class MotionDecoder(nn.Module):
         with torch.no_grad():
             self.paint.bias.copy_(initial_maps)  # type: ignore[union-attr]
             self.spread.bias[self.reach**2 // 2] = 5.0  # type: ignore[index]
-
-    @torch.jit.export
-    def trace(self, now: Tensor, before: Tensor) -> Tensor:
-        """A picture and the one before it (N,C,H,W) -> the flow from one to the other (N,2,H,W)."""
-        flow: Tensor = self.pyramid(brightness(now), brightness(before))
-        return flow
 
     def move(self, velocity: Tensor, hidden: Tensor) -> Tensor:
         """velocity (B,2,h,w), hidden (B,size,h,w) -> the next velocity at each place.

@@ -33,6 +33,13 @@ class PairFeatures(nn.Module):
         return torch.relu(self.convolve(torch.cat((pair, *places), dim=1)))
 
 
+class PictureBefore(nn.Module):
+    """In the place of the flow between two pictures (N,1,H,W), the earlier one: what paints needs no matching."""
+
+    def forward(self, now: Tensor, before: Tensor) -> Tensor:
+        return before
+
+
 class PaintingDecoder(nn.Module):
     """The frames to come, each painted on black from what is remembered and from the two frames before it."""
 
@@ -50,11 +57,6 @@ class PaintingDecoder(nn.Module):
             nn.Conv2d(num_features, num_colours * self.features.patch**2, 3, padding=1),
         )
         nn.init.constant_(self.paint[-1].bias, self.black)  # type: ignore[arg-type]
-
-    @torch.jit.export
-    def trace(self, now: Tensor, before: Tensor) -> Tensor:
-        """A picture and the one before it (N,C,H,W) -> the one before it."""
-        return before
 
     def forward(self, last: Tensor, before: Tensor, quarter: Tensor, eighth: Tensor, horizon: int) -> Tensor:
         """last frame, the one before (B,C,H,W), the encoder's states -> frames (B,horizon,C,H,W) in [0,1]."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, STATIC, stretches
+from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS, STATIC, stretches
 
 TOLERANCE_SECONDS = 0.2
 SLACK = 1e-9  # of sums of seconds
@@ -94,16 +94,21 @@ def f1_by_label(answers: Sequence[Answers], labels: Sequence[str] = LABELS) -> d
 
 
 def count_events(answers: Iterable[Answers], label: str) -> EventCounts:
-    """How many of one kind of edit are said and true within TOLERANCE_SECONDS of each other."""
+    """How many of one kind of edit are said and true within TOLERANCE_SECONDS of each other.
+
+    True ones of which less is certain than timelines tell of (SHORTEST_SECONDS) count neither way, said or not.
+    """
     column, total = LABELS.index(label), EventCounts()
     for one in answers:
-        scored = one.scored[:, column]
+        scored, least = one.scored[:, column], SHORTEST_SECONDS[label] * one.rate - SLACK
         true = stretches(one.holds[:, column] & scored)
         said = [event for event in stretches(one.said[:, column]) if scored[slice(*event)].any()]
         if label == "cut":  # one step each, however long it was said
             said = [(start, start + 1) for start, _ in said]
-        pairs = _matched(said, true, TOLERANCE_SECONDS * one.rate)
-        total += EventCounts(len(true), pairs, len(said), pairs)
+        found = _matched(said, true, TOLERANCE_SECONDS * one.rate)
+        short = [end - start < least for start, end in true]
+        right = sum(not short[index] for index in found)
+        total += EventCounts(len(true) - sum(short), right, len(said) - (len(found) - right), right)
     return total
 
 
@@ -128,13 +133,14 @@ def count_seconds(answers: Iterable[Answers]) -> Seconds:
     return Seconds(*totals.tolist())
 
 
-def _matched(said: Sequence[tuple[int, int]], true: Sequence[tuple[int, int]], tolerance: float) -> int:
-    """How many can be paired, each with one that it touches or is within the tolerance of; both in order of time."""
-    pairs = first = 0
-    for start, end in true:
+def _matched(said: Sequence[tuple[int, int]], true: Sequence[tuple[int, int]], tolerance: float) -> list[int]:
+    """Which of `true` can be paired, each with one that it touches or is within the tolerance of; in order of time."""
+    pairs: list[int] = []
+    first = 0
+    for index, (start, end) in enumerate(true):
         while first < len(said) and said[first][1] - 1 + tolerance + SLACK < start:
             first += 1
         if first < len(said) and said[first][0] <= end - 1 + tolerance + SLACK:
-            pairs += 1
+            pairs.append(index)
             first += 1
     return pairs

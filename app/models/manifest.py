@@ -91,7 +91,8 @@ class ClassifyOutput(_Frozen):
     delay_steps: int = Field(default=0, ge=0, le=120)
     """`now` at a step is about the moment this many steps before: what came after tells a cut from a flash."""
     shortest_seconds: dict[str, float] = {}
-    """Labels that timelines do not smooth, and how long each lasts at least, by its meaning: a cut 0, a freeze 0.5."""
+    """Labels that timelines do not smooth, and how long each lasts at least, by its meaning: a freeze 0.5 s. One of 0,
+    a moment such as a cut, ends the others of them."""
     general: bool = False
     """Whether the labels have something to say about any file, so that it may answer where no model is asked for."""
 

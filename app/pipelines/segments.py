@@ -140,9 +140,13 @@ class _Smoother:
 class Segmenter:
     """Segments of scores that compete (softmax): in order, without gaps or overlaps."""
 
-    def __init__(self, labels: tuple[str, ...], rate: float, rules: SegmentRules) -> None:
+    def __init__(
+        self, labels: tuple[str, ...], rate: float, rules: SegmentRules, first_label: str | None = None
+    ) -> None:
+        """`first_label`: what there is until another label stands; None: whatever leads at the first step."""
         self.labels = labels
         self.rules = rules
+        self.first = None if first_label is None else labels.index(first_label)
         self.smoother = _Smoother(round(rules.smoothing_seconds * rate / 2))
         self.current: _Run | None = None
         self.candidate: _Run | None = None
@@ -189,10 +193,15 @@ class Segmenter:
                 self._absorb(self.candidate)
             yield self._close(self.current, end_seconds)
 
+    def break_off(self, seconds: float) -> Iterator[Segment]:
+        """Ends the timeline as `finish` does, to begin anew with the next step. Only where nothing is smoothed."""
+        yield from self.finish(seconds)
+        self.current = self.candidate = None
+
     def _decide(self, seconds: float, scores: NDArray[np.float64], smoothed: NDArray[np.float64]) -> Iterator[Segment]:
         leader = int(smoothed.argmax())
         if self.current is None:
-            self.current = _Run(leader, seconds, np.zeros_like(scores))
+            self.current = _Run(leader if self.first is None else self.first, seconds, np.zeros_like(scores))
         current = self.current
         if self.candidate is not None and leader != self.candidate.label:
             self._absorb(self.candidate)
@@ -233,9 +242,21 @@ class OverlappingSegmenter:
         rules: SegmentRules,
         shortest_seconds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """`shortest_seconds`: of labels with rules of their own, which are not smoothed: a cut lasts one step."""
-        own = {label: replace(AS_THEY_ARE, shortest_seconds=least) for label, least in shortest_seconds.items()}
-        self.present = [Segmenter((label, ""), rate, own.get(label, rules)) for label in labels]
+        """`shortest_seconds`: of labels with rules of their own, which are not smoothed.
+
+        One that may be of any length, such as a cut, is a moment: the others of them end there and may begin anew, for
+        what stands still before a cut is not what stands still after it.
+        """
+
+        def segmenter(label: str) -> Segmenter:
+            if label not in shortest_seconds:
+                return Segmenter((label, ""), rate, rules)
+            own = replace(AS_THEY_ARE, shortest_seconds=shortest_seconds[label])
+            return Segmenter((label, ""), rate, own, first_label="")
+
+        self.present = [segmenter(label) for label in labels]
+        self.moments = [labels.index(label) for label, least in shortest_seconds.items() if not least]
+        self.interrupted = [self.present[labels.index(label)] for label, least in shortest_seconds.items() if least]
 
     @property
     def open_segments(self) -> tuple[OpenSegment, ...]:
@@ -258,6 +279,9 @@ class OverlappingSegmenter:
 
     def push(self, seconds: float, scores: NDArray[np.floating]) -> Iterator[Segment]:
         """Like Segmenter.push; yields only stretches where a label is present."""
+        if any(scores[moment] >= 0.5 for moment in self.moments):
+            for segmenter in self.interrupted:
+                yield from self._named(segmenter.break_off(seconds))
         for segmenter, score in zip(self.present, scores, strict=True):
             yield from self._named(segmenter.push(seconds, np.array([score, 1 - score])))
 

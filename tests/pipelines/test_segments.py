@@ -142,3 +142,27 @@ def test_a_label_with_a_shortest_length_of_its_own_is_not_smoothed_and_others_ke
     closed = [segment for step, row in enumerate(rows) for segment in segmenter.push(step / RATE, row)]
 
     assert [*closed, *segmenter.finish(2.0)] == [Segment(0.75, 1.0, "cut", pytest.approx(0.9))]
+
+
+def test_a_moment_ends_what_is_not_smoothed_but_nothing_else() -> None:
+    segmenter = OverlappingSegmenter(("pan", "cut", "freeze"), RATE, RAW, {"cut": 0.0, "freeze": 0.5})
+    rows = np.array([[0.9, 0.1, 0.9]] * 12)
+    rows[4] = (0.9, 0.9, 0.1)
+    rows[8] = (0.9, 0.1, 0.1)  # nothing happens: too short to end a freeze
+    closed = [segment for step, row in enumerate(rows) for segment in segmenter.push(step / RATE, row)]
+
+    assert [(one.label, one.start_seconds, one.end_seconds) for one in (*closed, *segmenter.finish(3.0))] == [
+        ("freeze", 0.0, 1.0),
+        ("cut", 1.0, 1.25),
+        ("pan", 0.0, 3.0),
+        ("freeze", 1.25, 3.0),
+    ]
+
+
+def test_what_a_moment_ends_too_early_was_none() -> None:
+    segmenter = OverlappingSegmenter(("cut", "freeze"), RATE, RAW, {"cut": 0.0, "freeze": 0.5})
+    rows = np.array([[0.1, 0.9], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.1, 0.9]])
+    closed = [segment for step, row in enumerate(rows) for segment in segmenter.push(step / RATE, row)]
+
+    found = [(one.label, one.start_seconds, one.end_seconds) for one in (*closed, *segmenter.finish(1.25))]
+    assert found == [("cut", 0.25, 0.5), ("freeze", 0.5, 1.25)]

@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 def network(**changes: object) -> CameraClassifier:
     torch.manual_seed(0)
-    return CameraClassifier(WIDTH, HEIGHT, "gru", NETWORK.model_copy(update=changes)).eval()
+    return CameraClassifier(WIDTH, HEIGHT, 12.0, "gru", NETWORK.model_copy(update=changes)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,13 @@ def test_what_is_said_where_nothing_is_certain_is_not_held_against_anyone() -> N
     assert np.isnan(counts.precision)
 
 
+@pytest.mark.parametrize(("said", "num_said"), [((5, 7), 0), ((5, 5), 0), ((12, 16), 1)])
+def test_an_edit_too_short_to_be_told_counts_neither_way(said: tuple[int, int], num_said: int) -> None:
+    counts = count_events([answers(flags(20, freeze=said), flags(20, freeze=(5, 8)))], "freeze")
+
+    assert (counts.num_true, counts.num_found, counts.num_said, counts.num_right) == (0, 0, num_said, 0)
+
+
 def test_seconds() -> None:
     holds = flags(30, pan_left=(0, 10), static=(10, 30))
     said = flags(30, pan_left=(0, 5), static=(5, 20), roll=(20, 25))

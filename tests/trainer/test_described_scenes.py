@@ -33,6 +33,18 @@ def doubted(of: Script, start: int, end: int) -> Script:
     return of
 
 
+def within_the_fade_to_black(cut: int | None = None, dissolve: tuple[int, int] = (0, 0)) -> Script:
+    """A last second that fades, and an edit that it swallows, so that nothing ends as it is said to."""
+    one = script()
+    one.light[40:] = np.linspace(0.9, 0.0, 8)
+    one.changing[40:47] = True
+    one.changing[slice(*dissolve)] = True
+    if cut is not None:
+        one.holds[cut, CUT] = True
+    one.shots[44:] = 1
+    return doubted(one, min(40, dissolve[0] or 40), 48)
+
+
 def test_a_motion_is_told_once_however_long() -> None:
     assert tell(script(), RATE) == (STILL,)
 
@@ -94,6 +106,8 @@ def test_what_goes_on_after_a_freeze_is_said_again() -> None:
         lambda: dataclasses.replace(script(), held=np.arange(48) >= 44),  # too short for a freeze
         lambda: dataclasses.replace(script(), light=np.full(48, 0.5)),  # dim from end to end
         lambda: dataclasses.replace(script(), changing=np.arange(48) < 5),  # begins within a dissolve
+        lambda: within_the_fade_to_black(cut=45),
+        lambda: within_the_fade_to_black(dissolve=(34, 44)),
     ],
 )
 def test_nothing_is_said_where_something_is_in_doubt(doubtful: object) -> None:

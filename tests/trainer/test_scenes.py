@@ -106,6 +106,17 @@ def test_a_dissolve_has_no_cut_in_it_and_its_motion_is_not_scored(stills: list[N
         assert np.isnan(scene.speed[changing]).all()
 
 
+def test_a_dissolve_goes_evenly_from_one_light_to_the_other(stills: list[NDArray[np.uint8]]) -> None:
+    montage = dataclasses.replace(QUIET, num_joins=(0.0, 1.0), kinds=(("dissolve", 1.0),), still_share=1.0)
+    faults = dataclasses.replace(CLEAN, gain=(0.1, 1.0), clean_share=1.0)
+    style = dataclasses.replace(STYLE, montage=montage, faults=faults)
+
+    for seed in range(12):
+        scene = draw_scene(stills, 36, style, np.random.default_rng(seed))
+        changes = differences(scene)[scene.holds[1:, DISSOLVE]]
+        assert changes.max() < 1.5 * np.median(changes)
+
+
 def test_fades_lead_to_black(stills: list[NDArray[np.uint8]]) -> None:
     style = dataclasses.replace(QUIET, num_joins=(0.0, 1.0), kinds=(("fade", 1.0),), black_seconds=(0.5, 0.6))
 

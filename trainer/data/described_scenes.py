@@ -183,10 +183,12 @@ def _edits(script: Script, rate: float) -> list[tuple[float, Event]] | None:
     near_light = near_light | np.roll(near_light, 1) | np.roll(near_light, -1)
     if (~script.scored[:, CUT] & ~near_light & ~script.holds[:, BLACK]).any():
         return None
-    found.extend((step - 0.5, Event("cut", step / rate)) for step in np.flatnonzero(script.holds[:, CUT]).tolist())
     dim = script.light < 1
+    if (script.holds[:, CUT] & dim).any():  # what ends in a fade to black does not end in a cut
+        return None
+    found.extend((step - 0.5, Event("cut", step / rate)) for step in np.flatnonzero(script.holds[:, CUT]).tolist())
     for start, end in stretches(script.changing & ~dim):
-        if start == 0 or end == num_steps:
+        if start == 0 or end == num_steps or dim[start - 1] or dim[end]:
             return None
         found.append((start - 0.5, Event("dissolve", (start + end - 1) / 2 / rate)))
     for start, end in stretches(dim):

@@ -17,7 +17,7 @@ from trainer.data.shots import Still
 from trainer.networks.measured_steps import MeasuredSteps
 from trainer.progress import progress
 
-LAYOUT = 1
+LAYOUT = 2
 """Part of every key; another number makes all reels again."""
 SCENES_PER_REEL = 50
 

@@ -147,6 +147,6 @@ def _flash(num_steps: int, style: MontageStyle, generator: np.random.Generator) 
     glare = np.zeros(num_steps)
     if generator.random() < style.flash_share:
         for _ in range(int(generator.integers(1, 4))):
-            start = int(generator.integers(num_steps))
+            start = int(generator.integers(1, num_steps))  # at the very first step, its end would be a cut
             glare[start : start + int(generator.integers(1, 3))] = generator.uniform(0.3, 0.95)
     return glare

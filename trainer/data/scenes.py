@@ -81,9 +81,8 @@ def film(shots: Sequence[Shot], montage: Montage, style: SceneStyle, generator: 
     """The scene that `shots` make when they follow one another as `montage` has it."""
     num_steps = len(montage.seconds)
     faults = draw_faults(num_steps, len(shots), style.faults, generator)
-    light = torch.from_numpy(faults.gain[np.arange(num_steps), montage.shots[:, 1]]).float()
-    pictures = _show(shots, montage, style.width, style.height)
-    pictures = faults.spoil(pictures * (light * torch.from_numpy(montage.light).float())[:, None, None, None])
+    pictures = _show(shots, faults.gain, montage, style.width, style.height)
+    pictures = faults.spoil(pictures * torch.from_numpy(montage.light).float()[:, None, None, None])
     glare = torch.from_numpy(montage.glare).float()[:, None, None, None]
     frames = _to_frames(torch.maximum(pictures * (1 + 2 * glare), glare))
     frames = frames[montage.shown()]
@@ -93,13 +92,13 @@ def film(shots: Sequence[Shot], montage: Montage, style: SceneStyle, generator: 
     return _describe(frames, black, shots, montage, style.rate)
 
 
-def _show(shots: Sequence[Shot], montage: Montage, width: int, height: int) -> Tensor:
-    """(T, 3, H, W) in [0, 1]: the shots cut together."""
+def _show(shots: Sequence[Shot], gain: NDArray[np.float64], montage: Montage, width: int, height: int) -> Tensor:
+    """(T, 3, H, W): the shots, each in its own light, `gain` (T, shots), cut together."""
     pictures = torch.zeros(len(montage.seconds), 3, height, width)
     for index, shot in enumerate(shots):
         before, after = (montage.shots == index).T  # both, where there is no transition
-        share = before * (1.0 - montage.mix) + after * montage.mix
-        steps = np.flatnonzero(share > 0)
+        share = (before * (1.0 - montage.mix) + after * montage.mix) * gain[:, index]
+        steps = np.flatnonzero(share)
         if len(steps):
             seen = render(shot, montage.seconds[steps], width, height)
             pictures[steps] += seen * torch.from_numpy(share[steps]).float()[:, None, None, None]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.networks.classifier import luma
 from trainer.networks.frame_encoder import ConvNorm, SequenceEmbedding
-from trainer.networks.picture_motion import LucasKanade
+from trainer.networks.measured_steps import MeasuredSteps
 from trainer.networks.recurrent import Cell, Recurrent
 from trainer.recipe.camera import Network
 
@@ -42,28 +42,25 @@ class CameraClassifier(nn.Module):
     """
 
     max_pixel: Final[float] = 255.0
-    rows: Final[int] = 6
-    columns: Final[int] = 8
-    num_levels: Final[int] = 4
-    num_measures: Final[int] = 6
+    num_shades: Final[int] = 6
     least: Final[float] = 1e-30
 
-    def __init__(self, width: int, height: int, cell: Cell, network: Network) -> None:
+    def __init__(self, width: int, height: int, rate: float, cell: Cell, network: Network) -> None:
         super().__init__()
         self.width, self.height = width, height
         self.lag = network.lag
         self.memory = network.memory
         size = network.size
         self.num_labels = sum(len(group) for group in EXCLUSIVE)
-        self.near_motion = LucasKanade(height, width, self.num_levels, self.rows, self.columns)
-        self.far_motion = LucasKanade(height // 2, width // 2, self.num_levels - 1, self.rows, self.columns)
+        self.measured = MeasuredSteps(width, height, rate, network.lag)
+        self.rows, self.columns = self.measured.rows, self.measured.columns
         stages: list[nn.Module] = [ConvNorm(3, network.num_channels[0], kernel_size=5, stride=2)]
         for before, after in zip(network.num_channels[:-1], network.num_channels[1:], strict=True):
             stages.append(ConvNorm(before, after, kernel_size=3, stride=2))
         self.stages = nn.Sequential(*stages)
-        num_motion = 3 * (2 * self.num_levels - 1)
-        self.mix = ConvNorm(network.num_channels[-1] + num_motion, network.mixed_channels, kernel_size=3, stride=1)
-        num_features = network.mixed_channels * self.rows * self.columns + self.num_measures
+        num_seen = network.num_channels[-1] + self.measured.flow_size
+        self.mix = ConvNorm(num_seen, network.mixed_channels, kernel_size=3, stride=1)
+        num_features = network.mixed_channels * self.rows * self.columns + self.measured.size + self.num_shades
         self.embedding = SequenceEmbedding(num_features, size, network.dropout)
         self.recurrent = Recurrent(cell, size, size)
         self.now = LogOdds(2 * size, [len(group) for group in EXCLUSIVE])
@@ -90,41 +87,35 @@ class CameraClassifier(nn.Module):
         halves = torch.where(begun, halves.reshape(-1, self.lag, self.height // 2, self.width // 2), half[:, :1])
         return torch.cat((last, light), dim=1), torch.cat((halves, half), dim=1)
 
-    def embed(self, light: Tensor, state: Tensor) -> Tensor:
-        """light (B,T,H,W) in [0,1], state (B,S) before the first of them -> embedded steps (B,T,size)."""
-        batch_size, num_steps = light.shape[0], light.shape[1]
-        history, halves = self.histories(light, state)
-        now = light.reshape(-1, 1, self.height, self.width)
-        before = history[:, :-1].reshape(-1, 1, self.height, self.width)
-        half = halves[:, self.lag :].reshape(-1, 1, self.height // 2, self.width // 2)
-        long_before = halves[:, :num_steps].reshape(-1, 1, self.height // 2, self.width // 2)
-        if self.memory == "none":  # the control: one frame, compared with itself
-            before, long_before = now, half
-        far_change = F.interpolate(half - long_before, (self.height, self.width), mode="nearest")
-        seen = self.stages(torch.cat(((now - 0.5) * 4.0, (now - before) * 12.0, far_change * 6.0), dim=1))
-        seen = F.adaptive_avg_pool2d(seen, (self.rows, self.columns))
-        motion = torch.cat((self.near_motion(before, now), self.far_motion(long_before, half)), dim=1)
-        maps = self.mix(torch.cat((seen, motion), dim=1)).flatten(1)
-        features = torch.cat((maps, self.measures(before, now, long_before, half)), dim=1)
-        embedded: Tensor = self.embedding(features.reshape(batch_size, num_steps, -1))
-        return embedded
+    def measure(self, light: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """light (B,T,H,W) in [0,1], state (B,S) before the first of them -> all that is not learnt, in float32.
 
-    def measures(self, before: Tensor, now: Tensor, long_before: Tensor, half: Tensor) -> Tensor:
-        """Pictures (N,1,H,W) -> (N,num_measures): change and light, where small is as telling as large."""
-        change, far_change = (now - before).abs(), (half - long_before).abs()
-        values = torch.stack(
-            (
-                change.mean(dim=(1, 2, 3)),
-                far_change.mean(dim=(1, 2, 3)),
-                F.avg_pool2d(change, 8).amax(dim=(1, 2, 3)),
-                now.mean(dim=(1, 2, 3)),
-                now.flatten(1).std(dim=1),
-                F.avg_pool2d(now, 4).amax(dim=(1, 2, 3)),
-            ),
-            dim=1,
-        )
-        # A freeze is still to some 2e-4 of the range, live video is not to 1e-3: logarithms keep them apart.
-        return torch.log(values + 1e-5) / 4.0 + 1.0
+        The picture and how it changes (B*T,3,H,W), flow (B*T,·,rows,columns), numbers (B,T,·).
+        """
+        num_steps = light.shape[1]
+        history, halves = self.histories(light, state)
+        before, half, long_before = history[:, :-1], halves[:, self.lag :], halves[:, :num_steps]
+        if self.memory == "none":  # the control: one frame, compared with itself
+            before, long_before = light, half
+        steps, flow = self.measured.compare(light, before, half, long_before)
+        far_change = F.interpolate(half - long_before, (self.height, self.width), mode="nearest")
+        pictures = torch.stack(((light - 0.5) * 4.0, (light - before) * 12.0, far_change * 6.0), dim=2)
+        return pictures.flatten(0, 1), flow, torch.cat((steps, self.shades(light)), dim=2)
+
+    def shades(self, light: Tensor) -> Tensor:
+        """light (B,T,H,W) -> (B,T,num_shades): how dark it is, where little is as telling as much."""
+        values = [light.mean(dim=(2, 3)), light.flatten(2).std(dim=2), F.avg_pool2d(light, 4).amax(dim=(2, 3))]
+        for level in (20.0, 40.0, 60.0):  # the share of the picture that is brighter, about
+            values.append(torch.sigmoid((light - level / self.max_pixel) * 100.0).mean(dim=(2, 3)))
+        return torch.log(torch.stack(values, dim=2) + 1e-4) / 4.0 + 1.0
+
+    def embed(self, pictures: Tensor, flow: Tensor, numbers: Tensor) -> Tensor:
+        """What `measure` gives -> embedded steps (B,T,size)."""
+        seen = F.adaptive_avg_pool2d(self.stages(pictures), (self.rows, self.columns))
+        maps = self.mix(torch.cat((seen, flow), dim=1)).flatten(1)
+        maps = maps.reshape(numbers.shape[0], numbers.shape[1], -1)
+        embedded: Tensor = self.embedding(torch.cat((maps, numbers), dim=2))
+        return embedded
 
     def unroll(self, embedded: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """embedded (B,T,size), lengths (B,), state (B,S) -> now, so_far (B,T,K), hidden (B,T,2*size), state (B,S).
@@ -171,7 +162,8 @@ class CameraClassifier(nn.Module):
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """chunk (B,T,H,W,3) uint8, lengths (B,), state (B,S) -> ((now, so_far) (B,T,K), state after each last step)."""
         light = self.light(chunk)
-        now, so_far, _, after = self.unroll(self.embed(light, state), lengths, state)
+        pictures, flow, numbers = self.measure(light, state)
+        now, so_far, _, after = self.unroll(self.embed(pictures, flow, numbers), lengths, state)
         return (now, so_far), self.remember(light, lengths, state, after)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:

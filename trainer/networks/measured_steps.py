@@ -85,6 +85,7 @@ class MeasuredSteps(nn.Module):
         self.whole = WholeMotion(self.rows, self.columns, height / width)
         self.num_fits = 2 * self.num_levels - 1
         self.size = self.num_fits * self.num_of_fit + self.num_others
+        self.flow_size = self.num_fits * LucasKanade.num_channels
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """frames (B,T,H,W,3) uint8, lengths (B,) -> steps (B,T,size); what is beyond a length says nothing."""
@@ -94,18 +95,23 @@ class MeasuredSteps(nn.Module):
         return self.measure(light)
 
     def measure(self, light: Tensor) -> Tensor:
-        """light (B,T,height,width) in [0,1] -> (B,T,size).
-
-        Of each fit its motion, how far cells disagree and how much they tell; then change, light and detail.
-        """
+        """light (B,T,height,width) in [0,1] -> (B,T,size), as `compare`."""
         half = F.avg_pool2d(light, 2)
-        near = self.near(earlier(light, 1).flatten(0, 1).unsqueeze(1), light.flatten(0, 1).unsqueeze(1))
-        far = self.far(earlier(half, self.lag).flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
+        return self.compare(light, earlier(light, 1), half, earlier(half, self.lag))[0]
+
+    def compare(self, now: Tensor, before: Tensor, half: Tensor, long_before: Tensor) -> tuple[Tensor, Tensor]:
+        """Luma (B,T,height,width) in [0,1] and that of one step before; half as fine, and that of `lag` steps before.
+
+        -> steps (B,T,size): of each fit its motion, how far cells disagree and how much they tell; then change, light
+        and detail. And the flow itself (B*T,flow_size,rows,columns), of the near frame's levels and of the far one's.
+        """
+        near = self.near(before.flatten(0, 1).unsqueeze(1), now.flatten(0, 1).unsqueeze(1))
+        far = self.far(long_before.flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
         moved = torch.cat((self.moved(near, 1, 1.0), self.moved(far, self.lag, 2.0)), dim=1)
-        changed = torch.cat((self.changed(light, 1), self.changed(half, self.lag)), dim=2)
-        scale = torch.tensor([self.light_scale, self.detail_scale], device=light.device)
-        steps = moved.reshape(light.shape[0], light.shape[1], -1)
-        return torch.cat((steps, changed, light_and_detail(light) * scale), dim=2)
+        changed = torch.cat((self.changed(now, before), self.changed(half, long_before)), dim=2)
+        scale = torch.tensor([self.light_scale, self.detail_scale], device=now.device)
+        steps = moved.reshape(now.shape[0], now.shape[1], -1)
+        return torch.cat((steps, changed, light_and_detail(now) * scale), dim=2), torch.cat((near, far), dim=1)
 
     def moved(self, flow: Tensor, lag: int, pixel: float) -> Tensor:
         """flow (N,3*levels,rows,columns) over `lag` steps -> (N,·). `pixel`: the finest level's, in the picture's."""
@@ -119,9 +125,8 @@ class MeasuredSteps(nn.Module):
             found.append(cells[:, 2].clamp(min=0.0).mean(dim=(1, 2)).unsqueeze(1))
         return torch.cat(found, dim=1)
 
-    def changed(self, light: Tensor, lag: int) -> Tensor:
-        """light (B,T,h,w) -> (B,T,3): mean and largest change over `lag` steps, and how far histograms are apart."""
-        before = earlier(light, lag)
+    def changed(self, light: Tensor, before: Tensor) -> Tensor:
+        """light, before (B,T,h,w) -> (B,T,3): mean and largest change, and how far histograms are apart."""
         change = (light - before).abs()
         blocks = F.avg_pool2d(change, 8).amax(dim=(2, 3))
         sizes = torch.stack((change.mean(dim=(2, 3)), blocks), dim=2)

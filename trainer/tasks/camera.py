@@ -24,7 +24,8 @@ class CameraTask(Learner[CameraClassifier]):
 
     def __init__(self, recipe: CameraRecipe, cell: Cell) -> None:
         super().__init__(
-            CameraClassifier(recipe.input.width, recipe.input.height, cell, recipe.network), recipe.optimisation
+            CameraClassifier(recipe.input.width, recipe.input.height, recipe.input.rate, cell, recipe.network),
+            recipe.optimisation,
         )
         self.settings = recipe.optimisation
         self.carry_share = recipe.sampling.carry_share
@@ -38,9 +39,11 @@ class CameraTask(Learner[CameraClassifier]):
         frames, holds, scored, speed = batch
         lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
         state = self._begin(frames)
-        light = self.network.light(frames)
-        embedded = self.network.embed(light, state).float()
-        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
+        with torch.autocast(self.device.type, enabled=False):  # least squares want float32
+            light = self.network.light(frames)
+            measured = self.network.measure(light, state)
+        embedded = self.network.embed(*measured).float()
+        with torch.autocast(self.device.type, enabled=False):  # so does what is summed up over time
             now, _, hidden, after = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(light, lengths, state, after).detach()
             labels = self._label_loss(now, holds, scored)

@@ -17,12 +17,13 @@ CELLS: list[Cell] = ["lstm", "gru"]
 RECIPES = Path("trainer/recipes")
 
 
-def make_classifier(cell: Cell, centred: bool = True) -> SoundClassifier:
+def make_classifier(cell: Cell, centred: bool = True, range_decibels: float = 30.0) -> SoundClassifier:
     torch.manual_seed(0)
     network = Network(
         num_channels=(4, 6),
         halve_time=1,
         centred=centred,
+        range_decibels=range_decibels,
         size=12,
         recurrent_size=8,
         num_layers=2,
@@ -68,6 +69,20 @@ def test_served_equals_eager(cell: Cell) -> None:
     served = torchscript.load(torchscript.save(torchscript.script(classifier)))
     waveform, lengths = make_sounds(), torch.tensor([16_000, 9_999, 161])
     torch.testing.assert_close(served(waveform, lengths), classifier(waveform, lengths), atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("range_decibels", "heard"), [(30.0, False), (0.0, True)])
+def test_what_lies_below_its_range_is_not_heard(range_decibels: float, heard: bool) -> None:
+    classifier = make_classifier("gru", range_decibels=range_decibels)
+    lengths = torch.tensor([40])
+    log_mel = torch.full((1, 40, 64), -12.0)
+    log_mel[:, 10:30, 20:30] = 0.0
+    louder = log_mel.clone()
+    louder[:, :10, 50:] = -9.0  # 39 decibels below the loudest instead of 52
+
+    same = torch.equal(classifier.classify(log_mel, lengths), classifier.classify(louder, lengths))
+    assert same is not heard
 
 
 @torch.no_grad()

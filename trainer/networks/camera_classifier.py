@@ -105,8 +105,9 @@ class CameraClassifier(nn.Module):
     def shades(self, light: Tensor) -> Tensor:
         """light (B,T,H,W) -> (B,T,num_shades): how dark it is, where little is as telling as much."""
         values = [light.mean(dim=(2, 3)), light.flatten(2).std(dim=2), F.avg_pool2d(light, 4).amax(dim=(2, 3))]
-        for level in (20.0, 40.0, 60.0):  # the share of the picture that is brighter, about
-            values.append(torch.sigmoid((light - level / self.max_pixel) * 100.0).mean(dim=(2, 3)))
+        levels = [20.0 / self.max_pixel, 40.0 / self.max_pixel, 60.0 / self.max_pixel]
+        # The shares of the picture that are brighter than these, about.
+        values += [torch.sigmoid((light - level) * 100.0).mean(dim=(2, 3)) for level in levels]
         return torch.log(torch.stack(values, dim=2) + 1e-4) / 4.0 + 1.0
 
     def embed(self, pictures: Tensor, flow: Tensor, numbers: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ WINDOW = 400  # samples, 25 ms
 FFT_SIZE = 512
 NUM_MELS = 64
 LOWEST_HERTZ, HIGHEST_HERTZ = 60.0, 7600.0
+NEPERS_PER_DECIBEL = math.log(10.0) / 10.0
+"""Of power, which is what the logarithm is taken of."""
 MEL_BREAK_HERTZ = 700.0  # HTK: mel = 2595 log10(1 + hertz / 700)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.networks.lengths import divide_up, reversed_steps, valid_steps
-from trainer.networks.log_mel import NUM_MELS, LogMel
+from trainer.networks.log_mel import NEPERS_PER_DECIBEL, NUM_MELS, LogMel
 from trainer.networks.recurrent import Cell
 from trainer.recipe.listen import Network
 
@@ -84,8 +84,8 @@ class SoundClassifier(nn.Module):
     Log-mel, convolutions that halve the mels and some the time, a recurrence both ways, attention over its steps.
     """
 
-    silence: Final[float] = 35.0 * 0.2302585
-    """Nepers of power, 35 decibels, below the loudest step."""
+    silence: Final[float] = 35.0 * NEPERS_PER_DECIBEL
+    """Below the loudest step, in nepers of power."""
     margin: Final[int] = 5
     """Steps of 10 ms that are kept around what is not silent."""
     log_mel_mean: Final[float] = -7.0
@@ -96,6 +96,7 @@ class SoundClassifier(nn.Module):
         super().__init__()
         self.log_mel = LogMel()
         self.centred = network.centred
+        self.range = network.range_decibels * NEPERS_PER_DECIBEL
         channels = [1, *network.num_channels]
         strides = [2 if stage < network.halve_time else 1 for stage in range(len(network.num_channels))]
         self.convs = nn.ModuleList(
@@ -134,6 +135,9 @@ class SoundClassifier(nn.Module):
     def classify(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """log-mel (B,T,M), lengths (B,) in steps -> logits (B,K)."""
         valid = valid_steps(log_mel.shape[1], lengths).unsqueeze(2)
+        if self.range > 0.0:
+            loudest = torch.where(valid, log_mel, -torch.inf).amax(dim=(1, 2), keepdim=True)
+            log_mel = torch.maximum(log_mel, loudest - self.range)
         if self.centred:  # what a microphone or a voice adds to all steps alike
             total = torch.where(valid, log_mel, 0.0).sum(dim=1, keepdim=True)
             log_mel = log_mel - total / lengths.clamp(min=1).reshape(-1, 1, 1)

@@ -27,6 +27,9 @@ class Network(Section):
     centred: bool
     """Whether each mel's mean over the sound is taken away first: with it goes what a microphone, a room or the level
     adds to all of it."""
+    range_decibels: float = Field(default=0, ge=0)
+    """What is quieter than the loudest of the sound by more than this counts as if by this: there, rooms and
+    microphones differ. 0: nothing does."""
     size: Size
     """Of embedded steps."""
     recurrent_size: Size

@@ -7,11 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainer.networks.lengths import valid_steps
-from trainer.networks.log_mel import NUM_MELS, LogMel, mel_centres, mel_position
+from trainer.networks.log_mel import NEPERS_PER_DECIBEL, NUM_MELS, LogMel, mel_centres, mel_position
 from trainer.recipe.listen import Augmentation
 
-NEPERS_PER_DECIBEL = math.log(10.0) / 10.0
-"""Of power, which is what the logarithm is taken of."""
 SILENCE = math.log(LogMel.floor)
 CURVES = 4
 """Cosines that a random colour is made of: changes over less than an eighth of the mels are no microphone's."""

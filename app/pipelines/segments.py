@@ -67,6 +67,8 @@ class RuleOverrides:
         return replace(rules, **asked)
 
 
+ROUNDING = 1e-6
+"""Of differences of times, seconds: half a second is six steps of a twelfth, not seven."""
 EVERY_STEP = RuleOverrides(smoothing_seconds=0.0, margin=0.0, shortest_seconds=0.0)
 
 
@@ -141,11 +143,20 @@ class Segmenter:
     """Segments of scores that compete (softmax): in order, without gaps or overlaps."""
 
     def __init__(
-        self, labels: tuple[str, ...], rate: float, rules: SegmentRules, first_label: str | None = None
+        self,
+        labels: tuple[str, ...],
+        rate: float,
+        rules: SegmentRules,
+        first_label: str | None = None,
+        whole_steps: bool = False,
     ) -> None:
-        """`first_label`: what there is until another label stands; None: whatever leads at the first step."""
+        """`first_label`: what there is until another label stands; None: whatever leads at the first step.
+
+        `whole_steps`: a label leads from the beginning of its first step to the end, not the beginning, of its last.
+        """
         self.labels = labels
         self.rules = rules
+        self.counted_step = 1 / rate if whole_steps else 0.0
         self.first = None if first_label is None else labels.index(first_label)
         self.smoother = _Smoother(round(rules.smoothing_seconds * rate / 2))
         self.current: _Run | None = None
@@ -213,7 +224,7 @@ class Segmenter:
             self.candidate = _Run(leader, seconds, np.zeros_like(scores))
         candidate = self.candidate
         candidate.largest_lead = max(candidate.largest_lead, float(smoothed[leader] - smoothed[current.label]))
-        if self._stands(candidate, seconds):
+        if self._stands(candidate, seconds + self.counted_step):
             yield self._close(current, candidate.start_seconds)
             self.current, self.candidate = candidate, None
         candidate.add(scores)
@@ -251,8 +262,8 @@ class OverlappingSegmenter:
         def segmenter(label: str) -> Segmenter:
             if label not in shortest_seconds:
                 return Segmenter((label, ""), rate, rules)
-            own = replace(AS_THEY_ARE, shortest_seconds=shortest_seconds[label])
-            return Segmenter((label, ""), rate, own, first_label="")
+            own = replace(AS_THEY_ARE, shortest_seconds=shortest_seconds[label] - ROUNDING)
+            return Segmenter((label, ""), rate, own, first_label="", whole_steps=True)
 
         self.present = [segmenter(label) for label in labels]
         self.moments = [labels.index(label) for label, least in shortest_seconds.items() if not least]

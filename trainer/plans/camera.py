@@ -73,6 +73,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
             scores="sigmoid",
             delay_steps=wanted.delay_steps,
             shortest_seconds=SHORTEST_SECONDS,
+            general=True,
         ),
         golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
         summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",

@@ -107,6 +107,7 @@ train-emotion: .venv/.dev ## trains `emotion` on DATA, a list of RAVDESS; CELL, 
 	  --data-name "RAVDESS, actors 1-16 (speech, audio)" --data-license CC-BY-NC-SA-4.0 \
 	  --data-source https://zenodo.org/records/1188976
 
+train-digits: CELL = lstm
 train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED
 	$(TRAINER) train classify --name digits --data $(DATA) --recipe trainer/recipes/digits.yaml --val-fraction 0 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/digits-$(CELL)-$(SEED) --no-publish \

@@ -86,6 +86,10 @@ class MeasuredSteps(nn.Module):
         self.num_fits = 2 * self.num_levels - 1
         self.size = self.num_fits * self.num_of_fit + self.num_others
         self.flow_size = self.num_fits * LucasKanade.num_channels
+        near = [2**level / width * rate for level in range(self.num_levels)]
+        far = [2 ** (level + 1) / width * rate / lag for level in range(self.num_levels - 1)]
+        self.to_speed = [[pixel] for pixel in near + far]
+        """Of pixels of each fit's level to picture widths in a second."""
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """frames (B,T,H,W,3) uint8, lengths (B,) -> steps (B,T,size); what is beyond a length says nothing."""
@@ -107,23 +111,21 @@ class MeasuredSteps(nn.Module):
         """
         near = self.near(before.flatten(0, 1).unsqueeze(1), now.flatten(0, 1).unsqueeze(1))
         far = self.far(long_before.flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
-        moved = torch.cat((self.moved(near, 1, 1.0), self.moved(far, self.lag, 2.0)), dim=1)
+        flow = torch.cat((near, far), dim=1)
         changed = torch.cat((self.changed(now, before), self.changed(half, long_before)), dim=2)
         scale = torch.tensor([self.light_scale, self.detail_scale], device=now.device)
-        steps = moved.reshape(now.shape[0], now.shape[1], -1)
-        return torch.cat((steps, changed, light_and_detail(now) * scale), dim=2), torch.cat((near, far), dim=1)
+        moved = self.moved(flow).reshape(now.shape[0], now.shape[1], -1)
+        return torch.cat((moved, changed, light_and_detail(now) * scale), dim=2), flow
 
-    def moved(self, flow: Tensor, lag: int, pixel: float) -> Tensor:
-        """flow (N,3*levels,rows,columns) over `lag` steps -> (N,·). `pixel`: the finest level's, in the picture's."""
-        found: list[Tensor] = []
-        for level, cells in enumerate(flow.chunk(flow.shape[1] // 3, dim=1)):
-            motion, apart = self.whole(cells)
-            to_speed = pixel * float(2**level) / self.width * self.rate / lag
-            speed = motion * to_speed
-            found.append(speed.sign() * torch.log1p(speed.abs() / self.slow) / 2.0)
-            found.append(torch.log(apart).unsqueeze(1) / 4.0)
-            found.append(cells[:, 2].clamp(min=0.0).mean(dim=(1, 2)).unsqueeze(1))
-        return torch.cat(found, dim=1)
+    def moved(self, flow: Tensor) -> Tensor:
+        """flow (N,flow_size,rows,columns) -> (N,·), of all levels in one go: for a single step, calls cost the most."""
+        cells = flow.reshape(flow.shape[0] * self.num_fits, -1, self.rows, self.columns)
+        motion, apart = self.whole(cells)
+        speed = motion.reshape(-1, self.num_fits, self.num_signed) * torch.tensor(self.to_speed, device=flow.device)
+        speed = speed.sign() * torch.log1p(speed.abs() / self.slow) / 2.0
+        telling = cells[:, 2].clamp(min=0.0).mean(dim=(1, 2))
+        others = torch.stack((torch.log(apart) / 4.0, telling), dim=1).reshape(-1, self.num_fits, 2)
+        return torch.cat((speed, others), dim=2).flatten(1)
 
     def changed(self, light: Tensor, before: Tensor) -> Tensor:
         """light, before (B,T,h,w) -> (B,T,3): mean and largest change, and how far histograms are apart."""

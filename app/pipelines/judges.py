@@ -72,9 +72,9 @@ class SegmentTrack:
             self.segments.extend(self.segmenter.push(float(seconds), scores))
 
     def close(self, end_seconds: float) -> tuple[Segment, ...]:
-        """All segments, in order of their end."""
+        """All segments in order of their beginning, which is not that in which they end where they overlap."""
         self.segments.extend(self.segmenter.finish(end_seconds))
-        return tuple(self.segments)
+        return tuple(sorted(self.segments, key=lambda segment: (segment.start_seconds, segment.end_seconds)))
 
 
 class ClipJudge:

@@ -48,8 +48,8 @@ def test_a_label_that_need_not_last_is_a_segment_of_one_step(service: httpx.Clie
     _, late = results(service, write_video(tmp_path / "flash.mkv", frames, 12).read_bytes())
 
     assert [(one["label"], one["start_seconds"], one["end_seconds"]) for one in late["segments"]] == [
-        ("blue", 2.0, 2.25),
         ("green", 0.0, 4.25),
+        ("blue", 2.0, 2.25),
     ]
     shares = {one["label"]: one["score"] for one in late["labels"]}
     assert shares["blue"] == pytest.approx(1 / 17, abs=0.01)  # of 17 steps one; scores are not quite 0 and 1

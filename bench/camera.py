@@ -20,7 +20,8 @@ from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest
 from app.models.manifest import ClassifyOutput
 from app.models.store import list_versions, load_version
-from app.pipelines.segments import AS_THEY_ARE, OverlappingSegmenter
+from app.pipelines.overlapping import OverlappingSegmenter
+from app.pipelines.segments import AS_THEY_ARE
 from bench.camera_classical import classical_answers
 from bench.camera_truth import read_labels, truth
 from bench.videos import add_options, chosen

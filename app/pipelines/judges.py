@@ -11,12 +11,12 @@ from app.media.request import FrameChunk, WaveformChunk, WaveformSpec
 from app.models.manifest import ClassifyOutput
 from app.pipelines.calls import ModelCalls, Stepper, whole_steps
 from app.pipelines.late_answers import LateAnswers
+from app.pipelines.overlapping import OverlappingSegmenter
 from app.pipelines.reading import frame_spec, step_spec
 from app.pipelines.segments import (
     APART,
     COMPETING,
     EVERY_STEP,
-    OverlappingSegmenter,
     RuleOverrides,
     Segment,
     Segmenter,

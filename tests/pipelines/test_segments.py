@@ -4,7 +4,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from app.pipelines.segments import OpenSegment, OverlappingSegmenter, RuleOverrides, Segment, Segmenter, SegmentRules
+from app.pipelines.overlapping import OverlappingSegmenter
+from app.pipelines.segments import OpenSegment, RuleOverrides, Segment, Segmenter, SegmentRules
 
 RATE = 4.0  # steps per second
 RULES = SegmentRules(smoothing_seconds=1.0, margin=0.1, shortest_seconds=1.0)

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -128,5 +129,7 @@ def compress(frames: NDArray[np.uint8], rate: float, crf: int, key_frame_distanc
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
+    to_rgb = VideoReformatter()  # one for all: to set one up takes longer than such a small frame
     with av.open(file, "r") as decoder:
-        return np.stack([frame.to_ndarray(format="rgb24").astype(np.uint8) for frame in decoder.decode(video=0)])
+        decoded = (to_rgb.reformat(frame, format="rgb24") for frame in decoder.decode(video=0))
+        return np.stack([frame.to_ndarray().astype(np.uint8) for frame in decoded])

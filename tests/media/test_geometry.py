@@ -1,11 +1,14 @@
 """Rotation, mirrored pictures, pixels that are not square, and the four ways to fit."""
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
+from app.media.decode import read_media
 from app.media.request import FrameSpec, MediaInfo, MediaRequest
 from tests.media.reference import read_frames
 from tests.media_maker import write_video
@@ -129,3 +132,19 @@ def test_odd_sizes(tmp_path: Path) -> None:
     assert (info.width, info.height) == (97, 63)
     assert frame.shape == (63, 97, 3)
     assert quarters(frame) == list(CORNERS)
+
+
+def test_a_frame_is_let_go_of_once_it_is_scaled(tmp_path: Path) -> None:
+    """Also where nobody collects what refers to each other: each may be megabytes."""
+    path = write_video(tmp_path / "v.mp4", np.concatenate([corner_frames()] * 10), 10)
+    request = MediaRequest(frames=(FrameSpec(24, 16, rate=10.0, chunk_length=5),))
+    most = 0
+    gc.collect()
+    gc.disable()
+    try:
+        with path.open("rb") as file:
+            for _ in read_media(file, request):
+                most = max(most, sum(type(thing) is VideoFrame for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert 1 <= most <= 4  # of 30: those in the hands of the decoder's callers, and what it gave back last

@@ -95,9 +95,9 @@ train-forecast-mnist: .venv/.dev ## trains `forecast-mnist` on MNIST, a folder w
 	  --output runs/forecast-mnist-$(CELL)-$(SEED) --no-publish --data-name "MNIST, moving" \
 	  --data-license CC-BY-SA-3.0 --data-source https://yann.lecun.com/exdb/mnist
 
-train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA, videos of any kind; CELL, SEED
+train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA, videos of any kind, an hour and a half; CELL, SEED
 	$(TRAINER) train caption --name describe --data $(DATA) --recipe trainer/recipes/describe.yaml --val-fraction 0 \
-	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/describe-$(CELL)-$(SEED) --no-publish \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --loaders 2 --output runs/describe-$(CELL)-$(SEED) --no-publish \
 	  --data-name "scenes drawn from stills of UCF101 (six classes) and of surveillance clips" \
 	  --data-license "none stated; collected for research" --data-source https://www.crcv.ucf.edu/data/UCF101.php
 
@@ -138,7 +138,7 @@ eval-forecast-mnist: .venv/.bench ## `forecast-mnist` on MOVING_MNIST, an .npz o
 	$(BIN)/python -m bench.forecast digits --data $(MOVING_MNIST) --model forecast-mnist
 
 eval-describe: .venv/.dev ## what `describe` says of scenes made of stills of the test split of DATA, fact by fact
-	$(BIN)/python -m bench.comments --data $(DATA) --split test
+	$(BIN)/python -m bench.comments --data $(DATA) --split test --count 600
 
 eval-emotion: .venv/.dev ## evaluates `emotion` on the test split of DATA
 	$(TRAINER) evaluate --model emotion --data $(DATA) --split test

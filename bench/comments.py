@@ -10,11 +10,10 @@ from app.models.manifest import CaptionOutput
 from app.models.store import list_versions, load_version
 from bench.videos import add_options, chosen
 from trainer.data.described_scenes import DESCRIBED_STYLE
-from trainer.data.filmed_scenes import film_scenes
+from trainer.data.filmed_scenes import SceneReader, film_scenes
 from trainer.data.prepare import DataOptions, decode_data
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
-from trainer.networks.measured_steps import MeasuredSteps
 from trainer.plans.describe import SEEDS, describe_scenes, report
 from trainer.recipe.caption import DescribeRecipe
 from trainer.recipe.reading import RECIPES, read_recipe
@@ -36,7 +35,7 @@ def main() -> None:
     recipe, style = read_recipe(RECIPES / "describe.yaml", (), DescribeRecipe), DESCRIBED_STYLE
     spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
     data = decode_data(chosen(options), spec, DataOptions(options.data, cache=options.cache))
-    reader = MeasuredSteps(style.width, style.height, style.rate, recipe.input.lag)
+    reader = SceneReader(recipe.input.camera)
     stills = stills_of(data, options.split)
     scenes = certain(film_scenes(stills, options.count, style, SEEDS[options.split], reader, options.cache), style.rate)
     tokens = Tokens(output.vocabulary)

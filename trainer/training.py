@@ -28,6 +28,7 @@ LIGHTNING_WARNINGS = (
     r".*does not have many workers which may be a bottleneck.*",  # clips are views of mapped memory: nothing to load
     r".*Checkpoint directory .* exists and is not empty.*",  # when a run is resumed
     r"You defined a `validation_step` but have no `val_dataloader`.*",  # all videos are trained on
+    r"Found \d+ module\(s\) in eval mode at the start of training.*",  # a describer's camera, which learns nothing
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 with torch 2.13
 )
 

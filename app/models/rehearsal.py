@@ -65,7 +65,7 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
     if "rejected" in facts:
         raise ModelRejected(facts["rejected"])
     manifest = Manifest.model_validate_json(facts["manifest"])
-    module = torchscript.load_frozen(frozen, device)
+    module = torchscript.load_as_saved(frozen, device)
     precision = cast("Precision", facts["precision"])
     model = ServedModel(manifest, facts["digest"], module, facts["card"], device, precision)
     torch.set_num_threads(1)  # of this thread
@@ -89,7 +89,7 @@ def _try(folder: Path, device: torch.device, precision: PrecisionChoice) -> byte
     try:
         model = load_version(folder, device, precision)
         frozen = torchscript.save(model.module)
-        again = replace(model, module=torchscript.load_frozen(frozen, device))
+        again = replace(model, module=torchscript.load_as_saved(frozen, device))
         check_answers(again, read_golden(folder / "golden.npz"))
         _warm_up(again)
     except ModelRejected as error:

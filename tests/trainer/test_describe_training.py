@@ -10,13 +10,15 @@ from app.models.manifest import SPECIAL_WORDS, CaptionOutput
 from app.models.store import load_version
 from trainer.__main__ import main
 from trainer.data.described_scenes import DESCRIBED_STYLE
-from trainer.data.filmed_scenes import FilmedScene, film_scenes
+from trainer.data.filmed_scenes import FilmedScene, SceneReader, film_scenes
 from trainer.data.sentences import to_facts, vocabulary
 from trainer.data.words import Tokens
-from trainer.networks.measured_steps import MeasuredSteps
+from trainer.recipe.caption import DescribeRecipe
+from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
 from trainer.tasks.scene_comments import UNSCORED, SceneComments, Shares, collate
 
 RATE = DESCRIBED_STYLE.rate
+CAMERA = read_recipe(RECIPES / "describe.yaml", (), DescribeRecipe).input.camera
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +28,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filmed(cache: Path) -> list[FilmedScene]:
-    return film_scenes([], 5, DESCRIBED_STYLE, 1, MeasuredSteps(128, 96, RATE, 4), cache)
+    return film_scenes([], 5, DESCRIBED_STYLE, 1, SceneReader(CAMERA), cache)
 
 
 def test_scenes_are_filmed_once(filmed: list[FilmedScene], cache: Path) -> None:
     (reel,) = cache.iterdir()
     written = reel.stat().st_mtime_ns
-    again = film_scenes([], 5, DESCRIBED_STYLE, 1, MeasuredSteps(128, 96, RATE, 4), cache)
+    again = film_scenes([], 5, DESCRIBED_STYLE, 1, SceneReader(CAMERA), cache)
     assert reel.stat().st_mtime_ns == written
     for one, other in zip(filmed, again, strict=True):
         np.testing.assert_array_equal(one.steps, other.steps)
@@ -41,7 +43,7 @@ def test_scenes_are_filmed_once(filmed: list[FilmedScene], cache: Path) -> None:
 
 
 def test_several_processes_film_the_same(filmed: list[FilmedScene], tmp_path: Path) -> None:
-    reader = MeasuredSteps(128, 96, RATE, 4)
+    reader = SceneReader(CAMERA)
     together = film_scenes([], 5, DESCRIBED_STYLE, 1, reader, tmp_path, num_processes=2)
     for one, other in zip(filmed, together, strict=True):
         np.testing.assert_array_equal(one.steps, other.steps)
@@ -62,6 +64,12 @@ def test_examples_are_sentences_with_the_labels_of_their_steps(filmed: list[Film
     _, lengths, words, labels = collate([comments[0], comments[1], comments[2]])
     assert (labels[lengths.argmin(), lengths.min() :] == UNSCORED).all() or lengths.unique().numel() == 1
     assert words.dtype == torch.int64
+
+
+@pytest.mark.parametrize("content", ["model_store/motion/1/model.pt", "README.md"])
+def test_only_a_camera_classifier_reads_scenes(content: str) -> None:
+    with pytest.raises(RecipeError, match="no camera classifier"):
+        SceneReader(Path(content))
 
 
 def test_videos_become_a_published_describer(motion: Path, tmp_path: Path) -> None:

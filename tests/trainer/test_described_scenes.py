@@ -7,6 +7,7 @@ from trainer.data.described_scenes import DESCRIBED_STYLE, Script, describe, dra
 from trainer.data.filmed_scenes import FilmedScene
 from trainer.data.scene_labels import CUT, DISSOLVE, FREEZE, LABELS, MOTIONS, STATIC
 from trainer.data.sentences import Event, Facts, Move, to_facts, to_words
+from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.measured_steps import MeasuredSteps
 from trainer.tasks.scene_comments import MIRRORS, facts_of, mirrored
 
@@ -153,7 +154,8 @@ def test_the_same_numbers_draw_the_same_scene(drawn: list[tuple[np.ndarray, Scri
 
 def test_a_mirror_turns_words_and_motions_about() -> None:
     happening = moving(script(), "pan-left", 0, 48)
-    size = 7 * MeasuredSteps.num_of_fit + MeasuredSteps.num_others
+    num_told = CameraSteps.num_told
+    size = num_told + 7 * MeasuredSteps.num_of_fit + MeasuredSteps.num_others
     steps = np.tile(np.arange(1, size + 1, dtype=np.float32), (48, 1))
     steps[:, -2:] = 0.3 * MeasuredSteps.light_scale, 0.02 * MeasuredSteps.detail_scale
     scene = FilmedScene(steps, happening)
@@ -163,6 +165,8 @@ def test_a_mirror_turns_words_and_motions_about() -> None:
     assert facts
     assert facts.story == (Move(("pan-right",)),)
     changed = np.flatnonzero((turned.steps != steps).any(axis=0))
-    fits = [6 * fit + motion for fit in range(7) for motion in (0, 3)]
-    assert changed.tolist() == sorted(fits)
+    pans = [LABELS.index("pan-left"), LABELS.index("pan-right")]
+    fits = [num_told + 6 * fit + motion for fit in range(7) for motion in (0, 3)]
+    assert changed.tolist() == sorted(pans + fits)
+    np.testing.assert_array_equal(turned.steps[:, pans], steps[:, pans[::-1]])
     np.testing.assert_array_equal(mirrored(turned, *MIRRORS[0]).steps, steps)

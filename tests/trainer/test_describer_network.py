@@ -8,10 +8,13 @@ import torch
 
 from app.models import torchscript
 from trainer.data.textures import draw_texture
+from trainer.networks.camera_classifier import CameraClassifier
+from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.describer import BOS, EOS, PAD, Describer
 from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.measured_steps import MeasuredSteps, WholeMotion
 from trainer.networks.writing import StepClock
+from trainer.recipe.camera import Network
 
 WIDTH, HEIGHT, RATE = 64, 48, 12.0
 # Rounding of float32 in another order of sums: the contract's tolerance.
@@ -21,7 +24,9 @@ NUM_WORDS = 9
 
 def describer(cell: str = "gru", max_seconds: int = 2, *, frames: bool = False) -> Describer:
     torch.manual_seed(0)
-    steps = FrameSteps((4, 8), 0, 8, 0.0) if frames else MeasuredSteps(WIDTH, HEIGHT, RATE, 3)
+    network = Network(num_channels=(4, 8), mixed_channels=4, lag=3, size=8, dropout=0.0)
+    camera = torchscript.script(CameraClassifier(WIDTH, HEIGHT, RATE, "gru", network))
+    steps = FrameSteps((4, 8), 0, 8, 0.0) if frames else CameraSteps(camera)
     return Describer(steps, cell, 8, NUM_WORDS, StepClock(RATE, max_seconds)).eval()  # type: ignore[arg-type]
 
 
@@ -35,11 +40,29 @@ def clips() -> torch.Tensor:
 
 def test_pixels_moved_are_measured(clips: torch.Tensor) -> None:
     light = clips.float().mean(dim=4) / 255.0
-    steps = MeasuredSteps(WIDTH, HEIGHT, RATE, lag=3).measure(light)
-    speed = steps[:, 8:, 0].sign() * (torch.exp(2 * steps[:, 8:, 0].abs()) - 1) * MeasuredSteps.slow
+    half = torch.nn.functional.avg_pool2d(light, 2)
+    steps, _ = MeasuredSteps(WIDTH, HEIGHT, RATE, lag=3)(light[:, 3:], light[:, 2:-1], half[:, 3:], half[:, :-3])
+    speed = steps[:, 5:, 0].sign() * (torch.exp(2 * steps[:, 5:, 0].abs()) - 1) * MeasuredSteps.slow
     # Widths per second of a pixel a step. Slopes are differences over two pixels, which fine textures do not have
     # everywhere: within a third.
     torch.testing.assert_close(speed.mean(dim=1)[0], torch.tensor(-RATE / WIDTH), rtol=0.34, atol=0)
+
+
+def test_what_a_camera_says_and_measures_is_read(clips: torch.Tensor) -> None:
+    network = Network(num_channels=(4, 8), mixed_channels=4, lag=3, size=8, dropout=0.5)
+    camera = CameraClassifier(WIDTH, HEIGHT, RATE, "gru", network).eval()
+    reader = CameraSteps(torchscript.load_as_saved(torchscript.save(torchscript.script(camera)))).train()
+    lengths = torch.tensor([16, 16])
+    with torch.no_grad():
+        steps = reader(clips, lengths)
+        state = camera.initial_state(2, HEIGHT, WIDTH)
+        (now, _), _ = camera.step(clips, lengths, state)
+        _, _, numbers = camera.measure(camera.light(clips), state)
+    assert not any(parameter.requires_grad for parameter in reader.parameters())
+    assert steps.shape == (2, 16, reader.size)
+    # Also while what reads it is trained: its dropout is off.
+    torch.testing.assert_close(steps[..., :13], now / CameraSteps.scale, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(steps[..., 13:], numbers[..., : steps.shape[2] - 13], atol=TOLERANCE, rtol=0)
 
 
 def test_a_thing_that_moves_by_itself_counts_little() -> None:

@@ -11,21 +11,44 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from app.models import torchscript
 from trainer.data.described_scenes import Script, draw_described
 from trainer.data.scenes import SceneStyle
 from trainer.data.shots import Still
-from trainer.networks.measured_steps import MeasuredSteps
+from trainer.networks.camera_steps import CameraSteps
 from trainer.progress import progress
+from trainer.recipe.reading import RecipeError
 
-LAYOUT = 2
+LAYOUT = 3
 """Part of every key; another number makes all reels again."""
 SCENES_PER_REEL = 50
+
+
+class SceneReader:
+    """Reads pictures as a describer does, through the camera classifier in a `model.pt`."""
+
+    def __init__(self, model: Path) -> None:
+        """Raises OSError, and RecipeError for a file of anything else."""
+        content = model.read_bytes()
+        self.digest = hashlib.sha256(content).hexdigest()
+        try:
+            self.camera = torchscript.load_as_saved(content)
+            self._steps = CameraSteps(self.camera).eval()
+        except (*torchscript.RUN_ERRORS, AttributeError) as error:
+            raise RecipeError(f"{model} is no camera classifier") from error
+
+    def read(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """frames (T, H, W, 3) -> steps (T, D)."""
+        with torch.inference_mode():
+            (steps,) = self._steps(torch.from_numpy(frames)[None], torch.tensor([len(frames)]))
+        read: NDArray[np.float32] = steps.numpy()
+        return read
 
 
 @dataclass(frozen=True, slots=True)
 class FilmedScene:
     steps: NDArray[np.float32]
-    """(T, D), as MeasuredSteps gives them."""
+    """(T, D), as CameraSteps gives them."""
     script: Script
 
 
@@ -34,7 +57,7 @@ def film_scenes(
     count: int,
     style: SceneStyle,
     seed: int,
-    reader: MeasuredSteps,
+    reader: SceneReader,
     cache: Path,
     num_processes: int = 0,
 ) -> list[FilmedScene]:
@@ -44,7 +67,7 @@ def film_scenes(
     side; 0: this one does, alone.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(repr((LAYOUT, style, seed, reader.lag)).encode())
+    digest = hashlib.sha256(repr((LAYOUT, style, seed, reader.digest)).encode())
     for still in stills:
         digest.update(still.tobytes())
     reels = _Reels(stills, count, style, seed, reader, cache / digest.hexdigest()[:32])
@@ -60,7 +83,7 @@ class _Reels(Dataset[Path]):
     count: int
     style: SceneStyle
     seed: int
-    reader: MeasuredSteps
+    reader: SceneReader
     stem: Path
     """How the name of each begins."""
 
@@ -76,16 +99,9 @@ class _Reels(Dataset[Path]):
         return reel
 
 
-def read_frames(frames: NDArray[np.uint8], reader: MeasuredSteps) -> NDArray[np.float32]:
-    """frames (T, H, W, 3) -> steps (T, D)."""
-    with torch.inference_mode():
-        steps: NDArray[np.float32] = reader(torch.from_numpy(frames)[None], torch.tensor([len(frames)]))[0].numpy()
-    return steps
-
-
-def _film(stills: Sequence[Still], style: SceneStyle, seed: int, index: int, reader: MeasuredSteps) -> FilmedScene:
+def _film(stills: Sequence[Still], style: SceneStyle, seed: int, index: int, reader: SceneReader) -> FilmedScene:
     scene, script, _ = draw_described(stills, style, np.random.default_rng((seed, index)))
-    return FilmedScene(read_frames(scene.frames, reader), script)
+    return FilmedScene(reader.read(scene.frames), script)
 
 
 def _write(reel: Path, scenes: Sequence[FilmedScene]) -> None:

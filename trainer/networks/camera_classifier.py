@@ -97,7 +97,7 @@ class CameraClassifier(nn.Module):
         before, half, long_before = history[:, :-1], halves[:, self.lag :], halves[:, :num_steps]
         if self.memory == "none":  # the control: one frame, compared with itself
             before, long_before = light, half
-        steps, flow = self.measured.compare(light, before, half, long_before)
+        steps, flow = self.measured(light, before, half, long_before)
         far_change = F.interpolate(half - long_before, (self.height, self.width), mode="nearest")
         pictures = torch.stack(((light - 0.5) * 4.0, (light - before) * 12.0, far_change * 6.0), dim=2)
         return pictures.flatten(0, 1), flow, torch.cat((steps, self.shades(light)), dim=2)

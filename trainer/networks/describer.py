@@ -5,9 +5,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.lengths import reversed_steps, valid_steps
-from trainer.networks.measured_steps import MeasuredSteps
 from trainer.networks.recurrent import Cell, GruCell, LstmCell, Recurrent
 from trainer.networks.sound_decoder import run_whole
 from trainer.networks.writing import AdditiveScore, StepClock
@@ -29,7 +29,7 @@ class Describer(nn.Module):
     num_special: Final[int] = UNK + 1
 
     def __init__(
-        self, steps: MeasuredSteps | FrameSteps, cell: Cell, size: int, num_words: int, clock: StepClock
+        self, steps: CameraSteps | FrameSteps, cell: Cell, size: int, num_words: int, clock: StepClock
     ) -> None:
         """`num_words`: beside the special words and those of the clock."""
         super().__init__()

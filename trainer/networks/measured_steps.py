@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.classifier import luma
 from trainer.networks.picture_motion import LucasKanade
 
 
@@ -61,7 +60,6 @@ class WholeMotion(nn.Module):
 class MeasuredSteps(nn.Module):
     """Motion against the frame before and the one `lag` steps before, change, light and detail: no weights at all."""
 
-    max_pixel: Final[float] = 255.0
     rows: Final[int] = 6
     columns: Final[int] = 8
     num_levels: Final[int] = 4
@@ -79,7 +77,6 @@ class MeasuredSteps(nn.Module):
 
     def __init__(self, width: int, height: int, rate: float, lag: int) -> None:
         super().__init__()
-        self.width, self.height, self.rate, self.lag = width, height, rate, lag
         self.near = LucasKanade(height, width, self.num_levels, self.rows, self.columns)
         self.far = LucasKanade(height // 2, width // 2, self.num_levels - 1, self.rows, self.columns)
         self.whole = WholeMotion(self.rows, self.columns, height / width)
@@ -91,19 +88,7 @@ class MeasuredSteps(nn.Module):
         self.to_speed = [[pixel] for pixel in near + far]
         """Of pixels of each fit's level to picture widths in a second."""
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """frames (B,T,H,W,3) uint8, lengths (B,) -> steps (B,T,size); what is beyond a length says nothing."""
-        light = luma(frames.permute(0, 1, 4, 2, 3).to(torch.float32) / self.max_pixel)
-        if light.shape[2] != self.height or light.shape[3] != self.width:
-            light = F.interpolate(light, (self.height, self.width), mode="bilinear", antialias=True)
-        return self.measure(light)
-
-    def measure(self, light: Tensor) -> Tensor:
-        """light (B,T,height,width) in [0,1] -> (B,T,size), as `compare`."""
-        half = F.avg_pool2d(light, 2)
-        return self.compare(light, earlier(light, 1), half, earlier(half, self.lag))[0]
-
-    def compare(self, now: Tensor, before: Tensor, half: Tensor, long_before: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, now: Tensor, before: Tensor, half: Tensor, long_before: Tensor) -> tuple[Tensor, Tensor]:
         """Luma (B,T,height,width) in [0,1] and that of one step before; half as fine, and that of `lag` steps before.
 
         -> steps (B,T,size): of each fit its motion, how far cells disagree and how much they tell; then change, light
@@ -141,12 +126,6 @@ class MeasuredSteps(nn.Module):
         values = F.avg_pool2d(light, 2).flatten(2) * (self.num_bins - 1)
         bins = [(1.0 - (values - level).abs()).clamp(min=0.0).mean(dim=2) for level in range(self.num_bins)]
         return torch.stack(bins, dim=2)
-
-
-def earlier(light: Tensor, lag: int) -> Tensor:
-    """light (B,T,h,w) -> what was on display `lag` steps before each; before the first, the first."""
-    steps = (torch.arange(light.shape[1], device=light.device) - lag).clamp(min=0)
-    return light[:, steps]
 
 
 def light_and_detail(light: Tensor) -> Tensor:

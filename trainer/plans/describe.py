@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from app.models.manifest import SPECIAL_WORDS, CaptionOutput, Input
 from trainer.caption_metrics import caption_metrics
 from trainer.data.described_scenes import DESCRIBED_STYLE, draw_described
-from trainer.data.filmed_scenes import FilmedScene, film_scenes
+from trainer.data.filmed_scenes import FilmedScene, SceneReader, film_scenes
 from trainer.data.listing import Split
 from trainer.data.prepare import decode_data, list_videos
 from trainer.data.scene_labels import LABELS
@@ -21,8 +21,8 @@ from trainer.data.splits import split_by_group
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
 from trainer.fact_scores import Count, FactScores
+from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.describer import Describer
-from trainer.networks.measured_steps import MeasuredSteps
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.recipe.caption import DescribeRecipe
@@ -47,12 +47,12 @@ LIMITS = (
 def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
     """The training of a Describer on scenes made of the stills of videos; their labels do not matter."""
     style, rate, writing = DESCRIBED_STYLE, DESCRIBED_STYLE.rate, recipe.writing
-    reader = MeasuredSteps(style.width, style.height, rate, recipe.input.lag)
+    reader = SceneReader(recipe.input.camera)
     scenes, num_videos = _film(recipe, reader, options)
     clock = StepClock(rate, recipe.input.max_seconds)
     words = (*SPECIAL_WORDS, *vocabulary(recipe.input.max_seconds))
     num_words = len(words) - len(SPECIAL_WORDS) - clock.num_words
-    network, tokens = Describer(reader, options.cell, writing.size, num_words, clock), Tokens(words)
+    network, tokens = Describer(CameraSteps(reader.camera), options.cell, writing.size, num_words, clock), Tokens(words)
     shares = Shares(MIRROR_SHARE, recipe.sampling.part_share)
     train = SceneComments(scenes.pop("train"), rate, tokens, shares, options.seed)
     val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
@@ -93,7 +93,7 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
 
 
 def _film(
-    recipe: DescribeRecipe, reader: MeasuredSteps, options: PlanOptions
+    recipe: DescribeRecipe, reader: SceneReader, options: PlanOptions
 ) -> tuple[dict[Split, list[FilmedScene]], dict[str, int]]:
     """Scenes of each split's videos, and the number of those videos; of every split that has any."""
     stills = recipe.stills

@@ -1,5 +1,6 @@
 """The recipes of describers: of generated scenes, of which all is known, and of videos that people have described."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -35,8 +36,8 @@ class ScenesInput(Section):
     """Generated: trainer.data.described_scenes. What a recipe for described videos does not have."""
     max_seconds: int = Field(ge=8, le=60)
     """Of video that it is shown at once. No less than the longest scene."""
-    lag: int = Field(ge=2, le=12)
-    """Steps to the second frame that each one is compared with: slow motion shows there."""
+    camera: Path
+    """The `model.pt` of a CameraClassifier: what it says of each moment is what the sentences are made from."""
 
 
 class SceneSampling(Section):

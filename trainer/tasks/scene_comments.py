@@ -14,6 +14,7 @@ from trainer.data.filmed_scenes import FilmedScene
 from trainer.data.scene_labels import LABELS
 from trainer.data.sentences import Facts, to_words
 from trainer.data.words import Tokens
+from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.measured_steps import MeasuredSteps
 
 Example = tuple[Tensor, Tensor, Tensor]
@@ -44,8 +45,10 @@ def mirrored(scene: FilmedScene, pair: tuple[str, str], turned: Sequence[int]) -
         script.holds[:, order], script.scored[:, order], script.shots, script.light, script.changing, script.held
     )
     steps = scene.steps.copy()
+    told, measured = np.split(steps, [CameraSteps.num_told], axis=1)
+    told[:] = told[:, order]
     for motion in turned:
-        steps[:, motion : -MeasuredSteps.num_others : MeasuredSteps.num_of_fit] *= -1
+        measured[:, motion : -MeasuredSteps.num_others : MeasuredSteps.num_of_fit] *= -1
     return FilmedScene(steps, swapped)
 
 

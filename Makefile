@@ -89,7 +89,7 @@ train-forecast: .venv/.dev ## trains `forecast` on DATA, under half an hour; CEL
 	$(TRAINER) train predict --name forecast --data $(DATA) --recipe trainer/recipes/forecast.yaml --val-fraction 0.05 \
 	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/forecast-$(CELL)-$(SEED) --no-publish $(UCF101)
 
-train-forecast-mnist: .venv/.dev ## trains `forecast-mnist` on MNIST, a folder with its training digits, an hour; CELL, SEED
+train-forecast-mnist: .venv/.dev ## the first 18 epochs of `forecast-mnist`, on MNIST, a folder with its training digits, an hour; CELL, SEED
 	$(TRAINER) train predict --name forecast-mnist --data $(MNIST) --test-data $(MOVING_MNIST) \
 	  --recipe trainer/recipes/forecast-mnist.yaml --cell $(CELL) --seed $(SEED) --threads 1 \
 	  --output runs/forecast-mnist-$(CELL)-$(SEED) --no-publish --data-name "MNIST, moving" \

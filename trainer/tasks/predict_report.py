@@ -48,7 +48,7 @@ VIDEO_LIMITS = (
 )
 DIGIT_LIMITS = (
     "It knows bright things that drift on black and bounce off the picture's edges, and nothing else.",
-    "Its training was an hour on one core, where those in the literature have many hours on a GPU: ConvLSTM-S "
+    "Its training took hours of one core, where those in the literature have many hours on a GPU: ConvLSTM-S "
     "makes an MSE of 29.8 with 15.0M parameters (OpenSTL's table, 200 epochs).",
 )
 

@@ -14,7 +14,7 @@ from app.media.decoding import decode_all
 from app.media.descriptors import GrowingFile
 from app.media.early import Early, rate_specs, read_early
 from app.media.onepass import VideoOutcome
-from app.media.packets import KEPT_BYTES
+from app.media.packets import SMALL_BYTES
 from app.media.pictures import read_pictures
 from app.media.probe import Readable, best_video, describe, first_seconds, open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
@@ -91,7 +91,7 @@ def _read_frames(
         passes = [spread] if spread else []
         if not spread:  # what streams there are, the whole file knows best
             yield replace(_describe(file, limits)[0], duration_seconds=early.info.duration_seconds)
-    elif request.is_prompt and rated and spread and file_size(file) > KEPT_BYTES:
+    elif request.is_prompt and rated and spread and file_size(file) > SMALL_BYTES:
         passes = [rated, spread]
     for numbers in passes:
         part = replace(request, frames=tuple(request.frames[number] for number in numbers))

@@ -18,9 +18,10 @@ from app.media.timeline import Timeline, last_duration
 
 Indices = NDArray[np.int64]
 
-KEPT_BYTES = 32 << 20
-"""Packets of files up to this size are kept. Opening a file a second time, FFmpeg decodes its first frame again: that
-and the reading are a tenth of what a clip of 10 s at 320 x 240 takes, and a fortieth at 1280 x 720."""
+SMALL_BYTES = 32 << 20
+"""A file up to this size is planned as a whole before anything of it is decoded."""
+KEPT_BYTES = 8 << 20
+"""Packets of files up to this size are kept, by each worker; those of larger ones are read a second time."""
 _MAX_KEPT_PACKETS = 8192
 """Each takes half a kilobyte besides its data."""
 

@@ -25,7 +25,7 @@ from app.errors import InvalidMedia
 from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
 from app.media.frames import FrameCollector
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.packets import KEPT_BYTES, Plan, demux, plan_decoding, read_packets
+from app.media.packets import SMALL_BYTES, Plan, demux, plan_decoding, read_packets
 from app.media.probe import Readable, best_video, decoder_options, describe, open_media
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
@@ -34,8 +34,8 @@ from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_fra
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
 
-_Planned = tuple[Timeline, list[Pick], Plan, "Iterable[Packet[VideoStream]] | None"]
-"""All frames, which of them are wanted, which packets to decode, and all packets where they were kept."""
+_Planned = tuple[Timeline, list[Pick], Plan, "Iterable[Packet[VideoStream]]"]
+"""All frames, which of them are wanted, which packets to decode, and all packets, kept or to be read again."""
 
 
 class VideoReader:
@@ -72,7 +72,7 @@ class VideoReader:
         Of a small file all packets are known at once, and a plan also spares what follows the last frame wanted of each
         group of pictures: a fifth of the CPU time, for groups of a second and four frames of it.
         """
-        if not can_read_in_one_pass(self._request) or file_size(self._file) <= KEPT_BYTES:
+        if not can_read_in_one_pass(self._request) or file_size(self._file) <= SMALL_BYTES:
             raise SurpriseError
         with self._open(err_detect="explode") as (container, stream):
             one_pass = OnePass(container, stream, self._request.frames, self._limits, self._given)
@@ -87,10 +87,6 @@ class VideoReader:
             raise SurpriseError
         with ExitStack() as opened:
             container, stream, (timeline, picks, plan, packets) = self._plan(opened)
-            if packets is None:
-                opened.close()
-                container, stream = opened.enter_context(self._open(err_detect="explode"))
-                packets = demux(container, stream)
             if self._request.threads > 1:
                 threads = {"threads": str(self._request.threads), "thread_type": "frame"}
                 stream.codec_context.options = {**stream.codec_context.options, **threads}
@@ -116,7 +112,11 @@ class VideoReader:
             has_shape = stream.sample_aspect_ratio is not None or plan.feed[0]  # else the first frame tells
             looks_ahead = stream.codec_context.has_b_frames or not table.is_reordered
             if probe or (is_alone and has_shape and looks_ahead):
-                return container, stream, (table.timeline, picks, plan, table.kept)
+                if table.kept is not None:
+                    return container, stream, (table.timeline, picks, plan, table.kept)
+                opened.close()
+                container, stream = opened.enter_context(self._open(probe=probe, err_detect="explode"))
+                return container, stream, (table.timeline, picks, plan, demux(container, stream))
             opened.close()
         raise SurpriseError
 

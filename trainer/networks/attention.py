@@ -24,7 +24,8 @@ class RunningAttention(nn.Module):
         self.num_heads = num_heads
         self.head_size = size // num_heads
         self.state_size = num_heads * (self.head_size + 2)
-        self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, num_heads))
+        # No bias last: the softmax of a head's scores would not see it, and its gradient would be rounding.
+        self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, num_heads, bias=False))
 
     def initial_state(self, batch_size: int) -> Tensor:
         """-> (B,S): nothing seen."""

@@ -65,7 +65,8 @@ class AttentivePool(nn.Module):
     def __init__(self, size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.score = nn.Sequential(nn.Linear(size, size // 4), nn.Tanh(), nn.Linear(size // 4, num_heads))
+        # No bias last: the softmax of a head's scores would not see it.
+        self.score = nn.Sequential(nn.Linear(size, size // 4), nn.Tanh(), nn.Linear(size // 4, num_heads, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x (B,T,size), lengths (B,) -> (B,2*size)."""

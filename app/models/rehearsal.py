@@ -19,10 +19,9 @@ import torch
 from app.errors import ModelRejected
 from app.models import torchscript
 from app.models.batching import WARM_UP_RUNS, first_works
-from app.models.golden import read_golden
 from app.models.manifest import Manifest
 from app.models.precision import Precision, PrecisionChoice
-from app.models.store import ServedModel, check_answers, load_version
+from app.models.store import ServedModel, freeze_version, make_ready, optimise
 from app.models.work import run_works
 
 PATIENCE_SECONDS = 600.0
@@ -68,6 +67,7 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
     module = torchscript.load_as_saved(frozen, device)
     precision = cast("Precision", facts["precision"])
     model = ServedModel(manifest, facts["digest"], module, facts["card"], device, precision)
+    optimise(model)
     torch.set_num_threads(1)  # of this thread
     _warm_up(model)
     return model
@@ -87,10 +87,10 @@ def _warm_up(model: ServedModel) -> None:
 def _try(folder: Path, device: torch.device, precision: PrecisionChoice) -> bytes:
     """A line of JSON, then the frozen module."""
     try:
-        model = load_version(folder, device, precision)
+        model = freeze_version(folder, device, precision)
         frozen = torchscript.save(model.module)
         again = replace(model, module=torchscript.load_as_saved(frozen, device))
-        check_answers(again, read_golden(folder / "golden.npz"))
+        make_ready(again, folder)
         _warm_up(again)
     except ModelRejected as error:
         return json.dumps({"rejected": str(error)}).encode()

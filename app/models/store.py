@@ -6,8 +6,9 @@ A model is looked up among those that were loaded: no name from a request ever b
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,16 +17,9 @@ from pydantic import ValidationError
 from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
 from app.models.archive import check_archive
-from app.models.golden import Golden, check_golden, read_golden
-from app.models.manifest import (
-    NAME_PATTERN,
-    VERSION_PATTERN,
-    CaptionOutput,
-    ClassifyOutput,
-    FeaturesOutput,
-    Manifest,
-    read_manifest,
-)
+from app.models.checks import check_answers, check_methods
+from app.models.golden import read_golden
+from app.models.manifest import NAME_PATTERN, VERSION_PATTERN, ClassifyOutput, Manifest, read_manifest
 from app.models.precision import Precision, PrecisionChoice, choose_precision
 
 logger = logging.getLogger(__name__)
@@ -189,17 +183,53 @@ def load_version(
 
     Raises ModelRejected with the folder and the reason.
     """
-    try:
-        model = _load_version(folder, torch.device(device), precision)
-    except ModelRejected as error:
-        raise ModelRejected(f"{folder}: {error}") from error
-    except OSError as error:
-        raise ModelRejected(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
+    model = freeze_version(folder, device, precision)
+    make_ready(model, folder)
     logger.info("loaded %s version %s, sha256 %s", model.manifest.name, model.manifest.version, model.digest)
     return model
 
 
-def _load_version(folder: Path, device: torch.device, precision: PrecisionChoice) -> ServedModel:
+def freeze_version(
+    folder: Path, device: torch.device | str = "cpu", precision: PrecisionChoice = "float32"
+) -> ServedModel:
+    """One version before `make_ready`: its module can be saved. Raises ModelRejected with the folder and the reason."""
+    with _told_of(folder):
+        return _freeze_version(folder, torch.device(device), precision)
+
+
+def make_ready(model: ServedModel, folder: Path) -> None:
+    """Optimises the module in place, then checks what it answers against the golden output in `folder`.
+
+    Raises ModelRejected with the folder and the reason.
+    """
+    with _told_of(folder):
+        optimise(model)
+        check_answers(model.module, model.manifest, read_golden(folder / "golden.npz"), model.device)
+
+
+def optimise(model: ServedModel) -> None:
+    """Optimises the module in place where that was measured to help (decision 19). Raises ModelRejected."""
+    manifest = model.manifest
+    helps = manifest.input.media == "video" and manifest.task in ("classify", "caption")
+    if not helps or model.device.type != "cpu" or model.precision != "float32":
+        return
+    try:
+        torchscript.optimise(model.module)
+    except torchscript.RUN_ERRORS as error:
+        raise ModelRejected(f"model.pt cannot be optimised: {error}") from error
+
+
+@contextmanager
+def _told_of(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ModelRejected as error:
+        raise ModelRejected(f"{folder}: {error}") from error
+    except OSError as error:
+        raise ModelRejected(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
+
+
+def _freeze_version(folder: Path, device: torch.device, precision: PrecisionChoice) -> ServedModel:
     try:
         manifest = read_manifest(folder / "manifest.json")
     except ValidationError as error:
@@ -218,54 +248,7 @@ def _load_version(folder: Path, device: torch.device, precision: PrecisionChoice
     except torchscript.RUN_ERRORS as error:
         raise ModelRejected(f"model.pt is not a TorchScript module: {error}") from error
 
-    model = ServedModel(manifest, digest, module, card, device)
+    check_methods(module, manifest)
     golden = read_golden(folder / "golden.npz")
-    check_answers(model, golden)
-    return replace(model, precision=choose_precision(precision, module, manifest, golden, device))
-
-
-def check_answers(model: ServedModel, golden: Golden) -> None:
-    """Raises ModelRejected unless the module has the methods and gives the answers that were published."""
-    module, manifest = model.module, model.manifest
-    _check_methods(module, manifest)
-    tolerance = manifest.golden_tolerance.float32
-    check_golden(module, manifest.task, golden, tolerance, manifest.input.step_samples, model.device)
-    _check_sizes(golden, manifest)
-
-
-def _check_methods(module: torch.jit.ScriptModule, manifest: Manifest) -> None:
-    stepped = torchscript.STEP_METHODS[manifest.task] if manifest.causal else ()
-    missing = [method for method in ("forward", *stepped) if not hasattr(module, method)]
-    if missing:
-        raise ModelRejected(f"model.pt has no method {' and no method '.join(missing)}")
-
-
-def _check_sizes(golden: Golden, manifest: Manifest) -> None:
-    """The golden output, which the module has reproduced by now, against the manifest."""
-    if (golden.chunk.ndim == 5) != (manifest.input.media == "video"):
-        raise ModelRejected(f"golden.npz has another input than {manifest.input.media}")
-    if manifest.input.media == "video" and manifest.input.width != "any":
-        height, width = golden.chunk.shape[2:4]
-        if (width, height) != (manifest.input.width, manifest.input.height):
-            expected = f"{manifest.input.width}x{manifest.input.height}"
-            raise ModelRejected(f"golden.npz has frames of {width}x{height}, the manifest says {expected}")
-    match manifest.output:
-        case ClassifyOutput(labels=labels):
-            _check_size(golden, "logits", "logits", len(labels), "labels")
-        case FeaturesOutput(dimension=dimension, step_dimension=step_dimension, num_mels=num_mels):
-            _check_size(golden, "clip", "values for a clip", dimension, "of them")
-            _check_size(golden, "stepped", "values for a step", step_dimension, "of them")
-            _check_size(golden, "log_mel", "mel bands", num_mels, "of them")
-        case CaptionOutput(vocabulary=vocabulary):
-            if golden.outputs["tokens"].max() >= len(vocabulary):
-                raise ModelRejected(f"it answers words beyond the {len(vocabulary)} of the manifest's vocabulary")
-    if manifest.causal and golden.outputs["state"].shape[1] != manifest.state_size:
-        size = golden.outputs["state"].shape[1]
-        if manifest.input.width != "any":  # else it goes with the size of the picture
-            raise ModelRejected(f"its state has {size} values, the manifest says {manifest.state_size}")
-
-
-def _check_size(golden: Golden, name: str, what: str, expected: int, of_what: str) -> None:
-    found = golden.outputs[name].shape[-1]
-    if found != expected:
-        raise ModelRejected(f"it answers {found} {what}, the manifest has {expected} {of_what}")
+    chosen = choose_precision(precision, module, manifest, golden, device)
+    return ServedModel(manifest, digest, module, card, device, chosen)

@@ -11,7 +11,7 @@ from torch import Tensor
 from app.models.golden import read_golden
 from app.models.precision import GAIN, gain, has_bfloat16
 from app.models.rehearsal import rehearse
-from app.models.store import ServedModel, load_version
+from app.models.store import ServedModel, freeze_version, load_version
 from app.models.work import Work, run_works
 from tests.media_maker import write_video
 from tests.server import running_server
@@ -82,7 +82,7 @@ def test_one_whose_scores_would_change_stays_exact(tmp_path: Path) -> None:
 @needs_bfloat16
 def test_what_is_too_small_to_gain_is_measured_to_gain_nothing(folder: Path) -> None:
     # A few thousand multiplications: to turn their factors into bfloat16 takes longer than they do.
-    measured = gain(load_version(folder).module, read_golden(folder / "golden.npz"), torch.device("cpu"))
+    measured = gain(freeze_version(folder).module, read_golden(folder / "golden.npz"), torch.device("cpu"))
     assert 0 < measured < GAIN
 
 
@@ -114,3 +114,14 @@ def test_the_service_says_what_it_computes_in(folder: Path, tmp_path: Path) -> N
         ]
     assert [answer["labels"][0]["label"] for answer in answers] == ["green", "green"]
     assert [segment["label"] for segment in answers[1]["segments"]] == ["green"]
+
+
+def test_a_classifier_is_optimised_and_a_forecaster_is_not(folder: Path, tmp_path: Path) -> None:
+    assert "mkldnn_convolution" in str(load_version(folder).module.step.graph)
+    assert "mkldnn_convolution" in str(asyncio.run(rehearse(folder)).module.step.graph)
+    assert "mkldnn_convolution" not in str(load_version(write_forecaster(tmp_path)).module.step.graph)
+
+
+@needs_bfloat16
+def test_what_runs_in_bfloat16_is_not_optimised_for_float32(folder: Path) -> None:
+    assert "mkldnn_convolution" not in str(load_version(folder, precision="bfloat16").module.step.graph)

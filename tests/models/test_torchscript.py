@@ -62,3 +62,18 @@ def test_an_error_inside_a_module_is_one_of_run_errors():
     loaded = torchscript.load(torchscript.save(torchscript.script(make_tiny())))
     with pytest.raises(torchscript.RUN_ERRORS):
         loaded(torch.zeros(1, 2, 4, 4, 5, dtype=torch.uint8), torch.tensor([2]))
+
+
+@torch.inference_mode()
+def test_an_optimised_module_answers_the_same_by_other_convolutions():
+    model_bytes = torchscript.save(torchscript.script(make_tiny()))
+    frozen, optimised = torchscript.load(model_bytes), torchscript.load(model_bytes)
+    torchscript.optimise(optimised)
+    assert "mkldnn_convolution" in str(optimised.step.graph)
+    assert "mkldnn_convolution" not in str(frozen.step.graph)
+    frames = torch.randint(0, 256, (2, 5, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    lengths, state = torch.tensor([5, 2]), frozen.initial_state(2, 16, 16)
+    for answer, expected in zip(
+        optimised.step(frames, lengths, state), frozen.step(frames, lengths, state), strict=True
+    ):
+        torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)

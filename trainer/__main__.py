@@ -14,10 +14,12 @@ from pydantic import ValidationError
 
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
+from trainer.arguments import fraction, whole_number
 from trainer.data.captions import read_msr_vtt, read_msvd, write_captions
 from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
-from trainer.data.listing import InvalidListing, Split, Video, list_files, read_listing, write_listing
+from trainer.data.listing import Split, Video, list_files, read_listing, write_listing
+from trainer.data.rows import InvalidListing
 from trainer.progress import progress
 from trainer.recipe.reading import RECIPES, RecipeError
 
@@ -26,7 +28,18 @@ if TYPE_CHECKING:
 
 # torch and Lightning take seconds to import: what needs them is imported where it is called.
 
-MISTAKES = (InvalidListing, RecipeError, ModelRejected, ValidationError, FileNotFoundError, FileExistsError, re.error)
+MISTAKES = (
+    InvalidListing,
+    RecipeError,
+    ModelRejected,
+    ValidationError,
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+    re.error,
+)
 """What the person who typed the command can put right: told in a line, without a traceback."""
 
 DEFAULT_RECIPES = {
@@ -64,7 +77,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
     parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded videos are kept")
-    parser.add_argument("--decoders", type=int, metavar="N", help="videos decoded at once (default: one per core)")
+    parser.add_argument(
+        "--decoders", type=whole_number(1), metavar="N", help="videos decoded at once (default: one per core)"
+    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +89,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_splits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--val-fraction", type=float, default=0.15, help="of groups, where no split is given")
-    parser.add_argument("--test-fraction", type=float, default=0.0, help="of groups, where no split is given")
+    parser.add_argument("--val-fraction", type=fraction, default=0.15, help="of groups, where no split is given")
+    parser.add_argument("--test-fraction", type=fraction, default=0.0, help="of groups, where no split is given")
     parser.add_argument("--test-data", type=Path, help="a folder or CSV that is all test")
 
 
@@ -94,7 +109,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_splits(parser)
     _add_recipe(parser)
     parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0)
     parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="start from these where the shapes fit")
     parser.add_argument(
         "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
@@ -102,12 +117,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument(
-        "--patience", type=int, default=0, metavar="EPOCHS", help="stop after these without a better one"
+        "--patience", type=whole_number(0), default=0, metavar="EPOCHS", help="stop after these without a better one"
     )
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
-    parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on CPU")
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch, per process (default: as torch has it)")
-    parser.add_argument("--loaders", type=int, default=0, metavar="N", help="processes that draw what is generated")
+    parser.add_argument(
+        "--devices", type=whole_number(1), default=1, metavar="N", help="GPUs, or processes on CPU; of sound, one"
+    )
+    parser.add_argument(
+        "--threads", type=whole_number(1), metavar="N", help="of torch, per process (default: as torch has it)"
+    )
+    parser.add_argument(
+        "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw what is generated"
+    )
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
     parser.add_argument("--summary", help="one sentence for the list of models")
@@ -238,10 +259,12 @@ def _list(options: argparse.Namespace) -> str:
 
 
 def _listed(data: Path, options: argparse.Namespace) -> list[Video]:
+    if (options.columns and (options.group_pattern or options.under)) or (options.unlabelled and options.under):
+        raise InvalidListing("--under is for CSVs of our own columns, --group-pattern for those and for folders")
     if options.columns:
         return read_index(data, options.root or data.parent, parse_columns(options.columns))
     if options.unlabelled and data.is_dir():
-        return list_files(data)
+        return list_files(data, options.group_pattern)
     return read_listing(data, options.group_pattern, options.under, extra_columns=True)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.models.manifest import ClassifyOutput, Input
-from trainer.run import Epoch, Run
+from trainer.recipe.reading import RecipeError
+from trainer.run import Epoch, Run, validated
 from trainer.tables import table
 
 CURVE_ROWS = 12
@@ -34,9 +35,16 @@ def model_card(
 
 
 def comparison(runs: Sequence[Run]) -> str:
-    """A table of variants, each the mean over its seeds ± the standard deviation, in the order given."""
+    """A table of variants, each the mean over its seeds ± the standard deviation, in the order given.
+
+    Raises RecipeError for runs on other data, and for two of one variant and seed: their mean would be of nothing.
+    """
     by_variant: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
+        if (run.training_data, _labels(run)) != (runs[0].training_data, _labels(runs[0])):
+            raise RecipeError(f"{run.command}\nlearnt from other data or other labels than\n{runs[0].command}")
+        if any(run.seed == other.seed for other in by_variant[run.variant]):
+            raise RecipeError(f"two runs of {run.variant} with seed {run.seed}: what sets them apart is not known")
         by_variant[run.variant].append(run)
     headline = runs[0].headline
     sets = list(dict.fromkeys(name for run in runs for name in run.metrics if headline in run.metrics[name]))
@@ -58,7 +66,7 @@ def _facts(run: Run, num_bytes: int) -> str:
     data = "; ".join(f"{data.name} ({data.source})" for data in run.training_data)
     license_ = "; ".join(dict.fromkeys(data.license for data in run.training_data))
     examples = ", ".join(f"{count:,} {split}" for split, count in run.num_examples.items())
-    labels = [["labels", ", ".join(run.output.labels)]] if isinstance(run.output, ClassifyOutput) else []
+    labels = [["labels", ", ".join(_labels(run))]] if _labels(run) else []
     epochs = run.epochs[-1].epoch if run.epochs else 0
     return table(
         [
@@ -74,6 +82,10 @@ def _facts(run: Run, num_bytes: int) -> str:
             ["command", f"`{run.command}`"],
         ]
     )  # fmt: skip
+
+
+def _labels(run: Run) -> tuple[str, ...]:
+    return run.output.labels if isinstance(run.output, ClassifyOutput) else ()
 
 
 def _input(wanted: Input) -> str:
@@ -94,9 +106,14 @@ def _curve(epochs: Sequence[Epoch]) -> str:
         return "none"
     step = max(1, -(-len(epochs) // CURVE_ROWS))
     shown = [*epochs[:-1:step], epochs[-1]]
-    names = list(epochs[-1].validation)
+    names = validated(epochs)
     rows = [
-        [str(row.epoch), f"{row.train_loss:.4g}", *(f"{row.validation[name]:.4g}" for name in names)] for row in shown
+        [
+            str(row.epoch),
+            f"{row.train_loss:.4g}",
+            *(f"{row.validation[name]:.4g}" if name in row.validation else "" for name in names),
+        ]
+        for row in shown
     ]
     titles = [name.removeprefix("val_").replace("_", " ") + ", validation" for name in names]
     return table([["epoch", "training loss", *titles], *rows])

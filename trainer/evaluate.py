@@ -8,8 +8,9 @@ from app.models.manifest import ClassifyOutput, Input
 from app.models.store import list_versions, load_version
 from trainer.data.cache import open_video
 from trainer.data.decode import CacheSpec
-from trainer.data.listing import InvalidListing, Split, Video, labels_of
+from trainer.data.listing import Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
+from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, decode_sounds, open_sound
 from trainer.metrics import Example, results, write_predictions
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds

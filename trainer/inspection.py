@@ -5,8 +5,8 @@ from pathlib import Path
 from trainer.data.cache import open_video
 from trainer.data.checks import count_table, find_problems, spreads
 from trainer.data.contact_sheet import draw_contact_sheet
-from trainer.data.listing import InvalidListing
 from trainer.data.prepare import DataOptions, cache_spec, decode_data, list_videos
+from trainer.data.rows import InvalidListing
 from trainer.data.splits import split_by_group
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tables import table

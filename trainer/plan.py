@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, Input, PredictOutput
 from trainer.data.prepare import DataOptions
+from trainer.recipe.reading import RecipeError
 from trainer.tasks.learner import Learner
 
 
@@ -28,6 +29,12 @@ class PlanOptions:
     """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
     num_loaders: int = 0
     """Processes that draw generated clips; those of videos are read from the cache and need none."""
+
+
+def check_alone(options: PlanOptions) -> None:
+    """Raises RecipeError for more than one process: batches of sounds alike in length are drawn for all at once."""
+    if options.num_devices > 1:
+        raise RecipeError("sound is learnt by one process: --devices 1")
 
 
 @dataclass(frozen=True, slots=True)

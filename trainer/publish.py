@@ -1,6 +1,7 @@
 """A trained network into the model store: compiled, checked as the service checks it, written whole or not at all."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from app.models.golden import (
     record_golden,
     write_golden,
 )
-from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Task
+from app.models.manifest import SCHEMA_VERSION, GoldenTolerance, Manifest, Task, read_manifest
 from app.models.store import list_versions, load_version
 from trainer.card import model_card
 from trainer.plan import Plan
@@ -71,6 +72,22 @@ class Compiled:
         return model_bytes, golden
 
 
+def check_place(store: Path, name: str, task: Task) -> None:
+    """That a run could be published under `name`: better known before the training than after it.
+
+    Raises ModelRejected for a name whose versions do something else, OSError for a store that cannot be written to.
+    Makes nothing.
+    """
+    there_already = next(path for path in (store, *store.absolute().parents) if path.exists())
+    if not there_already.is_dir():
+        raise NotADirectoryError(f"{there_already} is not a folder: no store can be there")
+    if not os.access(there_already, os.W_OK):
+        raise PermissionError(f"{there_already} cannot be written to")
+    versions = list_versions(store, name)
+    if versions and (there := read_manifest(store / name / versions[-1] / "manifest.json").task) != task:
+        raise ModelRejected(f"{name} in {store} is a model for {there}, not for {task}: another name is needed")
+
+
 def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
     """The folder of a new version in `store`, of the finished run in `folder`; its card compares the runs `compared`.
 
@@ -81,6 +98,7 @@ def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
     run, recipe = read_run(folder), (folder / RECIPE).read_text(encoding="utf-8")
     model_bytes, golden = (folder / MODEL).read_bytes(), read_golden(folder / GOLDEN)
     pictures = sorted((folder / PICTURES).glob("*.png"))
+    check_place(store, run.name, run.task)
     store.mkdir(parents=True, exist_ok=True)
     version = str(max(map(int, list_versions(store, run.name)), default=0) + 1)
     manifest = _manifest(run, version, model_bytes, golden)

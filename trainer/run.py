@@ -1,6 +1,7 @@
 """What came out of a run: with its recipe and checkpoint, all that publishing and comparing need."""
 
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,12 @@ class Epoch(BaseModel):
     epoch: int
     train_loss: float
     validation: dict[str, float]
-    """What the learner logged on the validation set, by name; nothing without one."""
+    """What the learner logged on the validation set, by name; nothing where it was not asked."""
+
+
+def validated(epochs: Iterable[Epoch]) -> list[str]:
+    """The names of all that was logged on the validation set."""
+    return list(dict.fromkeys(name for epoch in epochs for name in epoch.validation))
 
 
 class Run(BaseModel):

@@ -1,7 +1,6 @@
 """`train TASK`: from a folder of media to a version in the model store."""
 
 import datetime
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +11,14 @@ from pydantic import TypeAdapter
 
 from app.models import torchscript
 from app.models.manifest import Name, Task, TrainingData
+from trainer.begun import Begun, begin, go_on
 from trainer.data.prepare import DataOptions
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans import plan_training
-from trainer.publish import Compiled, publish
-from trainer.recipe.reading import RecipeError, recipe_text
+from trainer.publish import Compiled, check_place, publish
+from trainer.recipe.reading import recipe_text
 from trainer.recipe.sections import Recipe
-from trainer.run import RECIPE, Run, write_run
+from trainer.run import Run, write_run
 from trainer.training import Fitted, Machine, fit
 
 
@@ -55,10 +55,12 @@ def train(options: TrainOptions) -> str:
     """Trains, evaluates and publishes; what to tell the person who waited for it.
 
     Raises ValidationError for a name that cannot be one, InvalidListing, RecipeError, FileExistsError for a run that
-    is there already, FileNotFoundError for one to resume that is not, ModelRejected for a network that cannot be
-    published.
+    is there already or finished, FileNotFoundError for one to resume that is not, ModelRejected for a network or a
+    name that cannot be published, OSError for a store that cannot be written to.
     """
     TypeAdapter(Name).validate_python(options.name)
+    if options.store:
+        check_place(options.store, options.name, options.task)
     lightning.seed_everything(options.seed, verbose=False)
     machine = options.machine
     asked = PlanOptions(
@@ -72,7 +74,8 @@ def train(options: TrainOptions) -> str:
     recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
     if options.weights:
         plan.learner.start_from(options.weights)
-    folder = _run_folder(options, recipe)
+    begun = _begun(options, recipe, plan)
+    folder = go_on(options.output, begun) if options.resume else begin(options.output, begun)
     compiled = Compiled(options.task, plan)
     fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)
     if fitted is None:  # another process goes on
@@ -86,25 +89,24 @@ def train(options: TrainOptions) -> str:
     return told
 
 
-def _run_folder(options: TrainOptions, recipe: Recipe) -> Path:
-    """The folder to train in, with the recipe in it."""
-    folder = options.output or Path("runs") / options.name
-    text = recipe_text(recipe)
-    if options.resume:
-        if not (folder / RECIPE).exists():
-            raise FileNotFoundError(f"{folder} is not a run that could go on")
-        if (folder / RECIPE).read_text(encoding="utf-8") != text:
-            raise RecipeError(f"{folder} was begun with another recipe: {folder / RECIPE}")
-    elif not int(os.environ.get("LOCAL_RANK", 0)):  # of several processes, the others do not write
-        number = 2
-        while folder.exists():
-            if options.output:
-                raise FileExistsError(f"{folder} is there already; --resume goes on with it")
-            folder = Path("runs") / f"{options.name}-{number}"
-            number += 1
-        folder.mkdir(parents=True)
-        (folder / RECIPE).write_text(text, encoding="utf-8")
-    return folder
+def _begun(options: TrainOptions, recipe: Recipe, plan: Plan) -> Begun:
+    data = options.data
+    return Begun(
+        task=options.task,
+        name=options.name,
+        recipe=recipe_text(recipe),
+        cell=options.cell,
+        seed=options.seed,
+        data=str(data.data.resolve()),
+        test_data=str(data.test_data.resolve()) if data.test_data else None,
+        group_pattern=data.group_pattern,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        weights=str(options.weights.resolve()) if options.weights else None,
+        teachers=tuple(str(teacher.resolve()) for teacher in options.teachers),
+        num_examples=plan.num_examples,
+        output=plan.output,
+    )
 
 
 def _run(options: TrainOptions, plan: Plan, fitted: Fitted, report: Report) -> Run:

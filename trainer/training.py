@@ -1,6 +1,7 @@
 """Lightning's training loop around a task: when it stops, what it keeps, what it says."""
 
 import logging
+import signal
 import sys
 import time
 import warnings
@@ -19,7 +20,7 @@ from app.models.precision import has_bfloat16
 from trainer.plan import Plan
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget
-from trainer.run import Epoch
+from trainer.run import Epoch, validated
 from trainer.tasks.learner import Learner
 
 RANK = "val_rank"
@@ -57,7 +58,7 @@ class Fitted:
 
 
 class LearningCurve(Callback):
-    """Keeps an Epoch for every validation, over resumes, with the time that it took to get there."""
+    """Keeps an Epoch for every validation and the last one, over resumes, and the time that it took to get there."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -80,8 +81,10 @@ class LearningCurve(Callback):
         number = trainer.current_epoch + 1
         if number % self.every and number != trainer.max_epochs:
             return
-        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
-        found.pop(RANK, None)
+        found: dict[str, float] = {}
+        if number % self.every == 0:  # else what is there is of an earlier epoch
+            found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+            found.pop(RANK, None)
         self.epochs.append(Epoch(epoch=number, train_loss=float(torch.stack(self._losses).mean()), validation=found))
         if trainer.is_global_zero and not sys.stderr.isatty():
             told = "".join(f", {name} {value:.4g}" for name, value in found.items())
@@ -129,7 +132,13 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
             default_root_dir=folder,
         )
         last = checkpoints / "last.ckpt"
-        trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if resume and last.exists() else None)
+        try:
+            trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if resume and last.exists() else None)
+        except SystemExit as stop:  # Lightning's way to end at Ctrl-C, with status 1, and at SIGTERM, with 0
+            if trainer.is_global_zero:
+                ended = trainer.current_epoch
+                sys.stderr.write(f"stopped after epoch {ended}: --output {folder} --resume goes on with it\n")
+            raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
     if not trainer.is_global_zero:
         return None
     load_weights(plan.learner, checkpoints / ("best.ckpt" if patience else "last.ckpt"))
@@ -156,14 +165,15 @@ def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
     """Writes a PNG of the training loss and of each validation figure by epoch."""
     from matplotlib.figure import Figure  # a second to import, for this alone
 
-    names = list(epochs[-1].validation) if epochs else []
+    names = validated(epochs)
     numbers = [epoch.epoch for epoch in epochs]
     figure = Figure(figsize=(4 * (1 + len(names)), 4), layout="constrained")
     panels = figure.subplots(1, 1 + len(names), squeeze=False)[0]
     panels[0].plot(numbers, [epoch.train_loss for epoch in epochs])
     panels[0].set_title("training loss")
     for panel, name in zip(panels[1:], names, strict=True):
-        panel.plot(numbers, [epoch.validation[name] for epoch in epochs])
+        found = [(epoch.epoch, epoch.validation[name]) for epoch in epochs if name in epoch.validation]
+        panel.plot(*zip(*found, strict=True))
         panel.set_title(name.removeprefix("val_").replace("_", " ") + ", validation")
     for panel in panels:
         panel.set_xlabel("epoch")

@@ -11,7 +11,7 @@ from app.models.store import load_version
 from tests.media_maker import write_video
 from trainer.__main__ import main
 from trainer.data.captions import Captioned, read_captions, read_msr_vtt, read_msvd, write_captions
-from trainer.data.listing import InvalidListing
+from trainer.data.rows import InvalidListing
 from trainer.data.words import Tokens, learn_vocabulary, split_words
 
 COLOURS = ("red", "green", "blue")
@@ -34,6 +34,26 @@ def test_msvd_gives_all_captions_of_the_clips_that_are_there(videos: Path, tmp_p
     (found,) = read_msvd(text, videos)
     assert found.captions == ("a red wall", "it's red")
     assert (found.video.path.name, found.video.group, found.video.split) == ("video_00_0_1.avi", "video_00", None)
+
+
+def test_clips_of_one_source_are_one_group(tmp_path: Path) -> None:
+    listing = tmp_path / "captions.csv"
+    listing.write_text("path,caption\na_1.mp4,a red wall\na_2.mp4,a wall\n./a_1.mp4,it is red\nb_1.mp4,a dog\n")
+
+    found = read_captions(listing, r"(\w)_\d")
+
+    assert [(one.video.path.name, one.video.group, len(one.captions)) for one in found] == [
+        ("a_1.mp4", "a", 2),
+        ("a_2.mp4", "a", 1),
+        ("b_1.mp4", "b", 1),
+    ]
+
+
+def test_what_is_not_msr_vtt_is_refused(tmp_path: Path) -> None:
+    for text in ("no JSON", "[]", '{"sentences": [{"video_id": "a"}], "videos": []}'):
+        (tmp_path / "info.json").write_text(text)
+        with pytest.raises(InvalidListing, match="not MSR-VTT's JSON"):
+            read_msr_vtt(tmp_path / "info.json", tmp_path)
 
 
 def test_msr_vtt_gives_captions_with_its_own_splits(videos: Path, tmp_path: Path) -> None:

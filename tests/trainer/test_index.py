@@ -4,7 +4,8 @@ import pytest
 
 from trainer.__main__ import main
 from trainer.data.index import parse_columns, read_index
-from trainer.data.listing import InvalidListing, read_listing
+from trainer.data.listing import read_listing
+from trainer.data.rows import InvalidListing
 
 INDEX = "file,digit,speaker,split\n0_theo_0.wav,0,theo,test\n1_theo_7.wav,1,theo,train\n"
 
@@ -62,3 +63,10 @@ def test_what_an_index_lacks_is_named(root: Path) -> None:
     (root / "1_theo_7.wav").unlink()
     with pytest.raises(InvalidListing, match="1 of 2 files are not below"):
         read_index(index, root, {"path": "file", "label": "digit"})
+
+
+def test_options_that_a_source_has_no_use_for_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = ["list", "--data", str(root.parent / "index.csv"), "--columns", "path=file", "label=digit"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*data, "--root", str(root), "--group-pattern", "(theo)", "--output", str(root.parent / "out.csv")])
+    assert "--group-pattern for those and for folders" in capsys.readouterr().err

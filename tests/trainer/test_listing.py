@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.listing import InvalidListing, labels_of, read_listing, write_listing
+from trainer.data.listing import labels_of, read_listing, write_listing
+from trainer.data.rows import InvalidListing
 
 
 def make_files(folder: Path, *names: str) -> None:
@@ -87,13 +88,23 @@ def test_csv_is_read_back(tmp_path: Path) -> None:
         ("path,label,start\na.mp4,run,soon\n", "'soon' is not a number"),
         ("path,label,start\na.mp4,run,nan\n", "nan seconds is out of range"),
         ("path,label\n", "no labelled rows"),
+        ("path,label\n,run\n", "line 2: no path"),
+        ("path,label\na.mp4,run, fast\n", "line 2: more fields than columns"),
+        ("path,label\na.mp4,r\0n\n", "line 2: a NUL character"),
+        ("path,label\na.mp4,\udce9t\udce9\n", "is not UTF-8: invalid continuation byte at byte 17"),
     ],
 )
 def test_csv_errors_say_what_to_change(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "data.csv").write_text(text)
+    (tmp_path / "data.csv").write_text(text, encoding="utf-8", errors="surrogateescape")
 
     with pytest.raises(InvalidListing, match=message):
         read_listing(tmp_path / "data.csv")
+
+
+def test_one_file_written_two_ways_is_one_source(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("path,label,start,end\na.mp4,run,0,1\n./a.mp4,jump,1,2\n")
+
+    assert {video.group for video in read_listing(tmp_path / "data.csv")} == {"a.mp4"}
 
 
 def test_rows_of_a_larger_table(tmp_path: Path) -> None:

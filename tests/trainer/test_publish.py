@@ -18,6 +18,7 @@ from trainer.metrics import Evaluation
 from trainer.plan import Plan
 from trainer.plans.evaluating import report
 from trainer.publish import PICTURES, Compiled, publish
+from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 from trainer.run import RECIPE, Epoch, Run, write_run
 from trainer.tasks.learner import Learner
@@ -203,6 +204,26 @@ def test_the_card_says_what_one_must_know() -> None:
     assert "| val | 10 | 80.0 % | 80.0 % | 0.050 | 40.0 % | 30.0 % | 35.0 % |" in card
     assert "| gru | 0, 1 | 0.85 ± 0.071 | 1,234 | 1.5 |" in card
     assert "| 39 | 0.02564 | 0.05128 |" in card
+
+
+def test_an_epoch_that_was_not_validated_leaves_its_field_empty() -> None:
+    epochs = (
+        Epoch(epoch=4, train_loss=0.5, validation={"val_loss": 0.25}),
+        Epoch(epoch=6, train_loss=0.25, validation={}),
+    )
+
+    card = model_card(make_run().model_copy(update={"epochs": epochs}), "input: {}", "3", 2_000_000, [])
+
+    assert "| 4 | 0.5 | 0.25 |\n| 6 | 0.25 |  |" in card
+
+
+def test_runs_that_say_nothing_of_each_other_are_not_compared() -> None:
+    other = TrainingData(name="candles", license="CC0-1.0", source="made up")
+
+    with pytest.raises(RecipeError, match="learnt from other data"):
+        comparison([make_run(), make_run(1).model_copy(update={"training_data": (other,)})])
+    with pytest.raises(RecipeError, match="two runs of gru with seed 0"):
+        comparison([make_run(), make_run()])
 
 
 def test_comparison_has_a_row_per_variant() -> None:

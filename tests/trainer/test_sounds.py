@@ -48,6 +48,12 @@ def test_files_without_sound_are_left_out_and_named(folder: Path, tmp_path: Path
     assert {item.video.path.name: item.reason for item in found.broken}["mute.mp4"] == "The file has no sound."
 
 
+def test_unlabelled_files_of_one_source_are_one_group(folder: Path) -> None:
+    groups = {video.path.name: video.group for video in list_unlabelled(folder, r"\.(mp4|wav|txt)$")}
+
+    assert groups["loud.mp4"] == groups["mute.mp4"] != groups["high.wav"]
+
+
 def test_a_second_time_nothing_is_decoded_unless_another_part_is_wanted(folder: Path, tmp_path: Path) -> None:
     video = Video(folder / "loud.mp4", "", "loud")
     decode_sounds([video], RATE, tmp_path, 1)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.listing import InvalidListing, Split, Video
+from trainer.data.listing import Split, Video
+from trainer.data.rows import InvalidListing
 from trainer.data.splits import split_by_group
 
 

@@ -1,6 +1,7 @@
 """The commands, run as a user runs them, on generated videos and a network of a few hundred parameters."""
 
 import csv
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import torch
 
 from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaRequest
+from app.models.manifest import ClassifyOutput
 from app.models.store import load_version
 from trainer.__main__ import main
+from trainer.begun import Begun, begin, go_on
 from trainer.data.generators import MOTION_LABELS
-from trainer.run import read_run
+from trainer.run import RESULT, read_run
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (
@@ -156,12 +159,62 @@ def test_a_killed_run_is_resumed(
     process.communicate()
 
     assert "run is there already; --resume goes on with it" in mistake(*arguments)
-    assert "begun with another recipe" in mistake(*arguments, "--resume", "--set", "network.dropout=0.2")
+    for other, told in [
+        (["--set", "network.dropout=0.2"], "recipe"),
+        (["--seed", "1"], "seed"),
+        (["--val-fraction", "0.5"], "val fraction, num examples"),
+    ]:
+        assert f"run was begun with another {told}: see run/begun.json" in mistake(*arguments, "--resume", *other)
     trainer(*arguments, "--resume")
 
     resumed = read_run(tmp_path / "run")
     assert [epoch.epoch for epoch in resumed.epochs] == [1, 2, 3, 4]
     assert not (tmp_path / "model_store").exists()
+    assert "run is finished: `publish --run run`" in mistake(*arguments, "--resume")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 128 + signal.SIGTERM)])
+def test_a_run_that_is_stopped_says_how_it_goes_on(
+    motion: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    process = start(tmp_path, [*train_arguments(motion, "on", "budget.num_epochs=400"), "--no-publish"])
+    assert process.stderr is not None
+    assert any(line.startswith("epoch 1/400") for line in process.stderr)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+
+    assert process.returncode == status
+    assert "--output runs/on --resume goes on with it" in said
+    assert not (tmp_path / "runs/on/result.json").exists()
+
+
+def test_without_a_folder_the_newest_unfinished_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = Begun(
+        task="classify",
+        name="on",
+        recipe="budget: {num_epochs: 1}",
+        cell="gru",
+        seed=0,
+        data="videos",
+        test_data=None,
+        group_pattern=None,
+        val_fraction=0.15,
+        test_fraction=0.0,
+        weights=None,
+        teachers=(),
+        num_examples={"train": 3},
+        output=ClassifyOutput(labels=("left", "right")),
+    )
+    with pytest.raises(FileNotFoundError, match="no run of on that could go on"):
+        go_on(None, begun)
+    folders = [begin(None, begun) for _ in range(3)]
+    (folders[2] / RESULT).touch()
+
+    assert [folder.as_posix() for folder in folders] == ["runs/on", "runs/on-2", "runs/on-3"]
+    assert go_on(None, begun) == folders[1]
+    with pytest.raises(FileNotFoundError, match="nowhere is not a run"):
+        go_on(Path("nowhere"), begun)
 
 
 def test_all_videos_may_be_trained_on(
@@ -212,6 +265,10 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         (["--set", "budget.epochs=3"], "budget.epochs"),
         (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
         (["--val-fraction", "0.001", "--test-fraction", "0.999"], "0 videos to train on"),
+        (["--test-fraction", "1"], "1 is not in [0, 1)"),
+        (["--devices", "0"], "0 is not at least 1"),
+        (["--seed", "4294967296"], "is not at least 0 and at most 4294967295"),
+        (["--store", "/dev/null"], "/dev/null is not a folder"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(
@@ -226,6 +283,32 @@ def test_a_mistake_is_told_before_anything_is_made(
 
     assert message in mistake(*train_arguments(motion, "mistaken"), *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_told_apart_or_tested_is_refused(
+    motion: Path, tmp_path: Path, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_label = tmp_path / "one"
+    one_label.mkdir()
+    (one_label / MOTION_LABELS[0]).symlink_to(motion / MOTION_LABELS[0])
+    rows = [f"{path},{path.parent.name},train\n" for path in sorted(motion.glob(f"{MOTION_LABELS[0]}/*"))]
+    only_tested = f"{next(motion.glob(f'{MOTION_LABELS[1]}/*'))},{MOTION_LABELS[1]},test\n"
+    Path("data.csv").write_text("path,label,split\n" + "".join([*rows, only_tested]))
+
+    assert "there is one class only, " in mistake(*train_arguments(one_label, "one"))
+    assert f"nothing to learn {MOTION_LABELS[1]} from" in mistake(*train_arguments(Path("data.csv"), "two"))
+    assert "it can test nothing" in mistake(*train_arguments(motion, "same"), "--test-data", motion)
+
+
+def test_a_name_stays_with_its_task(
+    trained: Path, motion: Path, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+
+    said = mistake("train", "predict", "--data", motion, "--name", "tiny-motion")
+
+    assert "tiny-motion in model_store is a model for classify, not for predict" in said
 
 
 def test_list_writes_a_csv_that_can_be_inspected(

@@ -69,6 +69,16 @@ def test_the_last_epoch_counts_where_the_whole_budget_is_spent(tmp_path: Path) -
     assert (tmp_path / "learning_curve.png").stat().st_size > 1000
 
 
+def test_the_last_epoch_is_told_though_it_was_not_validated(tmp_path: Path) -> None:
+    budget = BUDGET.model_copy(update={"validate_every": 4})
+
+    fitted = fit(make_plan(), tmp_path, budget, patience=0, machine=MACHINE, resume=False)
+
+    assert fitted is not None
+    assert [(epoch.epoch, list(epoch.validation)) for epoch in fitted.epochs] == [(4, ["val_loss"]), (6, [])]
+    assert (tmp_path / "learning_curve.png").stat().st_size > 1000
+
+
 def test_with_patience_it_stops_and_the_best_epoch_counts(tmp_path: Path) -> None:
     fitted = fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=False)
 

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.data.listing import SPLIT_NAMES, InvalidListing, Split, Video
+from trainer.data.listing import SPLIT_NAMES, Grouping, Split, Video
+from trainer.data.rows import InvalidListing, read_rows
 
 COLUMNS = ("path", "caption", "split", "group")
 LABEL = "captioned"
@@ -21,36 +23,28 @@ class Captioned:
     captions: tuple[str, ...]
 
 
-def read_captions(data: Path) -> list[Captioned]:
+def read_captions(data: Path, group_pattern: str | None = None) -> list[Captioned]:
     """The videos of a CSV with the columns `path` and `caption`, and perhaps `split` and `group`: a row per caption.
 
-    Paths are relative to the CSV itself; the rows of a video need not follow one another. Raises InvalidListing.
+    Paths are relative to the CSV itself; the rows of a video need not follow one another. The group is the CSV's, else
+    what `group_pattern` captures in the path, else the path. Raises InvalidListing.
     """
     if not data.is_file():
         raise InvalidListing(f"no such CSV file: {data}")
+    grouping = Grouping(re.compile(group_pattern) if group_pattern else None)
     found: dict[str, tuple[Video, list[str]]] = {}
-    with data.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.DictReader(text)
-        columns = set(reader.fieldnames or ())
-        if missing := {"path", "caption"} - columns:
-            raise InvalidListing(f"{data}: no column {', '.join(sorted(missing))}")
-        if unknown := columns - set(COLUMNS):
-            raise InvalidListing(f"{data}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
-        for row in reader:
-            caption, split = row["caption"].strip(), (row.get("split") or "").strip().lower()
-            if not caption:
-                raise InvalidListing(f"{data}, line {reader.line_num}: no caption")
-            if split and split not in SPLIT_NAMES:
-                raise InvalidListing(
-                    f"{data}, line {reader.line_num}: split {split!r} is none of {', '.join(SPLIT_NAMES)}"
-                )
-            given = Video(data.parent / row["path"], LABEL, row.get("group") or row["path"], SPLIT_NAMES.get(split))
-            video, captions = found.setdefault(row["path"], (given, []))
-            if given != video:
-                raise InvalidListing(
-                    f"{data}, line {reader.line_num}: another split or group than before for {row['path']}"
-                )
-            captions.append(caption)
+    for where, row in read_rows(data, ("path", "caption"), COLUMNS):
+        caption, split = row["caption"].strip(), row.get("split", "").strip().lower()
+        if not caption:
+            raise InvalidListing(f"{where}: no caption")
+        if split and split not in SPLIT_NAMES:
+            raise InvalidListing(f"{where}: split {split!r} is none of {', '.join(SPLIT_NAMES)}")
+        path = Path(row["path"]).as_posix()
+        given = Video(data.parent / path, LABEL, row.get("group") or grouping.group(path), SPLIT_NAMES.get(split))
+        video, captions = found.setdefault(path, (given, []))
+        if given != video:
+            raise InvalidListing(f"{where}: another split or group than before for {row['path']}")
+        captions.append(caption)
     if not found:
         raise InvalidListing(f"{data}: no rows")
     return [Captioned(video, tuple(captions)) for video, captions in found.values()]
@@ -72,17 +66,21 @@ def read_msvd(descriptions: Path, videos: Path) -> list[Captioned]:
 def read_msr_vtt(annotations: Path, videos: Path) -> list[Captioned]:
     """MSR-VTT: the JSON with `videos` (`video_id`, `split`, `url`) and `sentences` (`video_id`, `caption`), and clips.
 
-    The clips of one URL are one group, unless the data set's own splits part them: then its splits hold.
+    The clips of one URL are one group, unless the data set's own splits part them: then its splits hold. Raises
+    InvalidListing.
     """
-    content = json.loads(annotations.read_text(encoding="utf-8"))
     captions: dict[str, list[str]] = {}
-    for sentence in content["sentences"]:
-        captions.setdefault(sentence["video_id"], []).append(sentence["caption"].strip())
     rows = []
-    for video in content["videos"]:
-        split = SPLIT_NAMES.get(video["split"])
-        group = f"{video.get('url') or video['video_id']} {split or ''}".strip()
-        rows.append((video["video_id"], group, split, captions.get(video["video_id"], [])))
+    try:
+        content = json.loads(annotations.read_text(encoding="utf-8"))
+        for sentence in content["sentences"]:
+            captions.setdefault(sentence["video_id"], []).append(sentence["caption"].strip())
+        for video in content["videos"]:
+            split = SPLIT_NAMES.get(video["split"])
+            group = f"{video.get('url') or video['video_id']} {split or ''}".strip()
+            rows.append((video["video_id"], group, split, captions.get(video["video_id"], [])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidListing(f"{annotations} is not MSR-VTT's JSON: {error!r}") from error
     return _present(rows, videos)
 
 

@@ -1,10 +1,10 @@
 """The index of a data set as its makers wrote it: a CSV with columns of its own, files that lie elsewhere."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.data.listing import SPLIT_NAMES, InvalidListing, Video
+from trainer.data.listing import SPLIT_NAMES, Video
+from trainer.data.rows import InvalidListing, read_rows
 
 
 def parse_columns(pairs: list[str]) -> dict[str, str]:
@@ -20,11 +20,9 @@ def read_index(index: Path, root: Path, columns: Mapping[str, str]) -> list[Vide
 
     `columns`: the index's name for `path`, `label`, `split` and `group`. Without a group, each file is its own.
     """
-    with index.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.DictReader(text)
-        if missing := set(columns.values()) - set(reader.fieldnames or ()):
-            raise InvalidListing(f"{index}: no column {', '.join(sorted(missing))}")
-        rows = [{name: row[column].strip() for name, column in columns.items()} for row in reader]
+    rows = [
+        {name: row[column].strip() for name, column in columns.items()} for _, row in read_rows(index, columns.values())
+    ]
     if unknown := {row["split"] for row in rows if row.get("split")} - SPLIT_NAMES.keys():
         raise InvalidListing(f"{index}: split {', '.join(sorted(unknown))} is not one of {', '.join(SPLIT_NAMES)}")
     if absent := [row["path"] for row in rows if not (root / row["path"]).is_file()]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainer.data.rows import InvalidListing, read_rows
+
 Split = Literal["train", "val", "test"]
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
@@ -19,10 +21,6 @@ SPLIT_NAMES: dict[str, Split] = {
     "testing": "test",
 }
 COLUMNS = ("path", "label", "split", "group", "start", "end")
-
-
-class InvalidListing(ValueError):
-    """The data cannot be read as labelled videos; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def read_listing(
     `under` keeps only the rows of a CSV whose path begins so; `prefix` tells groups that are paths from those of
     another data set. Raises InvalidListing.
     """
-    grouping = _Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
+    grouping = Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
     if data.is_dir():
         return _read_folder(data, grouping)
     if data.is_file():
@@ -61,9 +59,11 @@ def read_listing(
 
 
 @dataclass(frozen=True, slots=True)
-class _Grouping:
+class Grouping:
+    """From which source a video is, where no column says it."""
+
     pattern: re.Pattern[str] | None
-    prefix: str
+    prefix: str = ""
 
     def group(self, path: str) -> str:
         """Of the video at `path`, which is relative to the data."""
@@ -75,10 +75,15 @@ class _Grouping:
         return "/".join(match.groups()) or match.group()
 
 
-def list_files(folder: Path) -> list[Video]:
-    """All files below a folder, for learning without labels: theirs is the folder's name, each is its own group."""
+def list_files(folder: Path, group_pattern: str | None = None) -> list[Video]:
+    """All files below a folder, for learning without labels: theirs is the folder's name.
+
+    The group is what `group_pattern` captures in the path below the folder, else each file is its own. Raises
+    InvalidListing.
+    """
+    grouping = Grouping(re.compile(group_pattern) if group_pattern else None, f"{folder.name}/")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return [Video(path, folder.name, path.relative_to(folder.parent).as_posix()) for path in paths]
+    return [Video(path, folder.name, grouping.group(path.relative_to(folder).as_posix())) for path in paths]
 
 
 def labels_of(videos: Iterable[Video]) -> tuple[str, ...]:
@@ -99,7 +104,7 @@ def write_listing(videos: Iterable[Video], output: Path) -> None:
             writer.writerow([shown.as_posix(), video.label, video.split or "", video.group, *times])
 
 
-def _read_folder(folder: Path, grouping: _Grouping) -> list[Video]:
+def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
     roots = _split_folders(folder) or [(folder, None)]
     videos = [
         Video(path, label.name, grouping.group(path.relative_to(folder).as_posix()), split)
@@ -125,28 +130,23 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _read_csv(file: Path, grouping: _Grouping, under: str, extra_columns: bool) -> list[Video]:
-    with file.open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.DictReader(text)
-        columns = reader.fieldnames or []
-        if missing := {"path", "label"} - set(columns):
-            raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}")
-        if (unknown := set(columns) - set(COLUMNS)) and not extra_columns:
-            raise InvalidListing(f"{file}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
-        videos = [
-            _read_row(row, f"{file}, line {reader.line_num}", file.parent, grouping)
-            for row in reader
-            if row["path"].startswith(under) and (row["label"] or not extra_columns)
-        ]
+def _read_csv(file: Path, grouping: Grouping, under: str, extra_columns: bool) -> list[Video]:
+    videos = [
+        _read_row(row, where, file.parent, grouping)
+        for where, row in read_rows(file, ("path", "label"), None if extra_columns else COLUMNS)
+        if row["path"].startswith(under) and (row["label"] or not extra_columns)
+    ]
     if not videos:
         raise InvalidListing(f"{file}: no labelled rows{f' under {under}' if under else ''}")
     return videos
 
 
-def _read_row(row: dict[str, str], where: str, folder: Path, grouping: _Grouping) -> Video:
+def _read_row(row: dict[str, str], where: str, folder: Path, grouping: Grouping) -> Video:
     label, split = row["label"].strip(), (row.get("split") or "").strip().lower()
     if not label:
         raise InvalidListing(f"{where}: no label")
+    if not row["path"].strip():
+        raise InvalidListing(f"{where}: no path")
     if split and split not in SPLIT_NAMES:
         raise InvalidListing(f"{where}: split {split!r} is not one of {', '.join(SPLIT_NAMES)}")
     start, end = _seconds(row.get("start"), where), _seconds(row.get("end"), where)
@@ -155,7 +155,7 @@ def _read_row(row: dict[str, str], where: str, folder: Path, grouping: _Grouping
     return Video(
         path=folder / row["path"],
         label=label,
-        group=row.get("group") or grouping.group(row["path"]),
+        group=row.get("group") or grouping.group(Path(row["path"]).as_posix()),  # ./a is a
         split=SPLIT_NAMES[split] if split else None,
         start_seconds=start,
         end_seconds=end,

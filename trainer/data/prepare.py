@@ -9,7 +9,8 @@ from trainer.data.cache import CachedVideo, DecodedVideo, decode_all, open_video
 from trainer.data.checks import find_problems
 from trainer.data.decode import CacheSpec
 from trainer.data.filling import BrokenVideo
-from trainer.data.listing import InvalidListing, Split, Video, labels_of, read_listing
+from trainer.data.listing import Split, Video, labels_of, read_listing
+from trainer.data.rows import InvalidListing
 from trainer.recipe.classify import ClassifyRecipe
 
 
@@ -66,6 +67,8 @@ def list_videos(options: DataOptions) -> list[Video]:
     """All videos that the options name, with the splits they were given so far. Raises InvalidListing."""
     videos = read_listing(options.data, options.group_pattern)
     if options.test_data:
+        if options.test_data.resolve() == options.data.resolve():
+            raise InvalidListing(f"{options.test_data} is what is trained on: it can test nothing")
         test = read_listing(options.test_data, options.group_pattern, prefix=f"{options.test_data.name}/")
         test = [replace(video, split="test") for video in test]
         if unknown := set(labels_of(test)) - set(labels_of(videos)):

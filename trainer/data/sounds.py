@@ -95,6 +95,8 @@ def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound
     return CachedSound(str(decoded.video.path), label, decoded.video.group, waveform)
 
 
-def list_unlabelled(data: Path) -> list[Video]:
+def list_unlabelled(data: Path, group_pattern: str | None = None) -> list[Video]:
     """All files below a folder, or the rows of a CSV as `read_listing` has them. Raises InvalidListing."""
-    return list_files(data) if data.is_dir() else read_listing(data, extra_columns=True)
+    if data.is_dir():
+        return list_files(data, group_pattern)
+    return read_listing(data, group_pattern, extra_columns=True)

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from trainer.data.listing import InvalidListing, Split, Video, labels_of
+from trainer.data.listing import Split, Video, labels_of
+from trainer.data.rows import InvalidListing
 
 
 def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: float = 0.0) -> list[Video]:
@@ -38,6 +39,20 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
             "more groups, another validation fraction or a column `split` is needed"
         )
     return result
+
+
+def check_labels(labels: Sequence[str], counts: Sequence[int]) -> None:
+    """Raises InvalidListing unless there are labels to tell apart, each with something to learn it from.
+
+    `counts[i]`: training examples of label i that could be decoded.
+    """
+    if len(labels) < 2:
+        raise InvalidListing(f"there is one class only, {', '.join(labels)}: nothing to tell apart")
+    if empty := [label for label, count in zip(labels, counts, strict=True) if not count]:
+        raise InvalidListing(
+            f"nothing to learn {', '.join(empty)} from: no file of it in train that can be decoded. Leave it out, add "
+            "files, or choose the splits by --val-fraction 0 or a column `split`"
+        )
 
 
 def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:

@@ -16,6 +16,7 @@ from trainer.data.captions import read_captions
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
 from trainer.data.prepare import decode_data
+from trainer.data.rows import InvalidListing
 from trainer.data.splits import split_by_group
 from trainer.data.words import Tokens, learn_vocabulary, split_words
 from trainer.networks.describer import Describer
@@ -65,7 +66,9 @@ class CaptionedClips(Dataset[Example]):
 
 def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     """The training of a Describer on videos of a CSV with the columns `path` and `caption`."""
-    captioned = read_captions(options.data.data)
+    if options.data.test_data:
+        raise InvalidListing("the test videos of captions are those that the CSV's column `split` says are `test`")
+    captioned = read_captions(options.data.data, options.data.group_pattern)
     captions = {one.video.path: tuple(filter(None, map(split_words, one.captions))) for one in captioned}
     videos = [one.video for one in captioned if captions[one.video.path]]
     wanted, writing = recipe.input, recipe.writing
@@ -76,6 +79,8 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
         split: [DescribedClip(video.clip, captions[Path(video.path)]) for video in data.opened(split)]
         for split in ("train", "val", "test")
     }
+    if not clips["train"]:
+        raise InvalidListing(f"none of {len(videos)} described videos is left to train on")
     words = learn_vocabulary((one for clip in clips["train"] for one in clip.captions), recipe.words.least_count)
     tokens, frames = Tokens(words), recipe.frames
     steps = FrameSteps(frames.num_channels, frames.blocks_per_stage, frames.size, frames.dropout)

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.cache import CachedVideo
 from trainer.data.generators import MotionStyle, draw_motion
-from trainer.data.listing import InvalidListing
 from trainer.data.prepare import DataSet, cache_spec, decode_data, list_videos
-from trainer.data.splits import split_by_group
+from trainer.data.rows import InvalidListing
+from trainer.data.splits import check_labels, split_by_group
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import evaluate_splits, report
 from trainer.recipe.classify import ClassifyRecipe
@@ -40,6 +40,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
     if not train:
         raise InvalidListing("no videos to train on are left")
     counts = [sum(video.label == index for video in train) for index in range(len(data.labels))]
+    check_labels(data.labels, counts)
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
     teachers = load_teachers(options.teachers, data.labels)
     wanted = recipe.input

@@ -9,12 +9,12 @@ from torch.jit import ScriptModule
 
 from app.models.manifest import FeaturesOutput, Input
 from trainer.data.golden_sound import draw_sound
-from trainer.data.listing import InvalidListing
+from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, SoundSet, decode_sounds, list_unlabelled
 from trainer.data.splits import split_by_group
 from trainer.networks.log_mel import HOP, NUM_MELS
 from trainer.pictures import draw_spectrograms
-from trainer.plan import Plan, PlanOptions, Report
+from trainer.plan import Plan, PlanOptions, Report, check_alone
 from trainer.recipe.features import FeaturesRecipe
 from trainer.tables import table
 from trainer.tasks.features import FeaturesTask
@@ -27,7 +27,11 @@ SHOWN_SECONDS = 4.0
 
 def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
     """The training of a SoundEncoder. What is marked `test` is not even decoded. Raises InvalidListing."""
-    listed = [video for video in list_unlabelled(options.data.data) if video.split != "test"]
+    check_alone(options)
+    if options.data.test_data or options.data.test_fraction:
+        raise InvalidListing("a describer of sound is judged without a test set: what is `test` in the CSV is left out")
+    found = list_unlabelled(options.data.data, options.data.group_pattern)
+    listed = [video for video in found if video.split != "test"]
     videos = split_by_group(listed, options.data.val_fraction)
     sample_rate = recipe.input.sample_rate
     data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
@@ -75,8 +79,7 @@ def _evaluate(module: ScriptModule, learner: FeaturesTask, data: SoundSet, part_
         metrics={name: metrics},
         text=f"{table(rows)}\n\nMean squared error of normalised log-mel, half of the true steps being told.",
         limits=(
-            f"It was trained on {sum(data.num_sounds().values())} files, most of them English speech by few voices; "
-            "of music and noises it knows what some hundred clips taught it.",
+            f"What is not heard in the {sum(data.num_sounds().values())} files it was trained on, it knows nothing of.",
             "The first steps of a sound are judged as after silence.",
         ),
     )

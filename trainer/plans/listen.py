@@ -8,12 +8,13 @@ from torch.jit import ScriptModule
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.golden_sound import draw_sound
-from trainer.data.listing import InvalidListing, labels_of
+from trainer.data.listing import labels_of
 from trainer.data.prepare import list_videos
+from trainer.data.rows import InvalidListing
 from trainer.data.sounds import SoundSet, decode_sounds
-from trainer.data.splits import split_by_group
+from trainer.data.splits import check_labels, split_by_group
 from trainer.pictures import draw_confusion
-from trainer.plan import Plan, PlanOptions, Report
+from trainer.plan import Plan, PlanOptions, Report, check_alone
 from trainer.plans.evaluating import evaluate_splits, report
 from trainer.recipe.listen import ListenRecipe
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
@@ -26,6 +27,7 @@ GOLDEN_LENGTHS = (16_000, 9_000)
 
 def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     """The training of a SoundClassifier. Raises InvalidListing for data that cannot be trained on."""
+    check_alone(options)
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     labels, sample_rate = labels_of(videos), recipe.input.sample_rate
     data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
@@ -34,6 +36,7 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     if not train:
         raise InvalidListing("no sounds to train on are left")
     counts = [sum(sound.label == index for sound in train) for index in range(len(labels))]
+    check_labels(labels, counts)
     max_samples = round(recipe.input.max_seconds * sample_rate)
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
     return Plan(

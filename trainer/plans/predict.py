@@ -8,9 +8,10 @@ from torch.utils.data import DataLoader
 from app.models.manifest import Input, PredictOutput
 from trainer.data.decode import CacheSpec
 from trainer.data.generators import MotionStyle, draw_motion
-from trainer.data.listing import InvalidListing, Split
+from trainer.data.listing import Split
 from trainer.data.moving_mnist import SIDE, read_digits, read_sequences
 from trainer.data.prepare import decode_data, list_videos
+from trainer.data.rows import InvalidListing
 from trainer.data.splits import split_by_group
 from trainer.plan import Plan, PlanOptions
 from trainer.recipe.predict import PredictRecipe

@@ -1,0 +1,89 @@
+"""The folder of a run while it trains, and what it was begun with."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, PredictOutput, Task
+from trainer.recipe.reading import RecipeError
+from trainer.run import RECIPE, RESULT
+
+BEGUN = "begun.json"
+
+
+class Begun(BaseModel):
+    """What makes a run that run: gone on with in any other way, it would say of itself what is not so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    name: str
+    recipe: str
+    """YAML, with `--set` in it."""
+    cell: Literal["lstm", "gru"]
+    seed: int
+    data: str
+    test_data: str | None
+    group_pattern: str | None
+    val_fraction: float
+    test_fraction: float
+    weights: str | None
+    teachers: tuple[str, ...]
+    num_examples: dict[str, int]
+    """By split."""
+    output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
+    """With the labels, in the order of the logits."""
+
+
+def begin(output: Path | None, begun: Begun) -> Path:
+    """A new folder for the run: `output`, or `runs/<name>` with a number where that is taken.
+
+    Raises FileExistsError for an `output` that is there.
+    """
+    folder = output or _numbered(begun.name, 1)
+    if int(os.environ.get("LOCAL_RANK", 0)):  # of several processes, the others do not write
+        return folder
+    number = 1
+    while folder.exists():
+        if output:
+            raise FileExistsError(f"{folder} is there already; --resume goes on with it")
+        number += 1
+        folder = _numbered(begun.name, number)
+    folder.mkdir(parents=True)
+    (folder / RECIPE).write_text(begun.recipe, encoding="utf-8")
+    (folder / BEGUN).write_text(begun.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def go_on(output: Path | None, begun: Begun) -> Path:
+    """The folder of the run that goes on: `output`, or the newest of that name that is not finished.
+
+    Raises FileNotFoundError where there is none, FileExistsError for a finished one, RecipeError for one that was
+    begun with something else.
+    """
+    folder = output or _unfinished(begun.name)
+    if not (folder / BEGUN).exists():
+        raise FileNotFoundError(f"{folder} is not a run that could go on")
+    if (folder / RESULT).exists():
+        raise FileExistsError(f"{folder} is finished: `publish --run {folder}` is what is left to do")
+    before = Begun.model_validate_json((folder / BEGUN).read_bytes())
+    if others := [name for name in Begun.model_fields if getattr(before, name) != getattr(begun, name)]:
+        told = ", ".join(other.replace("_", " ") for other in others)
+        raise RecipeError(f"{folder} was begun with another {told}: see {folder / BEGUN}")
+    return folder
+
+
+def _unfinished(name: str) -> Path:
+    folders: list[Path] = []
+    while (folder := _numbered(name, len(folders) + 1)).exists():
+        folders.append(folder)
+    unfinished = [folder for folder in folders if not (folder / RESULT).exists()]
+    if not unfinished:
+        raise FileNotFoundError(f"no run of {name} that could go on in {Path('runs')}")
+    return unfinished[-1]
+
+
+def _numbered(name: str, number: int) -> Path:
+    return Path("runs") / (name if number == 1 else f"{name}-{number}")

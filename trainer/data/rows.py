@@ -1,0 +1,38 @@
+"""The rows of a CSV that somebody else wrote."""
+
+import csv
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+
+class InvalidListing(ValueError):
+    """The data cannot be read as labelled videos; the message says what to change."""
+
+
+def read_rows(
+    file: Path, required: Collection[str], known: Collection[str] | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row is, in words, and its fields by column; those that it has not are empty.
+
+    `known`: beside the required columns, all there may be; None: any. Raises InvalidListing for anything that is not
+    such a CSV in UTF-8, and for a row with more fields than columns: a comma without quotes shifts all after it.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.DictReader(text, restkey="", restval="")
+            columns = set(reader.fieldnames or ())
+            if missing := set(required) - columns:
+                raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}")
+            if known is not None and (unknown := columns - {*required, *known}):
+                raise InvalidListing(f"{file}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+            for row in reader:
+                where = f"{file}, line {reader.line_num}"
+                if isinstance(row.get(""), list):
+                    raise InvalidListing(f"{where}: more fields than columns; text with a comma needs quotes")
+                if any("\0" in value for value in row.values()):
+                    raise InvalidListing(f"{where}: a NUL character")
+                yield where, row
+    except UnicodeDecodeError as error:
+        raise InvalidListing(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
+    except csv.Error as error:
+        raise InvalidListing(f"{file} is not a CSV: {error}") from error

@@ -26,7 +26,7 @@ class PlanOptions:
     num_devices: int = 1
     """Processes that share a batch."""
     teachers: tuple[Path, ...] = ()
-    """Finished runs whose answers are learnt from as the labels are; for classifiers of video."""
+    """Finished runs whose answers are learnt from as the labels are; for classifiers of labelled videos or sounds."""
     num_loaders: int = 0
     """Processes that draw generated clips; those of videos are read from the cache and need none."""
 

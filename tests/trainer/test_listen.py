@@ -12,8 +12,13 @@ from app.models.store import load_version
 from tests.media_maker import write_sound
 from trainer.__main__ import main
 from trainer.networks.log_mel import LogMel, mel_centres
-from trainer.recipe.listen import Augmentation
+from trainer.networks.sound_classifier import SoundClassifier
+from trainer.recipe.listen import Augmentation, ListenRecipe
+from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
+from trainer.run import read_run
+from trainer.tasks.listen import ListenTask
 from trainer.tasks.sound_augment import add_noise, augment, mix, stretch
+from trainer.tasks.teachers import ListeningTeachers, load_listening_teachers, load_teachers
 
 RATE = 16_000
 SMALL = [
@@ -67,6 +72,61 @@ def test_what_only_order_tells_apart_is_learnt_and_published(tones: Path, tmp_pa
     assert manifest.metrics["test"]["accuracy"] >= 0.9
     assert "confusion.png" in model.card
     assert (tmp_path / "store" / "tones" / "1" / "confusion.png").is_file()
+
+
+def make_task(*settings: str, teachers: ListeningTeachers | None = None) -> ListenTask:
+    recipe = read_recipe(RECIPES / "digits.yaml", [*SMALL, "network.dropout=0.0", *settings], ListenRecipe)
+    return ListenTask(recipe, "gru", [2, 2], teachers)
+
+
+def make_teacher(seed: int) -> SoundClassifier:
+    torch.manual_seed(seed)
+    return make_task().module()
+
+
+def test_teachers_answer_with_the_mean_of_what_each_says_of_the_sound() -> None:
+    networks, log_mel, lengths = [make_teacher(0), make_teacher(1)], torch.randn(3, 40, 64), torch.tensor([40, 30, 7])
+    each = [network.classify(log_mel, lengths).softmax(1) for network in networks]
+
+    found = ListeningTeachers(networks)(log_mel, lengths)
+
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+    assert not torch.allclose(each[0], each[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("weight", "label_counts"), [(0, True), (1, False)])
+def test_a_pupil_weighs_its_teachers_against_the_labels(weight: int, label_counts: bool) -> None:
+    task = make_task(f"optimisation.teacher_weight={weight}", teachers=ListeningTeachers([make_teacher(0)]))
+    waveform, lengths = torch.randn(4, RATE // 2), torch.full((4,), RATE // 2)
+
+    def loss(labels: list[int]) -> float:
+        torch.manual_seed(0)  # of the augmentation
+        return float(task.training_step((waveform, lengths, torch.tensor(labels)), 0).detach())
+
+    assert (loss([0, 0, 1, 1]) != loss([1, 1, 0, 0])) == label_counts
+    taught = loss([0, 0, 1, 1])
+    task.teachers = None
+    assert (loss([0, 0, 1, 1]) == taught) == label_counts
+
+
+def test_a_finished_run_teaches_another(tones: Path, tmp_path: Path) -> None:
+    run_trainer("classify", "digits", tones, tmp_path, [*SMALL, "budget.num_epochs=1"])
+    pupil = ["--name", "pupil", "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "pupil")]
+    arguments = ["train", "classify", *pupil, "--teachers", str(tmp_path / "run"), "--no-publish", "--threads", "1"]
+    settings = [part for setting in [*SMALL, "budget.num_epochs=1"] for part in ("--set", setting)]
+    main([*arguments, "--data", str(tones), "--recipe", str(RECIPES / "digits.yaml"), *settings])
+    assert read_run(tmp_path / "pupil").num_examples["train"] > 0
+
+    teachers = load_listening_teachers([tmp_path / "run"], ("falling", "rising"))
+    assert teachers is not None
+    served = load_version(tmp_path / "store" / "tones" / "1").module
+    waveform, lengths = torch.randn(2, RATE // 2), torch.tensor([RATE // 2, RATE // 4])
+    log_mel, steps = make_task().network.trim(*LogMel().whole(waveform, lengths))
+    torch.testing.assert_close(teachers(log_mel, steps), served(waveform, lengths).softmax(1), atol=1e-5, rtol=0)
+    with pytest.raises(RecipeError, match="in video"):
+        load_teachers([tmp_path / "run"], ("falling", "rising"))
+    with pytest.raises(RecipeError, match="does not tell rising, falling apart"):
+        load_listening_teachers([tmp_path / "run"], ("rising", "falling"))
 
 
 def test_a_describer_learns_without_labels_and_is_published(tones: Path, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
     forecaster = ["train", "predict", "--data", motion, "--name", "forecaster", "--threads", "1"]
-    assert "only classifiers of video" in mistake(*forecaster, *teachers)
+    assert "only classifiers of labelled videos or sounds" in mistake(*forecaster, *teachers)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from trainer.plans.evaluating import evaluate_splits, report
 from trainer.recipe.listen import ListenRecipe
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.tasks.listen import ListenTask
+from trainer.tasks.teachers import load_listening_teachers
 from trainer.tasks.waveforms import training_loader, whole_loader
 
 GOLDEN_LENGTHS = (16_000, 9_000)
@@ -26,7 +27,10 @@ GOLDEN_LENGTHS = (16_000, 9_000)
 
 
 def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
-    """The training of a SoundClassifier. Raises InvalidListing for data that cannot be trained on."""
+    """The training of a SoundClassifier.
+
+    Raises InvalidListing for data that cannot be trained on, RecipeError for teachers of other labels.
+    """
     check_alone(options)
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     labels, sample_rate = labels_of(videos), recipe.input.sample_rate
@@ -37,10 +41,11 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
         raise InvalidListing("no sounds to train on are left")
     counts = [sum(sound.label == index for sound in train) for index in range(len(labels))]
     check_labels(labels, counts)
+    teachers = load_listening_teachers(options.teachers, labels)
     max_samples = round(recipe.input.max_seconds * sample_rate)
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
     return Plan(
-        learner=ListenTask(recipe, options.cell, counts),
+        learner=ListenTask(recipe, options.cell, counts, teachers),
         train=training_loader(train, max_samples, batch_size, options.seed),
         val=whole_loader(val, max_samples, batch_size) if val else None,
         input=Input(media="audio", sample_rate=sample_rate, max_samples=max_samples),

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.media.request import Fit
-from trainer.recipe.sections import ClassWeights, Optimisation, Recipe, Section, Share, Size
+from trainer.recipe.sections import ClassifierOptimisation, Recipe, Section, Share, Size
 
 
 class Input(Section):
@@ -93,17 +93,13 @@ class Augmentation(Section):
     """alpha of the Beta(alpha, alpha) that two clips are blended by (Zhang et al. 2017); 0: no mixup."""
 
 
-class ClassifyOptimisation(Optimisation):
-    """And the loss it follows."""
+class ClassifyOptimisation(ClassifierOptimisation):
+    """And the losses it follows."""
 
-    label_smoothing: Share
-    class_weights: ClassWeights = "none"
     now_weight: float = Field(ge=0)
     """Of the loss of each moment's own label, against 1 for that of all so far."""
     forecast_weight: float = Field(ge=0)
     """Of the loss of the second decoder, which forecasts embedded frames; 0: there is none."""
-    teacher_weight: Share = 0.7
-    """What the answer of the teachers, where there are any, is worth as a target; the label is worth the rest."""
     carry_share: Share
     """Chance that a step starts from a state left by other clips, as moments late in a long video do."""
 

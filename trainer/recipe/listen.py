@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainer.recipe.sections import ClassWeights, Optimisation, Recipe, Section, Share, Size
+from trainer.recipe.sections import ClassifierOptimisation, Recipe, Section, Share, Size
 
 
 class Input(Section):
@@ -63,15 +63,8 @@ class Augmentation(Section):
     """alpha of the Beta(alpha, alpha) that two sounds are blended by (Zhang et al. 2017); 0: no mixup."""
 
 
-class ListenOptimisation(Optimisation):
-    """And the loss it follows."""
-
-    label_smoothing: Share
-    class_weights: ClassWeights = "none"
-
-
 class ListenRecipe(Recipe):
     input: Input
     network: Network
     augmentation: Augmentation
-    optimisation: ListenOptimisation
+    optimisation: ClassifierOptimisation

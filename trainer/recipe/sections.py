@@ -31,6 +31,15 @@ class Optimisation(Section):
     """Of the averaged weights, which are what is published; 0: the last weights."""
 
 
+class ClassifierOptimisation(Optimisation):
+    """And what every classifier is to say."""
+
+    label_smoothing: Share
+    class_weights: ClassWeights = "none"
+    teacher_weight: Share = 0.7
+    """What the answer of the teachers, where there are any, is worth as a target; the label is worth the rest."""
+
+
 class Budget(Section):
     """How long it takes."""
 

@@ -15,6 +15,7 @@ from trainer.recipe.listen import ListenRecipe
 from trainer.tasks.class_weights import class_weights
 from trainer.tasks.learner import Learner
 from trainer.tasks.sound_augment import augment, mix
+from trainer.tasks.teachers import ListeningTeachers
 from trainer.tasks.waveforms import Batch
 
 LOSS_IN_RANK = 1e-3
@@ -26,12 +27,15 @@ class ListenTask(Learner[SoundClassifier]):
 
     class_weights: Tensor
 
-    def __init__(self, recipe: ListenRecipe, cell: Cell, label_counts: Sequence[int]) -> None:
+    def __init__(
+        self, recipe: ListenRecipe, cell: Cell, label_counts: Sequence[int], teachers: ListeningTeachers | None = None
+    ) -> None:
         """`label_counts[i]`: how many training sounds are of label i."""
         num_labels = len(label_counts)
         super().__init__(SoundClassifier(num_labels, cell, recipe.network), recipe.optimisation)
         self.recipe = recipe
         self.num_labels = num_labels
+        self.teachers = teachers
         weights = class_weights(recipe.optimisation.class_weights, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
@@ -45,9 +49,11 @@ class ListenTask(Learner[SoundClassifier]):
             log_mel, steps = augment(log_mel, steps, self.recipe.augmentation)
             targets = F.one_hot(labels, self.num_labels).float()
             log_mel, steps, targets = mix(log_mel, steps, targets, self.recipe.augmentation.mixup)
-        smoothing = self.recipe.optimisation.label_smoothing
-        logits = self.network.classify(log_mel, steps)
-        return F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing)
+            settings = self.recipe.optimisation
+            targets = targets * (1 - settings.label_smoothing) + settings.label_smoothing / self.num_labels
+            if self.teachers is not None:
+                targets = torch.lerp(targets, self.teachers(log_mel, steps), settings.teacher_weight)
+        return F.cross_entropy(self.network.classify(log_mel, steps), targets, self.class_weights)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         waveform, lengths, labels = batch

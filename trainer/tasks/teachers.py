@@ -1,7 +1,8 @@
-"""What finished classifiers say of a clip, for another one to learn from (Hinton et al. 2015, arXiv:1503.02531)."""
+"""What finished classifiers say of a clip or a sound, for another to learn (Hinton et al. 2015, arXiv:1503.02531)."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,8 +10,10 @@ from torch.jit import ScriptModule
 
 from app.models import torchscript
 from app.models.manifest import ClassifyOutput
-from trainer.recipe.reading import RecipeError
-from trainer.run import MODEL, read_run
+from trainer.networks.sound_classifier import SoundClassifier
+from trainer.recipe.listen import ListenRecipe
+from trainer.recipe.reading import RecipeError, read_recipe
+from trainer.run import MODEL, RECIPE, Run, read_run
 
 MAX_PIXEL = 255
 
@@ -38,10 +41,38 @@ class Teachers:
         return torch.stack(now).mean(0), torch.stack(so_far).mean(0)
 
 
+class ListeningTeachers:
+    """The mean answer of several classifiers of sound."""
+
+    def __init__(self, networks: Sequence[SoundClassifier]) -> None:
+        self._networks = tuple(networks)
+
+    @torch.no_grad()
+    def __call__(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """log-mel (B,T,M), lengths (B,) in steps -> probabilities (B,K): of the very sound that the pupil hears."""
+        return torch.stack([network.classify(log_mel, lengths).softmax(1) for network in self._networks]).mean(0)
+
+
 def load_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> Teachers | None:
     """The models of finished runs; None without any. Raises RecipeError for a run that tells other things apart."""
     for folder in runs:
-        output = read_run(folder).output
-        if not isinstance(output, ClassifyOutput) or output.labels != labels:
-            raise RecipeError(f"{folder} does not tell {', '.join(labels)} apart, in this order")
+        _read(folder, labels, "video")
     return Teachers([torchscript.load((folder / MODEL).read_bytes()) for folder in runs]) if runs else None
+
+
+def load_listening_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> ListeningTeachers | None:
+    """As `load_teachers`, of sounds; not the published files but their networks, which take a changed spectrogram."""
+    networks = []
+    for folder in runs:
+        cell, recipe = _read(folder, labels, "audio").cell, read_recipe(folder / RECIPE, (), ListenRecipe)
+        network = SoundClassifier(len(labels), cell, recipe.network)
+        network.load_state_dict(torchscript.weights((folder / MODEL).read_bytes()))
+        networks.append(network.eval())
+    return ListeningTeachers(networks) if networks else None
+
+
+def _read(folder: Path, labels: tuple[str, ...], media: Literal["video", "audio"]) -> Run:
+    run = read_run(folder)
+    if not isinstance(run.output, ClassifyOutput) or run.output.labels != labels or run.input.media != media:
+        raise RecipeError(f"{folder} does not tell {', '.join(labels)} apart, in this order, in {media}")
+    return run

@@ -101,11 +101,16 @@ train-describe: .venv/.dev ## trains `describe` on scenes made of stills of DATA
 	  --data-name "scenes drawn from stills of UCF101 (six classes) and of surveillance clips" \
 	  --data-license "none stated; collected for research" --data-source https://www.crcv.ucf.edu/data/UCF101.php
 
-train-emotion: .venv/.dev ## trains `emotion` on DATA, a list of RAVDESS; CELL, SEED
-	$(TRAINER) train classify --name emotion --data $(DATA) --recipe trainer/recipes/emotion.yaml --val-fraction 0 \
-	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/emotion-$(CELL)-$(SEED) --no-publish \
-	  --data-name "RAVDESS, actors 1-16 (speech, audio)" --data-license CC-BY-NC-SA-4.0 \
-	  --data-source https://zenodo.org/records/1188976
+EMOTION := $(TRAINER) train classify --name emotion --data $(DATA) --recipe trainer/recipes/emotion.yaml \
+	  --val-fraction 0 --threads 1 --no-publish --data-name "RAVDESS, actors 1-16 (speech, audio)" \
+	  --data-license CC-BY-NC-SA-4.0 --data-source https://zenodo.org/records/1188976
+
+train-emotion: .venv/.dev ## trains three teachers of `emotion` on DATA, a list of RAVDESS, then the one they teach; an hour; CELL, SEED
+	$(EMOTION) --cell gru --seed 1 --output runs/emotion-teacher-gru
+	$(EMOTION) --cell lstm --seed 1 --output runs/emotion-teacher-lstm
+	$(EMOTION) --cell gru --seed 2 --set network.centred=false --output runs/emotion-teacher-uncentred
+	$(EMOTION) --cell $(CELL) --seed $(SEED) --output runs/emotion-$(CELL)-$(SEED) \
+	  --teachers runs/emotion-teacher-gru runs/emotion-teacher-lstm runs/emotion-teacher-uncentred
 
 train-digits: CELL = lstm
 train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED

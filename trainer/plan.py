@@ -67,3 +67,5 @@ class Plan:
     """The metric that runs are compared by."""
     evaluate: Callable[[ScriptModule, Path], Report]
     """What the published file is worth; may write to the run's folder, pictures for the card to `pictures/`."""
+    finish: Callable[[Any], None] = lambda network: None
+    """What is left to do to the trained network before it is published."""

@@ -80,7 +80,9 @@ def train(options: TrainOptions) -> str:
     fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)
     if fitted is None:  # another process goes on
         return ""
-    model_bytes = compiled.save(fitted.learner.module(), folder)
+    network = fitted.learner.module()
+    plan.finish(network)
+    model_bytes = compiled.save(network, folder)
     report = plan.evaluate(torchscript.load(model_bytes), folder)
     write_run(_run(options, plan, fitted, report), folder)
     told = f"\n{report.text}\n\nrun: {folder}"

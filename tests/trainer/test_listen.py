@@ -130,7 +130,7 @@ def test_a_finished_run_teaches_another(tones: Path, tmp_path: Path) -> None:
 
 
 def test_a_describer_learns_without_labels_and_is_published(tones: Path, tmp_path: Path) -> None:
-    settings = ["network.num_channels=8", "network.size=16", "network.bottleneck=8"]
+    settings = ["network.num_channels=8", "network.size=16", "network.bottleneck=8", "network.num_components=12"]
     settings += ["budget.num_epochs=4", "budget.batch_size=16"]
     run_trainer("features", "audio-features", tones, tmp_path, settings)
     model = load_version(tmp_path / "store" / "tones" / "1")

@@ -4,9 +4,11 @@ from torch import Tensor
 
 from app.models import torchscript
 from trainer.data.golden_sound import draw_sound
+from trainer.networks.components import Components
 from trainer.networks.recurrent import Cell, Recurrent
 from trainer.networks.sound_decoder import SoundDecoder, run_whole
 from trainer.networks.sound_encoder import SoundEncoder
+from trainer.networks.sound_statistics import SoundStatistics, legendre
 from trainer.recipe.features import Network
 
 EXACT = 1e-5  # the contract's, in float32
@@ -17,8 +19,16 @@ CELLS: list[Cell] = ["lstm", "gru"]
 
 @pytest.fixture(params=CELLS)
 def encoder(request: pytest.FixtureRequest) -> SoundEncoder:
+    """Its components are those of 64 tones in noise."""
     torch.manual_seed(0)
-    return SoundEncoder(request.param, Network(num_channels=8, size=12, bottleneck=6, dropout=0.5)).eval()
+    network = Network(num_channels=8, size=12, bottleneck=6, num_components=16, dropout=0.5)
+    encoder = SoundEncoder(request.param, network).eval()
+    places = torch.arange(NUM_STEPS * STEP).unsqueeze(0) / 16_000
+    tones = torch.rand(64, 1) * torch.sin(torch.rand(64, 1) * 6_000 * places) + torch.rand(64, 1) * torch.randn(64, 1)
+    with torch.no_grad():
+        state = encoder.listen(tones, torch.full((64,), NUM_STEPS * STEP))[1]
+        encoder.components.fit(encoder.summary(state))
+    return encoder
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +98,75 @@ def test_served_equals_eager(encoder: SoundEncoder, waveform: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_the_statistics_are_means_and_deviations_of_all_that_was_heard(encoder: SoundEncoder, waveform: Tensor) -> None:
-    length = NUM_STEPS * STEP
-    clip, _, _ = encoder(waveform[:1], torch.tensor([length]))
-    log_mel = encoder.normalise(encoder.log_mel(waveform[:1], torch.tensor([length]))[0])[0]
+def test_the_summary_is_means_and_deviations_of_all_that_was_heard_by_loudness(
+    encoder: SoundEncoder, waveform: Tensor
+) -> None:
+    length = torch.tensor([NUM_STEPS * STEP])
+    summary = encoder.summary(encoder.listen(waveform[:1], length)[1])[0]
+    heard = encoder.log_mel(waveform[:1], length)[0]
+    log_mel = encoder.normalise(heard)[0].double()
+    loudness = (heard[0].double().logsumexp(dim=1) * 0.25).exp()
+    weights = (
+        loudness.reshape(NUM_STEPS, 4).mean(dim=1, keepdim=True).expand(-1, 4).flatten()
+    )  # of a step's frames alike
+    weights = (weights / weights.sum()).unsqueeze(1)
 
-    alike = clip[0, encoder.learned_dimension :].reshape(2, -1)[0]  # all steps alike; the other half is by loudness
-    torch.testing.assert_close(alike[:64], log_mel.mean(dim=0), atol=EXACT, rtol=0)
-    deviation = (log_mel.var(dim=0, correction=0) + encoder.least_variance).sqrt()
-    torch.testing.assert_close(alike[64:128], deviation, atol=EXACT, rtol=0)
-    covariances = torch.cov((log_mel @ encoder.cosines).T, correction=0)[encoder.pairs[0], encoder.pairs[1]]
-    torch.testing.assert_close(alike[256:], covariances, atol=EXACT, rtol=0)
+    spectral = summary[encoder.learned_dimension :]
+    mean = (weights * log_mel).sum(dim=0)
+    torch.testing.assert_close(spectral[:64], mean, atol=EXACT, rtol=0)
+    variance = (weights * (log_mel - mean).square()).sum(dim=0)
+    torch.testing.assert_close(spectral[64:128], (variance + 0.01).sqrt(), atol=EXACT, rtol=0)
+    cepstra = (log_mel - mean) @ encoder.statistics.cosines.double()
+    covariances = ((weights * cepstra).T @ cepstra)[tuple(encoder.statistics.pairs)]
+    torch.testing.assert_close(spectral[256:466], covariances, atol=EXACT, rtol=0)
+
+
+@torch.no_grad()
+def test_the_course_tells_where_in_the_sound_a_value_is_high() -> None:
+    """Of a value that follows a polynomial, its own part is 1 and the others' nothing, whatever is added to all."""
+    statistics = SoundStatistics(size=1, context=6, frames_per_step=4)
+    num_steps = 500
+    places = (torch.arange(num_steps, dtype=torch.float64) + 0.5) / num_steps
+    powers = places ** torch.arange(5).unsqueeze(1)
+    for degree in range(1, 5):
+        values = torch.zeros(1, num_steps, statistics.num_values)
+        values[0, :, 1] = legendre(4)[degree - 1] @ powers + 7.0  # the upper hidden state
+        found = torch.zeros(1, statistics.num_statistics, dtype=torch.float64)
+        for part in values.split(180, dim=1):
+            weights = torch.full((1, part.shape[1]), 0.4, dtype=torch.float64)
+            found = statistics.add(found, part, weights, torch.tensor([part.shape[1]]))
+        course = statistics.describe(found)[0, 4:8]
+        torch.testing.assert_close(course, torch.eye(4, dtype=torch.float64)[degree - 1], atol=1e-3, rtol=0)  # of steps
+
+
+@torch.no_grad()
+def test_what_is_added_to_all_steps_alike_is_soon_forgotten(encoder: SoundEncoder) -> None:
+    torch.manual_seed(0)
+    statistics, frames = encoder.statistics, torch.randn(1, 6 + 4 * 200, 64)
+    other = frames + torch.randn(64)  # another microphone
+    nothing = torch.zeros(1, statistics.num_statistics, dtype=torch.float64)
+    weights = torch.ones(1, 200, dtype=torch.float64)
+    one, two = (encoder.embed(x, statistics.centres(nothing, x, weights))[0] for x in (frames, other))
+
+    apart = (one - two).norm(dim=1) / one.norm(dim=1)
+    assert apart[-1] < 0.02 < 0.1 < apart[0]
+
+
+@torch.no_grad()
+def test_components_are_uncorrelated_and_about_one_long() -> None:
+    torch.manual_seed(0)
+    vectors = torch.randn(400, 3, dtype=torch.float64) @ torch.randn(3, 8, dtype=torch.float64) + 5.0
+    vectors = torch.cat((vectors, torch.full((400, 1), 2.0, dtype=torch.float64)), dim=1)
+    components = Components(9, 5)
+    components.fit(vectors)
+    found = components(vectors)
+
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(5), atol=1e-3, rtol=0)
+    expected = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])) / 5  # of three things only
+    torch.testing.assert_close(torch.cov(found.T, correction=0), expected, atol=1e-3, rtol=0)
+    odd = vectors[:1].clone()
+    odd[0, 0] = 1e9
+    assert components(odd).norm() < 20
 
 
 @torch.no_grad()
@@ -109,7 +177,7 @@ def test_an_hour_of_silence_stays_finite_and_after_it_sound_still_counts(
     silent = encoder.clip(state)
     assert silent.isfinite().all()
     _, state = encoder.step(waveform[:1], torch.tensor([waveform.shape[1]]), state)
-    assert (encoder.clip(state) - silent).abs().max() > 0.1
+    assert (encoder.clip(state) - silent).norm() > 0.1
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """From sounds, whatever their labels, to a training of a describer of sound."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, SoundSet, decode_sounds, list_unlabelled
 from trainer.data.splits import split_by_group
 from trainer.networks.log_mel import HOP, NUM_MELS
+from trainer.networks.sound_encoder import SoundEncoder
 from trainer.pictures import draw_spectrograms
 from trainer.plan import Plan, PlanOptions, Report, check_alone
+from trainer.progress import progress
 from trainer.recipe.features import FeaturesRecipe
 from trainer.tables import table
 from trainer.tasks.features import FeaturesTask
@@ -23,6 +26,8 @@ from trainer.tasks.waveforms import training_loader, whole_loader
 GOLDEN_STEPS = (12, 7)
 """Steps of each golden sound: one is padded, and its last step not complete."""
 SHOWN_SECONDS = 4.0
+COMPONENT_SECONDS = 10.0
+"""Of each sound, what the components are found in."""
 
 
 def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
@@ -59,17 +64,27 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
         num_examples=data.num_sounds(),
         headline="reconstruction",
         evaluate=lambda module, folder: _evaluate(module, learner, data, part_samples, folder),
+        finish=lambda network: _find_components(network, train, round(COMPONENT_SECONDS * sample_rate)),
     )
 
 
+def _find_components(encoder: SoundEncoder, sounds: Sequence[CachedSound], max_samples: int) -> None:
+    """Fits the components of the encoder on what it tells of the beginnings of all sounds."""
+    batches, summaries = whole_loader(sounds, max_samples, 32), []
+    with torch.inference_mode():
+        for waveform, lengths, _ in progress(batches, len(batches), "finding components"):
+            summaries.append(encoder.summary(encoder.listen(waveform, lengths)[1]))
+    encoder.components.fit(torch.cat(summaries))
+
+
 def _evaluate(module: ScriptModule, learner: FeaturesTask, data: SoundSet, part_samples: int, folder: Path) -> Report:
-    """How well sounds can be reconstructed from what the module tells of them."""
+    """How well sounds can be reconstructed from the averaged network's bottleneck, which is not in what is served."""
     name, sounds = ("val", data.opened("val")) if data.opened("val") else ("train", data.opened("train"))
     loss, count = 0.0, 0
+    learner.eval()
     with torch.inference_mode():
         for waveform, lengths, _ in whole_loader(sounds, part_samples, 64):
-            clip = module(waveform, lengths)[0]
-            loss += float(learner.reconstruction_error(clip, waveform, lengths)) * len(lengths)
+            loss += float(learner.reconstruction_error(waveform, lengths)) * len(lengths)
             count += len(lengths)
     shown = max(sounds[:64], key=lambda sound: min(len(sound.waveform), SHOWN_SECONDS * 16_000))
     _draw(module, learner, shown, folder)
@@ -77,7 +92,7 @@ def _evaluate(module: ScriptModule, learner: FeaturesTask, data: SoundSet, part_
     rows = [["set", "sounds", "error of reconstruction"], [name, str(count), f"{metrics['reconstruction']:.3f}"]]
     return Report(
         metrics={name: metrics},
-        text=f"{table(rows)}\n\nMean squared error of normalised log-mel, half of the true steps being told.",
+        text=f"{table(rows)}\n\nMean squared error of log-mel, normalised and centred; half of the true steps told.",
         limits=(
             f"What is not heard in the {sum(data.num_sounds().values())} files it was trained on, it knows nothing of.",
             "The first steps of a sound are judged as after silence.",
@@ -89,10 +104,10 @@ def _draw(module: ScriptModule, learner: FeaturesTask, sound: CachedSound, folde
     waveform = torch.from_numpy(sound.waveform[: round(SHOWN_SECONDS * 16_000)]).unsqueeze(0)
     lengths = torch.tensor([waveform.shape[1]])
     with torch.inference_mode():
-        clip, steps, _ = module(waveform, lengths)
-        true, found = learner.reconstruct(clip, waveform, lengths)
+        steps = module(waveform, lengths)[1]
+        true, found = learner.reconstruct(waveform, lengths)
     spectrograms: dict[str, NDArray[np.float32]] = {
-        "log-mel, normalised": true[0].numpy(),
+        "log-mel, normalised and centred": true[0].numpy(),
         "reconstructed from the bottleneck and half of the steps": found[0].numpy(),
     }
     draw_spectrograms(spectrograms, HOP / 16_000, folder / "pictures" / "log_mel.png")

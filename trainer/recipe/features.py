@@ -27,6 +27,8 @@ class Network(Section):
     """Of the hidden state of each of the two recurrences, which is that of a step's vector."""
     bottleneck: Size
     """All that the decoder is told of a sound."""
+    num_components: Size
+    """Values in the vector of a clip: principal components of the bottleneck and of all statistics."""
     dropout: Share
 
 

@@ -44,35 +44,33 @@ class FeaturesTask(Learner[SoundEncoder]):
             heard, steps = self.front_end.whole(waveform, lengths)
             one, one_steps = self._frames(*augment(heard, steps, self.recipe.augmentation))
             other, other_steps = self._frames(*augment(heard, steps, self.recipe.augmentation))
-        one_clip, other_clip = self._describe(one, one_steps), self._describe(other, other_steps)
-        reconstruction = self._reconstruct(one_clip, other, other_steps) + self._reconstruct(other_clip, one, one_steps)
-        contrast = self._contrast(one_clip, other_clip)
+        told, other_told = (self._summarise(*version) for version in ((one, one_steps), (other, other_steps)))
+        reconstruction = self._reconstruct(told, other, other_steps) + self._reconstruct(other_told, one, one_steps)
+        contrast = self._contrast(told, other_told)
         self.log_dict({"train_reconstruction": reconstruction / 2, "train_contrast": contrast})
         return reconstruction / 2 + self.recipe.optimisation.contrast_weight * contrast
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         waveform, lengths, _ = batch
-        self.loss.update(
-            self.reconstruction_error(self.averaged(waveform, lengths)[0], waveform, lengths), len(lengths)
-        )
+        self.loss.update(self.reconstruction_error(waveform, lengths), len(lengths))
         self.log("val_loss", self.loss)
 
     def on_validation_epoch_end(self) -> None:
         self.log("val_rank", -self.loss.compute(), sync_dist=True)
 
-    def reconstruct(self, clip: Tensor, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips' vectors (B,D), waveform (B,N), lengths (B,) samples -> normalised log-mel (B,T,M), true and found."""
+    def reconstruct(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """waveform (B,N), lengths (B,) samples -> centred log-mel (B,T,M), true and made of the averaged bottleneck."""
         frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
-        true = frames[:, self.network.context :]
-        found = self.decoder(
-            clip[:, : self.recipe.network.bottleneck], true.reshape(len(true), -1, self.step_size), steps
-        )
-        return true, found.reshape(true.shape)
+        told, true = self._averaged(waveform, lengths), self._centred(frames, steps)
+        return true, self._decode(told, true, steps)
 
-    def reconstruction_error(self, clip: Tensor, waveform: Tensor, lengths: Tensor) -> Tensor:
+    def reconstruction_error(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """Mean squared error of `reconstruct`, valid steps alike."""
         frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
-        return self._reconstruct(clip, frames, steps)
+        return self._reconstruct(self._averaged(waveform, lengths), frames, steps)
+
+    def _averaged(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        return self.averaged.summary(self.averaged.listen(waveform, lengths)[1]).float()
 
     def _frames(self, log_mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Log-mel (B,T',M), lengths (B,) -> log-mel (B,6+4T,M) with silence around, steps (B,)."""
@@ -82,33 +80,39 @@ class FeaturesTask(Learner[SoundEncoder]):
         frames = F.pad(torch.where(valid, log_mel, SILENCE), (0, 0, encoder.context, missing), value=SILENCE)
         return frames, divide_up(lengths, encoder.frames_per_step)
 
-    def _describe(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,D): what `forward` gives, by faster recurrences."""
-        encoder = self.network
-        lower = run_whole(encoder.lower, encoder.embed(encoder.normalise(log_mel)))
+    def _summarise(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
+        """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,R): what `summary` gives, by faster recurrences."""
+        encoder, statistics = self.network, self.network.statistics
+        frames, weights = encoder.normalise(log_mel), statistics.weigh(log_mel)
+        nothing = torch.zeros(len(lengths), statistics.num_statistics, dtype=torch.float64, device=log_mel.device)
+        lower = run_whole(encoder.lower, encoder.embed(frames, statistics.centres(nothing, frames, weights)))
         upper = run_whole(encoder.upper, lower)
         with torch.autocast(self.device.type, enabled=False):  # what is summed up over time is not rounded to bfloat16
             lower, upper = lower.float(), upper.float()
-            values, weights = encoder.measure(log_mel, lower, upper)
-            nothing = torch.zeros(len(lengths), 2 + 2 * encoder.num_values, dtype=torch.float64, device=values.device)
-            statistics = encoder.average(nothing, values, weights, lengths)
+            found = statistics.add(nothing, statistics.measure(frames, lower, upper), weights, lengths)
             row, last = torch.arange(len(lengths)), lengths - 1
-            return encoder.summarise(lower[row, last], upper[row, last], statistics)
+            return encoder.summarise(lower[row, last], upper[row, last], found).float()
 
-    def _reconstruct(self, clip: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
-        """How far what the decoder makes of a clip's bottleneck (B,D) is from the frames, valid steps alike."""
-        true = self._own(frames)
-        errors = (self._decode(clip, true, lengths) - true).square().reshape(len(true), -1, self.step_size)
+    def _reconstruct(self, told: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
+        """How far what the decoder makes of summaries (B,R) is from the frames, centred, valid steps alike."""
+        true = self._centred(frames, lengths)
+        errors = (self._decode(told, true, lengths) - true).square().reshape(len(true), -1, self.step_size)
         valid = valid_steps(errors.shape[1], lengths).unsqueeze(2)
         return torch.where(valid, errors, 0.0).sum() / (lengths.sum() * self.step_size)
 
-    def _own(self, frames: Tensor) -> Tensor:
-        """Log-mel (B,6+4T,M) -> normalised, (B,4T,M), without what was before the first step."""
-        return self.network.normalise(frames[:, self.network.context :])
+    def _centred(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Log-mel (B,6+4T,M), lengths (B,) in steps -> normalised, less each mel's mean over the sound: (B,4T,M).
 
-    def _decode(self, clip: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
-        """Clips' vectors (B,D), true frames (B,4T,M), lengths (B,) in steps -> reconstructed frames (B,4T,M)."""
-        bottleneck = clip[:, : self.recipe.network.bottleneck]
+        Of that mean the network is told as little as may be, and the two versions differ in it at random.
+        """
+        own = self.network.normalise(frames[:, self.network.context :])
+        valid = valid_steps(own.shape[1], lengths * self.network.frames_per_step).unsqueeze(2)
+        mean = torch.where(valid, own, 0.0).sum(1, keepdim=True) / valid.sum(1, keepdim=True)
+        return torch.where(valid, own - mean, 0.0)
+
+    def _decode(self, told: Tensor, true: Tensor, lengths: Tensor) -> Tensor:
+        """Summaries (B,R), true frames (B,4T,M), lengths (B,) in steps -> reconstructed frames (B,4T,M)."""
+        bottleneck = told[:, : self.recipe.network.bottleneck]
         steps: Tensor = self.decoder(bottleneck, true.reshape(len(true), -1, self.step_size), lengths)
         return steps.reshape(true.shape)
 

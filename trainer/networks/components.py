@@ -1,0 +1,50 @@
+"""The principal components of vectors: what many of their values say alike, said once."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+
+class Components(nn.Module):
+    """The first principal components of vectors (B,size), all of the same variance: (B,num_components).
+
+    Fitted on many vectors once they can be had, then fixed. What comes out is about 1 long, so that products of two
+    are their similarity.
+    """
+
+    most_deviations: Final[float] = 10.0
+    """A value further from its mean than this counts as so far: one odd statistic does not drown the others."""
+    least_share: Final[float] = 1e-9
+    """Of the first component's variance: less is rounding, and such a component is always 0."""
+
+    mean: Tensor
+    deviation: Tensor
+    axes: Tensor
+
+    def __init__(self, size: int, num_components: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("axes", torch.eye(size, num_components))
+
+    def standardise(self, vectors: Tensor) -> Tensor:
+        """(B,size) float64 -> the same, in deviations from the mean."""
+        deviations = (vectors - self.mean.double()) / self.deviation.double()
+        return deviations.clamp(-self.most_deviations, self.most_deviations)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(B,size) float64 -> (B,num_components) float32."""
+        return (self.standardise(vectors) @ self.axes.double()).float()
+
+    def fit(self, vectors: Tensor) -> None:
+        """Finds the components of `vectors` (B,size) float64."""
+        self.mean.copy_(vectors.mean(dim=0))
+        deviation = vectors.std(dim=0, correction=0)
+        self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
+        standardised = self.standardise(vectors)
+        variances, axes = torch.linalg.eigh(standardised.T @ standardised / len(vectors))  # the largest come last
+        num_components = self.axes.shape[1]
+        variances, axes = variances[-num_components:].flip(0), axes[:, -num_components:].flip(1)
+        scale = torch.where(variances > self.least_share * variances[0], variances, torch.inf).rsqrt()
+        self.axes.copy_(axes * scale / num_components**0.5)

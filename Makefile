@@ -152,7 +152,7 @@ eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 	$(TRAINER) evaluate --model digits --data $(DATA) --split test
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
-	$(BIN)/python -m bench.probe --module model_store/audio-features/2/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+	$(BIN)/python -m bench.probe --module model_store/audio-features/3/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
 
 bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
 	$(BIN)/python -m bench.performance

@@ -1,5 +1,6 @@
 """What works behind the routes, started with the server and ended with it. Wiring only."""
 
+import asyncio
 import gc
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -44,7 +45,7 @@ async def running_service(settings: Settings, telemetry: Telemetry, places: Plac
     Raises ModelRejected if a model in the store is not what it claims, OutdatedLibrary for an FFmpeg with known holes.
     """
     check_ffmpeg()
-    store = await to_thread.run_sync(_open_store, settings)
+    opening = asyncio.create_task(to_thread.run_sync(_open_store, settings))
     decoders = _decoder_pool(settings, settings.decoder_workers, num_spares=1)
     arriving = _decoder_pool(settings, settings.arriving_workers)
     scheduler = Scheduler(
@@ -53,10 +54,11 @@ async def running_service(settings: Settings, telemetry: Telemetry, places: Plac
         batch_wait_seconds=settings.batch_wait_seconds,
         on_batch=telemetry.on_batch,
     )
-    await decoders.start()
-    await arriving.start()
-    scheduler.start()
     try:
+        await decoders.start()
+        await arriving.start()
+        store = await opening
+        scheduler.start()
         await to_thread.run_sync(scheduler.warm_up, store.models())
         watcher = _store_watcher(settings, store, telemetry)
         overrides = RuleOverrides(
@@ -97,7 +99,6 @@ def _keep_for_good() -> None:
 
 
 def _open_store(settings: Settings) -> ModelStore:
-    torch.set_num_threads(1)  # of this thread: the golden checks would else fight for the cores with everything else
     defaults = {
         "classify": settings.default_model_classify,
         "predict": settings.default_model_predict,
@@ -188,7 +189,7 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
             telemetry.model_info.labels(manifest.name, manifest.version, manifest.task, model.digest).set(1)
 
     tell()
-    load = partial(rehearse, device=settings.device, precision=settings.precision)
+    load = partial(rehearse, device=settings.device, choice=settings.precision)
     return StoreWatcher(settings.model_store, Selection(settings.models), store, load, tell)
 
 

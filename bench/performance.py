@@ -7,6 +7,7 @@ everything. The machine need not be idle: what counts are ratios of neighbours i
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -14,12 +15,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import av
 import numpy as np
 import torch
 
 from app.media.scaling import FrameScaler
+from app.models.manifest import read_manifest
+from app.models.precision import Precision
 from app.models.store import list_versions
 from bench import limit
 from bench.clips import CLIPS, make_clips
@@ -27,7 +31,7 @@ from bench.contenders import Contender, Limit, OverHttp, started
 from bench.load import Measurement, busy_elsewhere, measure, median
 from bench.parts import time_parts
 from bench.processes import MemoryWatch
-from bench.report import Report, write
+from bench.report import RIGHT, Report, write
 from bench.service import ROOT
 
 STORE = ROOT / "model_store"
@@ -71,6 +75,14 @@ def our_service(model: Path) -> Iterator[tuple[list[OverHttp], float]]:
         yield [exact, OverHttp("service, fast", 8131, pid, f"{path}&sampling=fast", labels=labels)], seconds
 
 
+def precision_of(model: Path, port: int = 8131) -> tuple[Precision, float]:
+    """What our running service computes the model in, and what a score may then be off by."""
+    with urlopen(f"http://127.0.0.1:{port}/models/{model.parent.name}") as response:
+        precision: Precision = json.load(response)["versions"][-1]["precision"]
+    bfloat16 = read_manifest(model / "manifest.json").golden_tolerance.bfloat16
+    return precision, bfloat16 if precision == "bfloat16" else RIGHT
+
+
 def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[float, float]:
     """(seconds from nothing to the first right answer, seconds of `import torch, fastapi`), medians, in turns."""
     ours, bare = [], []
@@ -82,7 +94,8 @@ def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[f
         with our_service(model) as (services, _):
             scores = services[0].ask(clip)
             ours.append(time.perf_counter() - began)
-        assert max(abs(got - wanted) for got, wanted in zip(scores, reference, strict=True)) < 1e-3
+            _, tolerance = precision_of(model)
+        assert max(abs(got - wanted) for got, wanted in zip(scores, reference, strict=True)) < tolerance
     return median(ours), median(bare)
 
 
@@ -125,6 +138,7 @@ def main() -> None:
     starts = seconds_to_start(model, clips["240p"], reference)
     with ExitStack() as running:
         services, _ = running.enter_context(our_service(model))
+        precision, tolerance = precision_of(model)
         naive = running.enter_context(
             started(
                 ["uvicorn", "bench.naive:app", "--port", "8132", "--log-level", "warning"],
@@ -142,9 +156,9 @@ def main() -> None:
                 measure(services[0], clips[name], reference, max(options.at_once), 2 * max(options.at_once))
     parts = time_parts(model)
     sizes = {name: path.stat().st_size for name, path in clips.items()}
-    write(
-        Report(measurements, sizes, starts, watch.peak_mb, parts, max(busy, 0.0), os.cpu_count() or 1), options.output
-    )
+    cores = os.cpu_count() or 1
+    report = Report(measurements, sizes, starts, watch.peak_mb, parts, max(busy, 0.0), cores, precision, tolerance)
+    write(report, options.output)
 
 
 if __name__ == "__main__":

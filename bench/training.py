@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from app.models.precision import Precision, has_bfloat16, in_precision
+from app.models.precision import has_bfloat16
 from bench.load import median
 from trainer.data.prepare import DataOptions
 from trainer.plan import PlanOptions
@@ -28,10 +28,10 @@ CPU = torch.device("cpu")
 def bare_epoch(learner: ClassifyTask, batches: list[Batch]) -> float:
     """Seconds of a forward and a backward pass over all the batches."""
     network = learner.network.train()
-    precision: Precision = "bfloat16" if has_bfloat16(CPU) else "float32"  # as the recipe's `auto`
+    in_bfloat16 = has_bfloat16(CPU)  # as the recipe's `auto`
     began = time.perf_counter()
     for frames, labels, lengths in batches:
-        with in_precision(precision, CPU):
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
             loss = F.cross_entropy(network(frames, lengths), labels[:, -1])
         loss.backward()
         network.zero_grad()

@@ -12,7 +12,7 @@ work never ends, a file still gets every ninth batch.
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -204,9 +204,13 @@ class Scheduler:
 
         `step_length`: frames in a chunk of a long video. Other sizes compile on first use.
         """
-        for model in models:
+
+        def warm(model: ServedModel) -> None:
             for work in first_works(model, step_length) * WARM_UP_RUNS:
                 self.submit(work).result()
+
+        with ThreadPoolExecutor(len(self._threads)) as pool:  # a model for each inference thread
+            list(pool.map(warm, models))
 
 
 def first_works(model: ServedModel, step_length: int = 32) -> list[Work]:

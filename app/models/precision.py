@@ -1,7 +1,7 @@
-"""Whether a classifier runs in float32 or in bfloat16: what this machine is faster at, where the scores stay right.
+"""What a model computes in: what this machine is faster at, where the scores stay right; and its module made for that.
 
-In bfloat16 run the layers that PyTorch's autocast takes for it: convolutions and products of matrices. Only classifiers
-do: of what they answer it is said how exact it must be.
+Only classifiers of video have convolutions in bfloat16: of their scores it is said how exact they must be, and of sound
+there is too little to gain.
 """
 
 import logging
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from app.errors import ModelRejected
+from app.models import bfloat16, torchscript
 from app.models.golden import Golden, check_scores
 from app.models.manifest import ClassifyOutput, Manifest
 
@@ -20,15 +21,11 @@ Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 """`auto`: bfloat16 where it is measured to be faster; `bfloat16`: wherever the scores allow it."""
 
-GAIN = 1.3
+GAIN = 1.2
 """Times as fast as float32 at least: what is measured in some milliseconds may be off by less."""
-RUNS = 5
-"""Of each, in turns; the fastest count."""
-
-
-def in_precision(precision: Precision, device: torch.device) -> torch.autocast:
-    """The context in which a model's methods are called."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+COMPILING_RUNS = 2
+RUNS = 4
+"""Of each after those, in turns; the fastest count."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -40,42 +37,70 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def _may_gain(device: torch.device) -> bool:
-    """Whether it is worth a measurement. Without tiles, by AVX-512 alone, `actions` runs 1.06 times as fast."""
+    """Whether it is worth a measurement. Without tiles, by AVX-512 alone, `actions` runs 0.8 times as fast."""
     return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def choose_precision(
-    choice: PrecisionChoice, module: Any, manifest: Manifest, golden: Golden, device: torch.device
-) -> Precision:
-    """What `module`, which is right about `golden` in float32, is run in."""
-    output = manifest.output
-    if choice == "float32" or not isinstance(output, ClassifyOutput) or not has_bfloat16(device):
-        return "float32"
-    if choice == "auto" and not _may_gain(device):
-        return "float32"
-    name = f"{manifest.name} version {manifest.version}"
+def in_bfloat16(
+    choice: PrecisionChoice, frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device
+) -> torch.jit.ScriptModule | None:
+    """What `frozen`, which is left as it is, would run as; None where that is not to be, or would change nothing."""
+    is_possible = has_bfloat16(device) if choice == "bfloat16" else choice == "auto" and _may_gain(device)
+    if not is_possible or not isinstance(manifest.output, ClassifyOutput) or manifest.input.media == "audio":
+        return None
+    fast = torchscript.copy(frozen, device)
     try:
-        with in_precision("bfloat16", device):
-            tolerance = manifest.golden_tolerance.bfloat16
-            check_scores(module, golden, output.scores, tolerance, manifest.input.step_samples, device)
+        return fast if bfloat16.lower(fast, device) else None
+    except torchscript.RUN_ERRORS as error:
+        raise ModelRejected(f"model.pt cannot be had in bfloat16: {error}") from error
+
+
+def is_better(
+    choice: PrecisionChoice, fast: Any, exact: Any, manifest: Manifest, golden: Golden, device: torch.device
+) -> bool:
+    """Whether `fast`, in bfloat16, is to run instead of `exact`: by `choice`, the clock and the tolerance."""
+    assert isinstance(manifest.output, ClassifyOutput)
+    name, tolerance = f"{manifest.name} version {manifest.version}", manifest.golden_tolerance.bfloat16
+    try:
+        if choice == "auto" and (times := gain(exact, fast, golden, device)) < GAIN:
+            logger.info("%s runs in float32: in bfloat16, it is %.2f times as fast", name, times)
+            return False
+        check_scores(fast, golden, manifest.output.scores, tolerance, manifest.input.step_samples, device)
     except ModelRejected as error:
         logger.info("%s runs in float32: in bfloat16, %s", name, error)
-        return "float32"
-    if choice == "auto" and gain(module, golden, device) < GAIN:
-        return "float32"
+        return False
     logger.info("%s runs in bfloat16", name)
-    return "bfloat16"
+    return True
+
+
+def prepare(frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device, precision: Precision) -> None:
+    """Makes the frozen module in place what runs fastest here in that precision. Raises ModelRejected.
+
+    In float32, where that was measured to help: docs/decisions/0019.
+    """
+    helps = device.type == "cpu" and manifest.input.media == "video" and manifest.task in ("classify", "caption")
+    try:
+        if precision == "bfloat16":
+            bfloat16.lower(frozen, device)
+        elif helps:
+            torchscript.optimise(frozen)
+    except torchscript.RUN_ERRORS as error:
+        raise ModelRejected(f"model.pt cannot be optimised: {error}") from error
 
 
 @torch.inference_mode()
-def gain(module: Any, golden: Golden, device: torch.device) -> float:
-    """How many times as fast the golden input is in bfloat16."""
+def gain(exact: Any, fast: Any, golden: Golden, device: torch.device) -> float:
+    """How many times as fast as `exact` the other is on the golden input. Raises ModelRejected where one fails."""
     chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
-    seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
-    for _ in range(RUNS):
-        for precision, taken in seconds.items():
-            began = time.perf_counter()
-            with in_precision(precision, device):
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter  # other threads load other models
+    seconds: list[list[float]] = [[], []]
+    try:
+        for _ in range(COMPILING_RUNS + RUNS):
+            for module, taken in zip((exact, fast), seconds, strict=True):
+                began = clock()
                 module(chunk, lengths).cpu()
-            taken.append(time.perf_counter() - began)
-    return min(seconds["float32"]) / min(seconds["bfloat16"])
+                taken.append(clock() - began)
+    except torchscript.RUN_ERRORS as error:
+        raise ModelRejected(f"it fails on its golden input: {error}") from error
+    exact_seconds, fast_seconds = (min(taken[COMPILING_RUNS:]) for taken in seconds)
+    return exact_seconds / fast_seconds

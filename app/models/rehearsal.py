@@ -20,8 +20,8 @@ from app.errors import ModelRejected
 from app.models import torchscript
 from app.models.batching import WARM_UP_RUNS, first_works
 from app.models.manifest import Manifest
-from app.models.precision import Precision, PrecisionChoice
-from app.models.store import ServedModel, freeze_version, make_ready, optimise
+from app.models.precision import Precision, PrecisionChoice, prepare
+from app.models.store import ServedModel, freeze_version, make_ready
 from app.models.work import run_works
 
 PATIENCE_SECONDS = 600.0
@@ -33,14 +33,14 @@ NICENESS = 10
 async def rehearse(
     folder: Path,
     device: str = "cpu",
-    precision: PrecisionChoice = "float32",
+    choice: PrecisionChoice = "float32",
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> ServedModel:
     """The version in `folder`, checked as `load_version` does, and warm. Cancelled, it leaves no process behind.
 
     Raises ModelRejected with the reason, which may be that the other process died, or came to no end.
     """
-    command = (sys.executable, "-m", __name__, str(folder), device, precision)
+    command = (sys.executable, "-m", __name__, str(folder), device, choice)
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
@@ -66,8 +66,8 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
     manifest = Manifest.model_validate_json(facts["manifest"])
     module = torchscript.load_as_saved(frozen, device)
     precision = cast("Precision", facts["precision"])
+    prepare(module, manifest, device, precision)
     model = ServedModel(manifest, facts["digest"], module, facts["card"], device, precision)
-    optimise(model)
     torch.set_num_threads(1)  # of this thread
     _warm_up(model)
     return model
@@ -84,14 +84,14 @@ def _warm_up(model: ServedModel) -> None:
         raise ModelRejected(f"it cannot be run at the size that its manifest says: {error}") from error
 
 
-def _try(folder: Path, device: torch.device, precision: PrecisionChoice) -> bytes:
+def _try(folder: Path, device: torch.device, choice: PrecisionChoice) -> bytes:
     """A line of JSON, then the frozen module."""
     try:
-        model = freeze_version(folder, device, precision)
+        model = freeze_version(folder, device)
         frozen = torchscript.save(model.module)
         again = replace(model, module=torchscript.load_as_saved(frozen, device))
-        make_ready(again, folder)
-        _warm_up(again)
+        model = make_ready(again, folder, choice)
+        _warm_up(model)
     except ModelRejected as error:
         return json.dumps({"rejected": str(error)}).encode()
     facts = {"manifest": model.manifest.model_dump_json(), "digest": model.digest, "card": model.card}
@@ -100,13 +100,13 @@ def _try(folder: Path, device: torch.device, precision: PrecisionChoice) -> byte
 
 
 def main() -> None:
-    """Tells on stdout of the version, for the device and the precision, that the command line names."""
+    """Tells on stdout of the version, for the device and by the choice of precision, that the command line names."""
     os.nice(NICENESS)
     answer = os.dup(1)
     os.dup2(2, 1)  # a module may print
     torch.set_num_threads(1)
-    folder, device, precision = sys.argv[1:]
-    told = _try(Path(folder), torch.device(device), cast("PrecisionChoice", precision))
+    folder, device, choice = sys.argv[1:]
+    told = _try(Path(folder), torch.device(device), cast("PrecisionChoice", choice))
     with os.fdopen(answer, "wb") as pipe:
         pipe.write(told)
 

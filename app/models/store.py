@@ -5,10 +5,13 @@ A model is looked up among those that were loaded: no name from a request ever b
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +23,7 @@ from app.models.archive import check_archive
 from app.models.checks import check_answers, check_methods
 from app.models.golden import read_golden
 from app.models.manifest import NAME_PATTERN, VERSION_PATTERN, ClassifyOutput, Manifest, read_manifest
-from app.models.precision import Precision, PrecisionChoice, choose_precision
+from app.models.precision import Precision, PrecisionChoice, in_bfloat16, is_better, prepare
 
 logger = logging.getLogger(__name__)
 
@@ -166,57 +169,49 @@ def open_store(
     names: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     defaults: Mapping[str, str] | None = None,
-    precision: PrecisionChoice = "float32",
+    choice: PrecisionChoice = "float32",
 ) -> ModelStore:
     """Loads and checks every version of `names` (a name, or name@version), or of all models in the store.
 
-    Raises ModelRejected for the first that may not be served: the service does not start with half of its models.
+    As many at once as there are cores. Raises ModelRejected for the first that may not be served: the service does not
+    start with half of its models.
     """
-    found = Selection(tuple(names or ())).find(path)
-    return ModelStore([load_version(path / name / version, device, precision) for name, version in found], defaults)
+    folders = [path / name / version for name, version in Selection(tuple(names or ())).find(path)]
+    # One thread of PyTorch each: the golden checks would else fight for the cores with one another.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "store", torch.set_num_threads, (1,)) as pool:
+        load = partial(load_version, device=device, choice=choice)
+        return ModelStore(list(pool.map(load, folders)), defaults)
 
 
-def load_version(
-    folder: Path, device: torch.device | str = "cpu", precision: PrecisionChoice = "float32"
-) -> ServedModel:
+def load_version(folder: Path, device: torch.device | str = "cpu", choice: PrecisionChoice = "float32") -> ServedModel:
     """One version, loaded from the very bytes that were hashed and checked against its golden output.
 
     Raises ModelRejected with the folder and the reason.
     """
-    model = freeze_version(folder, device, precision)
-    make_ready(model, folder)
+    model = make_ready(freeze_version(folder, device), folder, choice)
     logger.info("loaded %s version %s, sha256 %s", model.manifest.name, model.manifest.version, model.digest)
     return model
 
 
-def freeze_version(
-    folder: Path, device: torch.device | str = "cpu", precision: PrecisionChoice = "float32"
-) -> ServedModel:
+def freeze_version(folder: Path, device: torch.device | str = "cpu") -> ServedModel:
     """One version before `make_ready`: its module can be saved. Raises ModelRejected with the folder and the reason."""
     with _told_of(folder):
-        return _freeze_version(folder, torch.device(device), precision)
+        return _freeze_version(folder, torch.device(device))
 
 
-def make_ready(model: ServedModel, folder: Path) -> None:
-    """Optimises the module in place, then checks what it answers against the golden output in `folder`.
+def make_ready(model: ServedModel, folder: Path, choice: PrecisionChoice = "float32") -> ServedModel:
+    """The version as it runs fastest here, once its module, optimised in place, answers the golden output in `folder`.
 
     Raises ModelRejected with the folder and the reason.
     """
     with _told_of(folder):
-        optimise(model)
-        check_answers(model.module, model.manifest, read_golden(folder / "golden.npz"), model.device)
-
-
-def optimise(model: ServedModel) -> None:
-    """Optimises the module in place where that was measured to help (decision 19). Raises ModelRejected."""
-    manifest = model.manifest
-    helps = manifest.input.media == "video" and manifest.task in ("classify", "caption")
-    if not helps or model.device.type != "cpu" or model.precision != "float32":
-        return
-    try:
-        torchscript.optimise(model.module)
-    except torchscript.RUN_ERRORS as error:
-        raise ModelRejected(f"model.pt cannot be optimised: {error}") from error
+        manifest, device, golden = model.manifest, model.device, read_golden(folder / "golden.npz")
+        fast = in_bfloat16(choice, model.module, manifest, device)
+        prepare(model.module, manifest, device, "float32")
+        check_answers(model.module, manifest, golden, device)
+        if fast is not None and is_better(choice, fast, model.module, manifest, golden, device):
+            return replace(model, module=fast, precision="bfloat16")
+        return model
 
 
 @contextmanager
@@ -229,7 +224,7 @@ def _told_of(folder: Path) -> Iterator[None]:
         raise ModelRejected(f"{folder}: {error.filename or 'a file'} cannot be read: {error.strerror}") from error
 
 
-def _freeze_version(folder: Path, device: torch.device, precision: PrecisionChoice) -> ServedModel:
+def _freeze_version(folder: Path, device: torch.device) -> ServedModel:
     try:
         manifest = read_manifest(folder / "manifest.json")
     except ValidationError as error:
@@ -249,6 +244,4 @@ def _freeze_version(folder: Path, device: torch.device, precision: PrecisionChoi
         raise ModelRejected(f"model.pt is not a TorchScript module: {error}") from error
 
     check_methods(module, manifest)
-    golden = read_golden(folder / "golden.npz")
-    chosen = choose_precision(precision, module, manifest, golden, device)
-    return ServedModel(manifest, digest, module, card, device, chosen)
+    return ServedModel(manifest, digest, module, card, device)

@@ -87,6 +87,11 @@ def optimise(frozen: torch.jit.ScriptModule) -> None:
         torch.jit.optimize_for_inference(frozen, other_methods=methods)
 
 
+def copy(frozen: torch.jit.ScriptModule, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
+    """The same again: once a module has run, or was optimised, its graph can no longer be changed to any effect."""
+    return load_as_saved(save(frozen), device)
+
+
 def load_as_saved(module_bytes: bytes, device: torch.device | str = "cpu") -> torch.jit.ScriptModule:
     """The module that `save` has saved, frozen or not; not what is optimised. Hash the bytes first, as for `load`.
 

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from app.models.precision import in_precision
 from app.models.store import ServedModel
 
 Method = Literal["forward", "step", "decode", "clip", "log_mel"]
@@ -82,11 +81,6 @@ def padded_length(work: Work) -> int:
 def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
     """Outputs and states by work, of works with one key; copies, so that none keeps the whole batch in memory."""
     model = works[0].model
-    with in_precision(model.precision, model.device):
-        return _run_batch(model, works)
-
-
-def _run_batch(model: ServedModel, works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
     method = works[0].method
     if method == "decode":
         height, width = works[0].chunk.shape[1:3]
@@ -123,9 +117,7 @@ def _asked(work: Work) -> tuple[int | float, ...]:
 
 
 def _on_cpu(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """In float32 also what was computed in bfloat16; tokens stay whole numbers."""
-    found = [output.cpu() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs)]
-    return tuple(output.float() if output.is_floating_point() else output for output in found)
+    return tuple(output.cpu() for output in ((outputs,) if isinstance(outputs, Tensor) else outputs))
 
 
 def _stack_states(works: Sequence[Work]) -> Tensor:

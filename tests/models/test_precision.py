@@ -1,6 +1,7 @@
 """What classifiers compute in."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +9,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.models import precision
 from app.models.golden import read_golden
-from app.models.precision import GAIN, gain, has_bfloat16
+from app.models.manifest import GoldenTolerance, read_manifest
+from app.models.precision import GAIN, Precision, gain, has_bfloat16
 from app.models.rehearsal import rehearse
 from app.models.store import ServedModel, freeze_version, load_version
 from app.models.work import Work, run_works
 from tests.media_maker import write_video
 from tests.server import running_server
 from tests.tiny_forecaster import write_forecaster
-from tests.tiny_models import make_tiny, write_version
+from tests.tiny_models import write_version
 
+CPU = torch.device("cpu")
 TOLERANCE = 0.02  # of scores, as manifests have it
 
-needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="no instructions for bfloat16")
+needs_bfloat16 = pytest.mark.skipif(not has_bfloat16(CPU), reason="no instructions for bfloat16")
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def stepped_scores(model: ServedModel, frames: Tensor, chunk_length: int) -> Ten
 
 @needs_bfloat16
 def test_in_bfloat16_scores_are_nearly_the_same(folder: Path) -> None:
-    exact, fast = load_version(folder), load_version(folder, precision="bfloat16")
+    exact, fast = load_version(folder), load_version(folder, choice="bfloat16")
     assert (exact.precision, fast.precision) == ("float32", "bfloat16")
     found = scores(fast, clip(8))
     assert not torch.equal(found, scores(exact, clip(8)))  # it is computed in another way
@@ -63,7 +67,7 @@ def test_in_bfloat16_scores_are_nearly_the_same(folder: Path) -> None:
 @needs_bfloat16
 @pytest.mark.parametrize("chunk_length", [1, 7, 64])
 def test_in_bfloat16_a_stream_says_what_the_whole_does(folder: Path, chunk_length: int) -> None:
-    exact, fast = load_version(folder), load_version(folder, precision="bfloat16")
+    exact, fast = load_version(folder), load_version(folder, choice="bfloat16")
     frames = clip(300)  # whole numbers over 256 are not all in bfloat16: what counts frames must not be
     streamed = stepped_scores(fast, frames, chunk_length)
     assert (streamed - scores(fast, frames)).abs().max() <= TOLERANCE
@@ -71,34 +75,40 @@ def test_in_bfloat16_a_stream_says_what_the_whole_does(folder: Path, chunk_lengt
 
 
 @needs_bfloat16
-def test_one_whose_scores_would_change_stays_exact(tmp_path: Path) -> None:
-    sensitive = make_tiny()
-    with torch.no_grad():
-        sensitive.colours.weight.mul_(6.0)  # of grey noise, its logits are some 24 each, and differ by less than 1
-    folder = write_version(tmp_path, module=sensitive)
-    assert load_version(folder, precision="bfloat16").precision == "float32"
+def test_one_whose_scores_would_change_stays_exact(folder: Path) -> None:
+    strict = read_manifest(folder / "manifest.json").model_copy(
+        update={"golden_tolerance": GoldenTolerance(bfloat16=1e-7)}
+    )
+    (folder / "manifest.json").write_text(strict.model_dump_json(), encoding="utf-8")
+    assert load_version(folder, choice="bfloat16").precision == "float32"
 
 
 @needs_bfloat16
-def test_what_is_too_small_to_gain_is_measured_to_gain_nothing(folder: Path) -> None:
-    # A few thousand multiplications: to turn their factors into bfloat16 takes longer than they do.
-    measured = gain(freeze_version(folder).module, read_golden(folder / "golden.npz"), torch.device("cpu"))
-    assert 0 < measured < GAIN
+def test_the_gain_is_that_of_one_over_the_other(folder: Path) -> None:
+    golden = read_golden(folder / "golden.npz")
+    twice = replace(golden, chunk=np.tile(golden.chunk, (1, 64, 1, 1, 1)), lengths=golden.lengths * 64)
+    one, same = freeze_version(folder).module, freeze_version(folder).module
+    assert 0.5 < gain(one, same, twice, CPU) < 2.0
 
 
-def test_one_that_gains_nothing_stays_exact(folder: Path) -> None:
-    assert load_version(folder, precision="auto").precision == "float32"
+@pytest.mark.parametrize(("measured", "expected"), [(GAIN - 0.01, "float32"), (GAIN + 0.01, "bfloat16")])
+def test_auto_takes_what_is_faster(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, measured: float, expected: Precision
+) -> None:
+    monkeypatch.setattr(precision, "gain", lambda *_: measured)
+    has_tiles = torch.cpu.get_capabilities().get("amx_bf16")
+    assert load_version(folder, choice="auto").precision == (expected if has_tiles else "float32")
 
 
 def test_other_tasks_stay_exact(tmp_path: Path) -> None:
-    assert load_version(write_forecaster(tmp_path), precision="bfloat16").precision == "float32"
+    assert load_version(write_forecaster(tmp_path), choice="bfloat16").precision == "float32"
 
 
 @needs_bfloat16
 def test_a_new_version_is_tried_in_what_it_will_run_in(folder: Path) -> None:
-    rehearsed = asyncio.run(rehearse(folder, precision="bfloat16"))
+    rehearsed = asyncio.run(rehearse(folder, choice="bfloat16"))
     assert rehearsed.precision == "bfloat16"
-    assert torch.equal(scores(rehearsed, clip(8)), scores(load_version(folder, precision="bfloat16"), clip(8)))
+    assert torch.equal(scores(rehearsed, clip(8)), scores(load_version(folder, choice="bfloat16"), clip(8)))
 
 
 @needs_bfloat16
@@ -124,4 +134,4 @@ def test_a_classifier_is_optimised_and_a_forecaster_is_not(folder: Path, tmp_pat
 
 @needs_bfloat16
 def test_what_runs_in_bfloat16_is_not_optimised_for_float32(folder: Path) -> None:
-    assert "mkldnn_convolution" not in str(load_version(folder, precision="bfloat16").module.step.graph)
+    assert "mkldnn_convolution" not in str(load_version(folder, choice="bfloat16").module.step.graph)

@@ -106,7 +106,11 @@ class RunningServer:
 
 @contextmanager
 def running_server(store: Path, **settings: object) -> Iterator[RunningServer]:
-    """Starts the service on `store`, with `settings` as AFTERFRAME_… variables, and stops it in the end."""
+    """Starts the service on `store`, with `settings` as AFTERFRAME_… variables, and stops it in the end.
+
+    In float32 if not told otherwise, so that it answers the same on every machine.
+    """
+    settings = {"precision": "float32"} | settings
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AFTERFRAME_")}
     environment |= {"AFTERFRAME_MODEL_STORE": str(store), "AFTERFRAME_PORT": "0"}
     environment |= {f"AFTERFRAME_{name.upper()}": str(value) for name, value in settings.items()}

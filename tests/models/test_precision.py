@@ -70,7 +70,7 @@ def test_in_bfloat16_a_stream_says_what_the_whole_does(folder: Path, chunk_lengt
     exact, fast = load_version(folder), load_version(folder, choice="bfloat16")
     frames = clip(300)  # whole numbers over 256 are not all in bfloat16: what counts frames must not be
     streamed = stepped_scores(fast, frames, chunk_length)
-    assert (streamed - scores(fast, frames)).abs().max() <= TOLERANCE
+    assert (streamed - scores(fast, frames)).abs().max() <= 1e-5  # the contract's: a state is as exact as in float32
     assert (streamed - scores(exact, frames)).abs().max() <= TOLERANCE
 
 

@@ -6,6 +6,7 @@ another format is here, and so is the filter of exactly those warnings.
 
 import io
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,6 +49,21 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
     """The content of `model.pt`, which is not frozen, so that it still has its parameters by name."""
     with _deprecation_accepted(), io.BytesIO() as buffer:
         torch.jit.save(scripted, buffer)
+        return buffer.getvalue()
+
+
+def without_sources(model_bytes: bytes) -> bytes:
+    """The same module without what `save` keeps of the files that it was written in, for messages: the paths they had.
+
+    They are of no use elsewhere, and make the bytes depend on where a model was trained.
+    """
+    with io.BytesIO() as buffer:
+        with zipfile.ZipFile(io.BytesIO(model_bytes)) as saved, zipfile.ZipFile(buffer, "w") as kept:
+            for entry in saved.infolist():
+                if not entry.filename.endswith(".debug_pkl"):
+                    same = zipfile.ZipInfo(entry.filename)  # with the date that `save` gives all, 1980
+                    same.compress_type = entry.compress_type
+                    kept.writestr(same, saved.read(entry))
         return buffer.getvalue()
 
 

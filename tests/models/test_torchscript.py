@@ -1,8 +1,13 @@
+import io
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from app.models import torchscript
+from app.models.archive import check_archive
 from tests.tiny_models import make_tiny
 
 
@@ -49,6 +54,27 @@ def test_saved_modules_still_have_their_parameters():
     scripted = torchscript.script(make_tiny())
     torchscript.load(torchscript.save(scripted))
     assert {name for name, _ in scripted.named_parameters()} == {name for name, _ in make_tiny().named_parameters()}
+
+
+@torch.inference_mode()
+def test_without_its_sources_a_module_is_the_same():
+    saved = torchscript.save(torchscript.script(make_tiny()))
+    bare = torchscript.without_sources(saved)
+    here = str(Path(__file__).parents[2])
+    assert here in everything_in(saved)
+    assert here not in everything_in(bare)
+    check_archive(bare)
+    frames = torch.randint(0, 256, (2, 5, 16, 16, 3), dtype=torch.uint8)
+    answers = [torchscript.load(content)(frames, torch.tensor([5, 2])) for content in (saved, bare)]
+    assert torch.equal(*answers)
+    assert torchscript.weights(bare).keys() == torchscript.weights(saved).keys()
+    with pytest.raises(torchscript.RUN_ERRORS):
+        torchscript.load(bare)(torch.zeros(1, 2, 4, 4, 5, dtype=torch.uint8), torch.tensor([2]))
+
+
+def everything_in(model_bytes: bytes) -> str:
+    with zipfile.ZipFile(io.BytesIO(model_bytes)) as archive:
+        return "".join(archive.read(name).decode("latin-1") for name in archive.namelist())
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])

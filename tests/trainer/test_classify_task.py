@@ -203,7 +203,7 @@ def test_teachers_answer_with_the_mean_of_what_each_says_of_the_pictures() -> No
     frames, _, lengths = make_batch(tiny_recipe())
     frames = frames[:, :, :24, :32]
     pictures = frames.permute(0, 1, 4, 2, 3).float() / 255
-    now, so_far = Teachers(modules)(pictures, lengths)
+    now, so_far = Teachers([torchscript.save(module) for module in modules])(pictures, lengths)
     each = [module.step(frames, lengths, module.initial_state(4, 24, 32))[0] for module in modules]
     torch.testing.assert_close(now, (each[0][0].softmax(2) + each[1][0].softmax(2)) / 2)
     torch.testing.assert_close(so_far, (each[0][1].softmax(2) + each[1][1].softmax(2)) / 2)
@@ -213,7 +213,7 @@ def test_teachers_answer_with_the_mean_of_what_each_says_of_the_pictures() -> No
 def test_a_pupil_weighs_its_teachers_against_the_labels(weight: int, label_counts: bool) -> None:
     recipe = tiny_recipe(f"optimisation.teacher_weight={weight}", "optimisation.carry_share=0")
     torch.manual_seed(2)
-    task = ClassifyTask(recipe, "gru", [2, 2], Teachers([teacher(0)]))
+    task = ClassifyTask(recipe, "gru", [2, 2], Teachers([torchscript.save(teacher(0))]))
     frames, labels, lengths = make_batch(recipe)
     loss = total_loss(task, (frames, labels, lengths))
     assert (total_loss(task, (frames, 1 - labels, lengths)) != loss) == label_counts

@@ -35,7 +35,7 @@ class CameraTask(Learner[CameraClassifier]):
         self.loss = MeanMetric()
         self.f1 = MultilabelF1Score(len(LABELS), ignore_index=UNSCORED)
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         frames, holds, scored, speed = batch
         lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
         state = self._begin(frames)

@@ -25,7 +25,7 @@ class CaptionTask(Learner[Describer]):
         self.loss = MeanMetric()
         self.exact = MeanMetric()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         inputs, lengths, tokens, labels = batch
         shares, memory = self.network.teach(self._steps(self.network, inputs, lengths), lengths, tokens[:, :-1])
         loss = self._loss(shares, tokens, self.settings.label_smoothing)

@@ -66,7 +66,7 @@ class ClassifyTask(Learner[VideoClassifier]):
                 losses["forecast"] = self._forecast_loss(self.forecaster, embedded, encoded)
         return losses
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         settings = self.recipe.optimisation
         weights = {"now": settings.now_weight, "so_far": 1.0, "forecast": settings.forecast_weight}
         losses = self.losses(batch)

@@ -38,7 +38,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         )
         self.loss = MeanMetric()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         waveform, lengths, _ = batch
         with torch.no_grad():
             heard, steps = self.front_end.whole(waveform, lengths)

@@ -2,13 +2,14 @@
 
 import copy
 import math
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import nn
+from torch import Tensor, nn
 
 from app.models import torchscript
 from trainer.recipe.reading import RecipeError
@@ -20,8 +21,8 @@ N = TypeVar("N", bound=nn.Module)
 class Learner(lightning.LightningModule, Generic[N]):
     """A network, how it is trained, and the average of its weights, which is what counts and is published.
 
-    A subclass gives `training_step` and `validation_step`, which logs `val_loss` and what else begins with `val_`;
-    among it `val_rank`, by which the best epoch is chosen where training may stop early: the more the better.
+    A subclass gives `learn` and `validation_step`, which logs `val_loss` and what else begins with `val_`; among it
+    `val_rank`, by which the best epoch is chosen where training may stop early: the more the better.
     """
 
     def __init__(self, network: N, optimisation: Optimisation) -> None:
@@ -29,6 +30,14 @@ class Learner(lightning.LightningModule, Generic[N]):
         self.optimisation = optimisation
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
+
+    @abstractmethod
+    def learn(self, batch: Any) -> Tensor:
+        """The loss of a batch."""
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        with self.device:  # what is drawn at random for a batch is drawn where the batch is
+            return self.learn(batch)
 
     def start_from(self, model: Path) -> None:
         """Takes over the weights in a `model.pt` that fit by name and shape. Raises RecipeError where none does."""

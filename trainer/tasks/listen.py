@@ -42,7 +42,7 @@ class ListenTask(Learner[SoundClassifier]):
         self.recall = MulticlassAccuracy(num_labels, average="macro")
         self.loss = MeanMetric()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         waveform, lengths, labels = batch
         with torch.no_grad():
             log_mel, steps = self.network.trim(*self.front_end.whole(waveform, lengths))

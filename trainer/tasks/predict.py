@@ -29,7 +29,7 @@ class PredictTask(Learner[Forecaster]):
         self.recipe = recipe
         self.settings = recipe.optimisation
 
-    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+    def learn(self, batch: Tensor) -> Tensor:
         num_observed, horizon = self._draw_lengths()
         begin = self.recipe.input.num_observed - num_observed
         pictures = self.network.pictures(batch[:, begin : self.recipe.input.num_observed + horizon])

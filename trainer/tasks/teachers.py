@@ -21,8 +21,11 @@ MAX_PIXEL = 255
 class Teachers:
     """The mean answer of several classifiers of video."""
 
-    def __init__(self, modules: Sequence[ScriptModule]) -> None:
-        self._modules = tuple(modules)
+    def __init__(self, models: Sequence[bytes]) -> None:
+        """`models`: contents of `model.pt`."""
+        self._models = tuple(models)
+        self._modules: tuple[ScriptModule, ...] = ()
+        self._device: torch.device | None = None
 
     @torch.no_grad()
     def __call__(self, pictures: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +34,9 @@ class Teachers:
         The very pictures that the pupil sees, cropped, tinted and blended as they are: an answer about the whole
         video would be wrong of a crop that misses the point (Beyer et al. 2022, arXiv:2106.05237).
         """
+        if self._device != pictures.device:  # a frozen module stays where it was loaded
+            self._modules = tuple(torchscript.load(model, pictures.device) for model in self._models)
+            self._device = pictures.device
         frames = (pictures * MAX_PIXEL).round().clamp(0, MAX_PIXEL).to(torch.uint8).permute(0, 1, 3, 4, 2)
         now, so_far = [], []
         for module in self._modules:
@@ -50,14 +56,15 @@ class ListeningTeachers:
     @torch.no_grad()
     def __call__(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
         """log-mel (B,T,M), lengths (B,) in steps -> probabilities (B,K): of the very sound that the pupil hears."""
-        return torch.stack([network.classify(log_mel, lengths).softmax(1) for network in self._networks]).mean(0)
+        found = [network.to(log_mel.device).classify(log_mel, lengths).softmax(1) for network in self._networks]
+        return torch.stack(found).mean(0)
 
 
 def load_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> Teachers | None:
     """The models of finished runs; None without any. Raises RecipeError for a run that tells other things apart."""
     for folder in runs:
         _read(folder, labels, "video")
-    return Teachers([torchscript.load((folder / MODEL).read_bytes()) for folder in runs]) if runs else None
+    return Teachers([(folder / MODEL).read_bytes() for folder in runs]) if runs else None
 
 
 def load_listening_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> ListeningTeachers | None:

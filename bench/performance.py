@@ -39,7 +39,7 @@ STORE = ROOT / "model_store"
 MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
 """Clips asked at every concurrency, and how many requests make a measurement; half as many of them one by one."""
 _OTHER_REQUESTS = 4  # of every other clip, one after the other
-_STARTS = 3
+_STARTS = 7
 
 
 @torch.inference_mode()

@@ -55,7 +55,7 @@ def save(scripted: torch.jit.ScriptModule) -> bytes:
 def without_sources(model_bytes: bytes) -> bytes:
     """The same module without what `save` keeps of the files that it was written in, for messages: the paths they had.
 
-    They are of no use elsewhere, and make the bytes depend on where a model was trained.
+    They are of no use elsewhere, and tell of the machine that a model was trained on.
     """
     with io.BytesIO() as buffer:
         with zipfile.ZipFile(io.BytesIO(model_bytes)) as saved, zipfile.ZipFile(buffer, "w") as kept:

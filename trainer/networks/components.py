@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class Components(nn.Module):
-    """The first principal components of vectors (B,size), all of the same variance: (B,num_components).
+    """The first principal components of vectors (B,size), then what is kept as it is, all of the same variance.
 
-    Fitted on many vectors once they can be had, then fixed. What comes out is about 1 long, so that products of two
-    are their similarity.
+    (B,size+num_kept) -> (B,num_components+num_kept). Fitted on many vectors once they can be had, then fixed. What
+    comes out is about 1 long, so that products of two are their similarity.
     """
 
     most_deviations: Final[float] = 10.0
@@ -22,29 +22,33 @@ class Components(nn.Module):
     deviation: Tensor
     axes: Tensor
 
-    def __init__(self, size: int, num_components: int) -> None:
+    def __init__(self, size: int, num_components: int, num_kept: int = 0) -> None:
+        """`size`: values that the components are of; `num_kept`: those after them."""
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("deviation", torch.ones(size))
+        self.register_buffer("mean", torch.zeros(size + num_kept))
+        self.register_buffer("deviation", torch.ones(size + num_kept))
         self.register_buffer("axes", torch.eye(size, num_components))
+        self.size, self.dimension = size, num_components + num_kept
 
     def standardise(self, vectors: Tensor) -> Tensor:
-        """(B,size) float64 -> the same, in deviations from the mean."""
+        """Vectors, float64 -> the same, in deviations from the mean."""
         deviations = (vectors - self.mean.double()) / self.deviation.double()
         return deviations.clamp(-self.most_deviations, self.most_deviations)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(B,size) float64 -> (B,num_components) float32."""
-        return (self.standardise(vectors) @ self.axes.double()).float()
+        """(B,size+num_kept) float64 -> (B,num_components+num_kept) float32."""
+        standardised = self.standardise(vectors)
+        components, kept = standardised[:, : self.size] @ self.axes.double(), standardised[:, self.size :]
+        found: Tensor = torch.cat((components, kept), dim=1) / self.dimension**0.5
+        return found.float()
 
     def fit(self, vectors: Tensor) -> None:
-        """Finds the components of `vectors` (B,size) float64."""
+        """Finds the components of `vectors`, float64."""
         self.mean.copy_(vectors.mean(dim=0))
         deviation = vectors.std(dim=0, correction=0)
         self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
-        standardised = self.standardise(vectors)
+        standardised = self.standardise(vectors)[:, : self.size]
         variances, axes = torch.linalg.eigh(standardised.T @ standardised / len(vectors))  # the largest come last
         num_components = self.axes.shape[1]
         variances, axes = variances[-num_components:].flip(0), axes[:, -num_components:].flip(1)
-        scale = torch.where(variances > self.least_share * variances[0], variances, torch.inf).rsqrt()
-        self.axes.copy_(axes * scale / num_components**0.5)
+        self.axes.copy_(axes * torch.where(variances > self.least_share * variances[0], variances, torch.inf).rsqrt())

@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from trainer.networks.components import Components
 from trainer.networks.lengths import divide_up, valid_steps
 from trainer.networks.log_mel import NUM_MELS, LogMel
+from trainer.networks.prosody import Prosody
 from trainer.networks.recurrent import Cell, Recurrent
 from trainer.networks.sound_statistics import SoundStatistics
 from trainer.recipe.features import Network
 
 
 class SoundEncoder(nn.Module):
-    """What a sound is like: the encoder of an autoencoder, and the components of what it hears and remembers.
+    """What a sound is like: the encoder of an autoencoder, the components of what it hears and remembers, and prosody.
 
     Log-mel less its mean so far, two convolutions that halve the time, two recurrences. A step is 640 samples: n steps
     of sound give n vectors, each of what was heard up to its end. Before the beginning there was silence, and an
     incomplete last step is filled up with it.
 
-    The state (B,S) is the last 1,312 samples ++ both recurrences' ++ the statistics so far.
+    The state (B,S) is the last 1,312 samples ++ both recurrences' ++ the statistics so far ++ prosody's.
     """
 
     step_samples: Final[int] = 640
@@ -46,14 +47,16 @@ class SoundEncoder(nn.Module):
         self.upper = Recurrent(cell, size, size)
         self.bottleneck = nn.Linear(2 * size, network.bottleneck)
         self.statistics = SoundStatistics(size, self.context, self.frames_per_step)
-        self.components = Components(network.bottleneck + self.statistics.dimension, network.num_components)
+        self.prosody = Prosody(self.step_samples)
+        described = network.bottleneck + self.statistics.dimension
+        self.components = Components(described, network.num_components, self.prosody.dimension)
         self.size = size
         self.learned_dimension = network.bottleneck + self.statistics.learned_dimension
         """Of a summary, what is before the statistics of log-mel itself."""
-        self.dimension = network.num_components
+        self.dimension = network.num_components + self.prosody.dimension
         self.overlap = self.front_end.overlap + self.context * self.front_end.hop
-        recurrent_size = self.lower.state_size
-        self.state_sizes = [self.overlap, recurrent_size, recurrent_size, 2 * self.statistics.num_statistics]
+        recurrent_size, packed_size = self.lower.state_size, 2 * self.statistics.moments.size
+        self.state_sizes = [self.overlap, recurrent_size, recurrent_size, packed_size, self.prosody.state_size]
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
@@ -63,24 +66,25 @@ class SoundEncoder(nn.Module):
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """chunk (B,N) float32, N in steps of 640; lengths (B,) samples; state (B,S) -> vectors (B,T,size), state."""
-        samples, lower_state, upper_state, packed = torch.split(state, self.state_sizes, dim=1)
+        samples, lower_state, upper_state, packed, prosody = torch.split(state, self.state_sizes, dim=1)
         num_steps = divide_up(lengths, self.step_samples)
         heard = torch.cat((samples, chunk * valid_steps(chunk.shape[1], lengths)), dim=1)
         log_mel = self.front_end(heard)
         frames, weights = self.normalise(log_mel), self.statistics.weigh(log_mel)
-        statistics = self.statistics.unpack(packed)
+        statistics = self.statistics.moments.unpack(packed)
         embedded = self.embed(frames, self.statistics.centres(statistics, frames, weights))
         lower, lower_state = self.lower(embedded, num_steps, lower_state)
         upper, upper_state = self.upper(lower, num_steps, upper_state)
         values = self.statistics.measure(frames, lower, upper)
-        packed = self.statistics.pack(self.statistics.add(statistics, values, weights, num_steps))
+        packed = self.statistics.moments.pack(self.statistics.add(statistics, values, weights, num_steps))
+        prosody = self.prosody.step(heard[:, self.overlap - self.prosody.overlap :], prosody, weights, num_steps)
         last = (num_steps * self.step_samples).unsqueeze(1) + torch.arange(self.overlap, device=chunk.device)
         samples = heard.gather(1, last)
-        return upper, torch.cat((samples, lower_state, upper_state, packed), dim=1)
+        return upper, torch.cat((samples, lower_state, upper_state, packed, prosody), dim=1)
 
     @torch.jit.export
     def clip(self, state: Tensor) -> Tensor:
-        """state (B,S) -> (B,D): the components of all that was heard since the initial state."""
+        """state (B,S) -> (B,D): the components of all that was heard since the initial state ++ its prosody."""
         found: Tensor = self.components(self.summary(state))
         return found
 
@@ -101,10 +105,11 @@ class SoundEncoder(nn.Module):
         return self.step(nn.functional.pad(waveform, [0, missing]), lengths, state)
 
     def summary(self, state: Tensor) -> Tensor:
-        """state (B,S) -> what the components are of: (B,R) float64."""
-        _, lower_state, upper_state, packed = torch.split(state, self.state_sizes, dim=1)
-        statistics = self.statistics.unpack(packed)
-        return self.summarise(lower_state[:, : self.size], upper_state[:, : self.size], statistics)
+        """state (B,S) -> what the components are of, and prosody: (B,R) float64."""
+        _, lower_state, upper_state, packed, prosody = torch.split(state, self.state_sizes, dim=1)
+        statistics = self.statistics.moments.unpack(packed)
+        summary = self.summarise(lower_state[:, : self.size], upper_state[:, : self.size], statistics)
+        return torch.cat((summary, self.prosody.describe(prosody)), dim=1)
 
     def summarise(self, lower: Tensor, upper: Tensor, statistics: Tensor) -> Tensor:
         """Last hidden states (B,size), statistics (B,N) -> the autoencoder's bottleneck ++ their summary (B,R)."""

@@ -84,7 +84,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,R): what `summary` gives, by faster recurrences."""
         encoder, statistics = self.network, self.network.statistics
         frames, weights = encoder.normalise(log_mel), statistics.weigh(log_mel)
-        nothing = torch.zeros(len(lengths), statistics.num_statistics, dtype=torch.float64, device=log_mel.device)
+        nothing = torch.zeros(len(lengths), statistics.moments.size, dtype=torch.float64, device=log_mel.device)
         lower = run_whole(encoder.lower, encoder.embed(frames, statistics.centres(nothing, frames, weights)))
         upper = run_whole(encoder.upper, lower)
         with torch.autocast(self.device.type, enabled=False):  # what is summed up over time is not rounded to bfloat16

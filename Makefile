@@ -112,6 +112,12 @@ train-emotion: .venv/.dev ## trains three teachers of `emotion` on DATA, a list 
 	$(EMOTION) --cell $(CELL) --seed $(SEED) --output runs/emotion-$(CELL)-$(SEED) \
 	  --teachers runs/emotion-teacher-gru runs/emotion-teacher-lstm runs/emotion-teacher-uncentred
 
+train-fight: .venv/.dev ## trains `fight` on DATA, a list of Surveillance Camera Fight, in two minutes; CELL, SEED
+	$(TRAINER) train classify --name fight --data $(DATA) --recipe trainer/recipes/fight.yaml --val-fraction 0 \
+	  --cell $(CELL) --seed $(SEED) --threads 1 --output runs/fight-$(CELL)-$(SEED) --no-publish \
+	  --data-name "Surveillance Camera Fight" --data-license MIT \
+	  --data-source https://github.com/seymanurakti/fight-detection-surv-dataset
+
 train-digits: CELL = lstm
 train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED
 	$(TRAINER) train classify --name digits --data $(DATA) --recipe trainer/recipes/digits.yaml --val-fraction 0 \
@@ -148,11 +154,16 @@ eval-describe: .venv/.dev ## what `describe` says of scenes made of stills of th
 eval-emotion: .venv/.dev ## evaluates `emotion` on the test split of DATA
 	$(TRAINER) evaluate --model emotion --data $(DATA) --split test
 
+eval-fight: .venv/.dev ## evaluates `fight` on the test split of DATA, then trains it anew for each of five parts of DATA; CELL, SEED
+	$(TRAINER) evaluate --model fight --data $(DATA) --split test
+	$(BIN)/python -m bench.cross_validation --data $(DATA) --by '(\d+)' --folds 5 --alarm fight \
+	  --recipe trainer/recipes/fight.yaml --cell $(CELL) --seed $(SEED) --runs runs/fight-folds-$(CELL)-$(SEED)
+
 eval-digits: .venv/.dev ## evaluates `digits` on the test split of DATA
 	$(TRAINER) evaluate --model digits --data $(DATA) --split test
 
 eval-audio-features: .venv/.bench ## linear probe of `audio-features` on FSDD and RAVDESS, lists of the two
-	$(BIN)/python -m bench.probe --module model_store/audio-features/3/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
+	$(BIN)/python -m bench.probe --module model_store/audio-features/4/model.pt --fsdd $(FSDD) --ravdess $(RAVDESS)
 
 bench: .venv/.bench ## CPU, rate, latency and memory beside the limit and a naive service; writes bench/results.md
 	$(BIN)/python -m bench.performance

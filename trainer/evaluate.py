@@ -7,14 +7,14 @@ from app.errors import ModelRejected
 from app.models.manifest import ClassifyOutput, Input
 from app.models.store import list_versions, load_version
 from trainer.data.cache import open_video
-from trainer.data.decode import CacheSpec
+from trainer.data.decode import CacheSpec, stream_spec
 from trainer.data.listing import Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, decode_sounds, open_sound
 from trainer.metrics import Example, results, write_predictions
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
-from trainer.video_metrics import ABOUT_VIDEOS, measure_videos
+from trainer.video_metrics import ABOUT_VIDEOS, measure_streams, measure_videos
 
 
 def evaluate(
@@ -31,6 +31,8 @@ def evaluate(
     output_kind = model.manifest.output
     if not isinstance(output_kind, ClassifyOutput):
         raise ModelRejected(f"{name} is for {model.manifest.task}: its figures are made by a bench")
+    if output_kind.scores != "softmax":
+        raise ModelRejected(f"{name} tells of each moment what holds: its figures are made by a bench")
     labels = output_kind.labels
 
     videos = [video for video in list_videos(options) if split in (None, video.split)]
@@ -44,10 +46,11 @@ def evaluate(
         evaluation, scores = measure_sounds(model.module, sounds, _max_samples(model.manifest.input))
         about = ABOUT_SOUNDS
     else:
-        data = decode_data(videos, _clip_spec(model.manifest.input), options)
+        data = decode_data(videos, _cache_spec(model.manifest.input), options)
         clips = [open_video(item, labels) for item in data.decoded]
         examples, about = clips, ABOUT_VIDEOS
-        evaluation, scores = measure_videos(model.module, clips)
+        measure = measure_streams if model.manifest.input.sampling == "rate" else measure_videos
+        evaluation, scores = measure(model.module, clips)
     tables = results({split or "all": evaluation}, labels, about)
     told = f"{name} {model.manifest.version}\n\n{tables}"
     if output:
@@ -75,10 +78,14 @@ def _max_samples(model_input: Input) -> int:
     return model_input.max_samples
 
 
-def _clip_spec(model_input: Input) -> CacheSpec:
+def _cache_spec(model_input: Input) -> CacheSpec:
+    """The clip that the service samples, or all frames that it steps through."""
     width, height = model_input.width, model_input.height
-    if model_input.sampling != "uniform" or not isinstance(width, int) or not isinstance(height, int):
-        raise ModelRejected("only models of uniform clips of one size can be evaluated")
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise ModelRejected("only models of videos of one size can be evaluated")
     assert model_input.fit is not None
-    assert model_input.clip_length is not None
-    return CacheSpec(width, height, model_input.fit, model_input.clip_length, 0, 0, 0.0)
+    if model_input.sampling == "uniform":
+        assert model_input.clip_length is not None
+        return CacheSpec(width, height, model_input.fit, model_input.clip_length, 0, 0, 0.0)
+    assert model_input.rate is not None
+    return stream_spec(width, height, model_input.fit, model_input.rate)

@@ -35,6 +35,11 @@ class CacheSpec:
     """Frames per second; 0: no frames, the clip alone."""
 
 
+def stream_spec(width: int, height: int, fit: Fit, rate: float) -> CacheSpec:
+    """All frames as the service steps through them. The clip that goes with them, one frame, nothing reads."""
+    return CacheSpec(width, height, fit, 1, width, height, rate)
+
+
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
     """What is known of a decoded video. Its pixels lie beside it: the frames, then the clip."""

@@ -75,7 +75,7 @@ class FlowPyramid(nn.Module):
     """
 
     window: Final[int] = 7
-    """Pixels, of the fine matches and of least squares."""
+    """Pixels, of the fine matches."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,7 +21,8 @@ class ProsodyMeasures(nn.Module):
 
     log2(pitch / 100 Hz) ++ voicing, in [0,1] ++ ln mean square ++ three differences of ln power, between BANDS and from
     the first harmonic to the second (a breathy voice has much in the first) ++ 1: a frame is there, which those before
-    a beginning are not. A frame is judged by the 50 ms that end with it.
+    a beginning are not. Logarithms of power are told in units of `nepers`, loudness from `usual_loudness` on, so that
+    their cubes are no large numbers. A frame is judged by the 50 ms that end with it.
 
     Pitch is the best of the periods by which the windowed sound is most like itself, its autocorrelation over that of
     the window (Boersma 1993), interpolated between samples; the height of that peak is the voicing.
@@ -36,6 +37,10 @@ class ProsodyMeasures(nn.Module):
     octave_cost: Final[float] = 0.02
     """Of an octave less: two periods are as alike as one."""
     reference_hertz: Final[float] = 100.0
+    nepers: Final[float] = 4.0
+    """Of power: 17 dB."""
+    usual_loudness: Final[float] = -8.0
+    """ln mean square of speech, about."""
 
     window: Tensor
     window_likeness: Tensor
@@ -83,11 +88,11 @@ class ProsodyMeasures(nn.Module):
         voicing = torch.where(peak.gather(2, best), likest, 0.0).clamp(0.0, 1.0)
         power = power / self.window_size
         bands = (power @ self.bands + self.floor).log()
-        tilts = bands[:, :, 0::2] - bands[:, :, 1::2]
-        breath = self.harmonic(power, pitch) - self.harmonic(power, 2.0 * pitch)
+        tilts = (bands[:, :, 0::2] - bands[:, :, 1::2]) / self.nepers
+        breath = (self.harmonic(power, pitch) - self.harmonic(power, 2.0 * pitch)) / self.nepers
         height = torch.log2(pitch / self.reference_hertz)
-        there = torch.ones_like(pitch)
-        return torch.cat((height, voicing, (energy + self.floor).log(), tilts, breath, there), dim=2).float()
+        loudness = ((energy + self.floor).log() - self.usual_loudness) / self.nepers
+        return torch.cat((height, voicing, loudness, tilts, breath, torch.ones_like(pitch)), dim=2).float()
 
     def harmonic(self, power: Tensor, hertz: Tensor) -> Tensor:
         """Power spectra (B,T,F), frequencies (B,T,1) -> ln power of the highest of the three bins there (B,T,1)."""
@@ -117,7 +122,7 @@ class Prosody(nn.Module):
     """Of the weight, voiced: less is nothing."""
     least_variance: Final[float] = 1e-3
 
-    largest_changes: Tensor
+    change_limits: Tensor
 
     def __init__(self, step_samples: int) -> None:
         super().__init__()
@@ -132,7 +137,7 @@ class Prosody(nn.Module):
         self.state_size = sum(self.state_sizes)
         self.dimension = self.num_measures * (3 + self.moments.num_powers + len(self.lags))
         # Half an octave in 20 ms is an error of pitch, not a voice; and silence has no bottom.
-        self.register_buffer("largest_changes", torch.tensor([0.5, 1.0, 6.0, 4.0, 4.0, 4.0]))
+        self.register_buffer("change_limits", torch.tensor([0.5, 1.0, 1.5, 1.0, 1.0, 1.0]))
 
     def step(self, heard: Tensor, state: Tensor, weights: Tensor, num_steps: Tensor) -> Tensor:
         """waveform (B, overlap + N), state (B,state_size), weights of the steps (B,T), their number by row (B,).
@@ -165,7 +170,7 @@ class Prosody(nn.Module):
         for lag in self.lags:
             both = own_weights * weights[:, self.num_past - lag : -lag]
             change = own - measures[:, self.num_past - lag : -lag]
-            change = torch.minimum(change.abs(), self.largest_changes)
+            change = torch.minimum(change.abs(), self.change_limits)
             values += [both, both * change.square()]
         frames = torch.cat(values, dim=2)
         return frames.reshape(frames.shape[0], -1, self.frames_per_step, frames.shape[2]).mean(dim=2)

@@ -10,12 +10,14 @@ from trainer.plans.caption import plan_caption
 from trainer.plans.classify import plan_classify
 from trainer.plans.describe import plan_describe
 from trainer.plans.features import plan_features
+from trainer.plans.flow import plan_flow
 from trainer.plans.listen import plan_listen
 from trainer.plans.predict import plan_predict
 from trainer.recipe.camera import CameraRecipe
 from trainer.recipe.caption import CaptionRecipe, DescribeRecipe
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.features import FeaturesRecipe
+from trainer.recipe.flow import FlowRecipe
 from trainer.recipe.listen import ListenRecipe
 from trainer.recipe.predict import PredictRecipe
 from trainer.recipe.reading import RecipeError, read_content, read_recipe
@@ -45,6 +47,9 @@ def plan_training(task: Task, path: Path, overrides: Sequence[str], options: Pla
     if given.get("scenes") == "camera":
         filmed = read_recipe(path, overrides, CameraRecipe)
         return filmed, plan_camera(filmed, options)
+    if given.get("sees") == "flow":
+        moving = read_recipe(path, overrides, FlowRecipe)
+        return moving, plan_flow(moving, options)
     recipe = read_recipe(path, overrides, ClassifyRecipe)
     return recipe, plan_classify(recipe, options)
 

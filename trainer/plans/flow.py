@@ -1,0 +1,92 @@
+"""From labelled videos to a training of a classifier of how things move."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.jit import ScriptModule
+from torch.utils.data import DataLoader
+
+from app.models.manifest import ClassifyOutput, Input
+from trainer.data.cache import CachedVideo
+from trainer.data.decode import stream_spec
+from trainer.data.generators import MotionStyle, draw_motion
+from trainer.data.prepare import DataSet, decode_data, list_videos
+from trainer.data.rows import InvalidListing
+from trainer.data.splits import check_labels, split_by_group
+from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.evaluating import evaluate_splits, report
+from trainer.recipe.flow import FlowRecipe
+from trainer.tasks.clips import DrawSampler
+from trainer.tasks.flow import FlowTask, MeasuredVideos, collate, measure_all
+from trainer.video_metrics import ABOUT_VIDEOS, measure_streams
+
+GOLDEN_SEED = 0
+GOLDEN_LENGTHS = (8, 5)
+"""Valid frames of each golden clip: one is padded."""
+
+
+def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
+    """The training of a FlowClassifier. Raises InvalidListing for data that cannot be trained on."""
+    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
+    wanted = recipe.input
+    data = decode_data(videos, stream_spec(wanted.width, wanted.height, wanted.fit, wanted.rate), options.data)
+    train, val = data.opened("train"), data.opened("val")
+    if not train:
+        raise InvalidListing("no videos to train on are left")
+    counts = [sum(video.label == index for video in train) for index in range(len(data.labels))]
+    check_labels(data.labels, counts)
+    learner = FlowTask(recipe, options.cell, counts)
+    network, batch_size = learner.network, max(1, recipe.budget.batch_size // options.num_devices)
+    measured = measure_all(network, [video.frames for video in train], recipe.sampling.flip > 0)
+    for one in (learner.network, learner.averaged):
+        one.standardise(torch.cat([steps for steps, _ in measured]))
+    return Plan(
+        learner=learner,
+        train=DataLoader(
+            MeasuredVideos(measured, _labels(train), recipe, options.seed),
+            batch_size,
+            sampler=DrawSampler(len(train), options.seed),
+            drop_last=len(train) >= 2 * batch_size,
+            collate_fn=collate,
+        ),
+        val=_validation_loader(learner, val, recipe, batch_size) if val else None,
+        input=Input(
+            media="video", width=wanted.width, height=wanted.height, fit=wanted.fit, sampling="rate", rate=wanted.rate
+        ),
+        output=ClassifyOutput(labels=data.labels),
+        golden=(_golden_frames(wanted.width, wanted.height), np.array(GOLDEN_LENGTHS)),
+        summary=f"Tells {', '.join(data.labels[:-1])} and {data.labels[-1]} apart by how things move.",
+        num_examples=data.num_videos(),
+        headline="accuracy",
+        evaluate=lambda module, folder: _evaluate(module, data, folder),
+    )
+
+
+def _evaluate(module: ScriptModule, data: DataSet, folder: Path) -> Report:
+    evaluations = evaluate_splits(data.opened, partial(measure_streams, module), data.labels, folder)
+    return report(evaluations, data.labels, ABOUT_VIDEOS)
+
+
+def _validation_loader(
+    learner: FlowTask, videos: Sequence[CachedVideo], recipe: FlowRecipe, batch_size: int
+) -> DataLoader[tuple[torch.Tensor, int]]:
+    measured = measure_all(learner.network, [video.frames for video in videos], mirrored=False)
+    return DataLoader(MeasuredVideos(measured, _labels(videos), recipe, None), batch_size, collate_fn=collate)
+
+
+def _labels(videos: Sequence[CachedVideo]) -> list[int]:
+    return [video.label for video in videos]
+
+
+def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:
+    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+    style = MotionStyle(width=width, height=height)
+    clips = []
+    for index, label in enumerate(("right", "up")[: len(GOLDEN_LENGTHS)]):
+        video = draw_motion(label, 15, style, np.random.default_rng((GOLDEN_SEED, index)))
+        clips.append(np.stack([next(video) for _ in range(max(GOLDEN_LENGTHS))]))
+    return np.stack(clips)

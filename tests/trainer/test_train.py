@@ -177,7 +177,11 @@ def test_a_killed_run_is_resumed(
 def test_a_run_that_is_stopped_says_how_it_goes_on(
     motion: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    process = start(tmp_path, [*train_arguments(motion, "on", "budget.num_epochs=400"), "--no-publish"])
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in a shell's background ignore it
+    try:
+        process = start(tmp_path, [*train_arguments(motion, "on", "budget.num_epochs=400"), "--no-publish"])
+    finally:
+        signal.signal(signal.SIGINT, heeded)
     assert process.stderr is not None
     assert any(line.startswith("epoch 1/400") for line in process.stderr)
     process.send_signal(number)

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.cache import CachedVideo
-from trainer.data.generators import MotionStyle, draw_motion
+from trainer.data.generators import MotionStyle
+from trainer.data.golden_motion import draw_clips
 from trainer.data.prepare import DataSet, cache_spec, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import check_labels, split_by_group
@@ -23,7 +23,6 @@ from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
 from trainer.tasks.teachers import load_teachers
 from trainer.video_metrics import ABOUT_VIDEOS, measure_videos
 
-GOLDEN_SEED = 0
 GOLDEN_LENGTHS = (6, 4)
 """Valid frames of each golden clip: one is padded."""
 
@@ -44,6 +43,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
     teachers = load_teachers(options.teachers, data.labels)
     wanted = recipe.input
+    style = MotionStyle(width=wanted.width, height=wanted.height, max_speed=2.0)
     return Plan(
         learner=ClassifyTask(recipe, options.cell, counts, teachers),
         train=_training_loader(train, recipe, options.seed, batch_size),
@@ -58,7 +58,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
             rate=wanted.rate,
         ),
         output=ClassifyOutput(labels=data.labels),
-        golden=(_golden_frames(wanted.width, wanted.height), np.array(GOLDEN_LENGTHS)),
+        golden=(draw_clips(max(GOLDEN_LENGTHS), 8, style), np.array(GOLDEN_LENGTHS)),
         summary=f"Tells {', '.join(data.labels[:-1])} and {data.labels[-1]} apart in video.",
         num_examples=data.num_videos(),
         headline="accuracy",
@@ -78,13 +78,3 @@ def _training_loader(
     drop_last = len(videos) >= 2 * batch_size
     clips = TrainingClips(videos, recipe, seed)
     return DataLoader(clips, batch_size=batch_size, sampler=DrawSampler(len(videos), seed), drop_last=drop_last)
-
-
-def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
-    style = MotionStyle(width=width, height=height, max_speed=2.0)
-    clips = []
-    for index, label in enumerate(("right", "up")[: len(GOLDEN_LENGTHS)]):
-        video = draw_motion(label, 8, style, np.random.default_rng((GOLDEN_SEED, index)))
-        clips.append(np.stack([next(video) for _ in range(max(GOLDEN_LENGTHS))]))
-    return np.stack(clips)

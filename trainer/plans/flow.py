@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.cache import CachedVideo
 from trainer.data.decode import stream_spec
-from trainer.data.generators import MotionStyle, draw_motion
+from trainer.data.generators import MotionStyle
+from trainer.data.golden_motion import draw_clips
 from trainer.data.prepare import DataSet, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import check_labels, split_by_group
@@ -24,7 +24,6 @@ from trainer.tasks.clips import DrawSampler
 from trainer.tasks.flow import FlowTask, MeasuredVideos, collate, measure_all
 from trainer.video_metrics import ABOUT_VIDEOS, measure_streams
 
-GOLDEN_SEED = 0
 GOLDEN_LENGTHS = (8, 5)
 """Valid frames of each golden clip: one is padded."""
 
@@ -44,6 +43,7 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
     measured = measure_all(network, [video.frames for video in train], recipe.sampling.flip > 0)
     for one in (learner.network, learner.averaged):
         one.standardise(torch.cat([steps for steps, _ in measured]))
+    style = MotionStyle(width=wanted.width, height=wanted.height)
     return Plan(
         learner=learner,
         train=DataLoader(
@@ -58,7 +58,7 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
             media="video", width=wanted.width, height=wanted.height, fit=wanted.fit, sampling="rate", rate=wanted.rate
         ),
         output=ClassifyOutput(labels=data.labels),
-        golden=(_golden_frames(wanted.width, wanted.height), np.array(GOLDEN_LENGTHS)),
+        golden=(draw_clips(max(GOLDEN_LENGTHS), 15, style), np.array(GOLDEN_LENGTHS)),
         summary=f"Tells {', '.join(data.labels[:-1])} and {data.labels[-1]} apart by how things move.",
         num_examples=data.num_videos(),
         headline="accuracy",
@@ -80,13 +80,3 @@ def _validation_loader(
 
 def _labels(videos: Sequence[CachedVideo]) -> list[int]:
     return [video.label for video in videos]
-
-
-def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
-    style = MotionStyle(width=width, height=height)
-    clips = []
-    for index, label in enumerate(("right", "up")[: len(GOLDEN_LENGTHS)]):
-        video = draw_motion(label, 15, style, np.random.default_rng((GOLDEN_SEED, index)))
-        clips.append(np.stack([next(video) for _ in range(max(GOLDEN_LENGTHS))]))
-    return np.stack(clips)

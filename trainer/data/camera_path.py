@@ -1,4 +1,4 @@
-"""How a camera moves that no one has filmed with: eased pans, tilts, zooms and rolls, held by hand."""
+"""How a camera moves that no one has filmed with: eased pans, tilts, zooms and rolls, held by hand, jerked."""
 
 from dataclasses import dataclass
 
@@ -36,6 +36,12 @@ class PathStyle:
     held: tuple[float, float] = (0.005, 0.06)
     """Root mean square of the unwanted speed, picture widths per second."""
     shake: tuple[float, float] = (0.13, 0.45)
+    jerk_share: float = 0.1
+    """Of the paths: whipped aside once, or jerked there and back."""
+    jerk: tuple[float, float] = (0.6, 3.0)
+    """Picture widths per second, at its fastest; log-uniform."""
+    jerk_seconds: tuple[float, float] = (0.08, 0.6)
+    """There; log-uniform."""
 
 
 def draw_path(seconds: float, style: PathStyle, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -53,6 +59,8 @@ def draw_path(seconds: float, style: PathStyle, generator: np.random.Generator) 
         held = generator.uniform(*style.held)
         speeds[:, :2] += held * _unrest(num_positions, (0.5, 4.0), generator)
         speeds[:, 3] += 0.2 * held * _unrest(num_positions, (0.5, 3.0), generator)[:, 0]
+    if style.jerk_share > 0 and generator.random() < style.jerk_share:
+        speeds[:, :2] += _jerk(num_positions, style, generator)
     return np.cumsum(speeds, axis=0) / FINE_RATE
 
 
@@ -79,6 +87,19 @@ def _wanted_speeds(num_positions: int, style: PathStyle, generator: np.random.Ge
     kernel = np.hanning(width + 2)[1:-1]
     padded = np.pad(speeds, ((width // 2, width - 1 - width // 2), (0, 0)), mode="edge")
     return np.stack([np.convolve(padded[:, axis], kernel / kernel.sum(), "valid") for axis in range(4)], axis=1)
+
+
+def _jerk(num_positions: int, style: PathStyle, generator: np.random.Generator) -> NDArray[np.float64]:
+    """(N, 2) per second: a burst of speed somewhere, more often sideways than up or down."""
+    length = max(2, round(log_uniform(style.jerk_seconds, 1, generator)[0] * FINE_RATE))
+    burst = log_uniform(style.jerk, 1, generator)[0] * np.hanning(length + 2)[1:-1]
+    if generator.random() < 0.5:
+        burst = np.concatenate((burst, -burst))
+    angle = generator.choice((0.0, np.pi)) + generator.normal(0.0, 0.5)
+    speeds = np.zeros((num_positions + len(burst), 2))
+    start = int(generator.integers(num_positions))
+    speeds[start : start + len(burst)] = burst[:, None] * (np.cos(angle), np.sin(angle))
+    return speeds[:num_positions]
 
 
 def _unrest(num_positions: int, band: tuple[float, float], generator: np.random.Generator) -> NDArray[np.float64]:

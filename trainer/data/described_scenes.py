@@ -13,14 +13,19 @@ from trainer.data.picture_faults import FaultStyle
 from trainer.data.scene_labels import BLACK, CUT, FREEZE, MOTIONS, describe_motion, stretches
 from trainer.data.scenes import Scene, SceneStyle, film, with_textures
 from trainer.data.sentences import Detail, Edit, Event, Facts, Light, Move, move_of
-from trainer.data.shots import Shot, ShotStyle, Still, draw_shot
+from trainer.data.shots import Shot, ShotStyle, Sources, draw_shot
 from trainer.networks.classifier import luma
 from trainer.networks.measured_steps import light_and_detail
 
 DESCRIBED_STYLE = SceneStyle(
     shot=ShotStyle(
         path=PathStyle(
-            part_seconds=(2.0, 6.0), easing_seconds=(0.1, 0.4), still_share=0.2, two_share=0.1, shake_share=0.25
+            part_seconds=(2.0, 6.0),
+            easing_seconds=(0.1, 0.4),
+            still_share=0.2,
+            two_share=0.1,
+            shake_share=0.25,
+            jerk_share=0.0,
         )
     ),
     montage=MontageStyle(
@@ -67,16 +72,14 @@ class Script:
         return Script(**{field.name: getattr(self, field.name)[start:end] for field in fields(self)})
 
 
-def draw_described(
-    stills: Sequence[Still], style: SceneStyle, generator: np.random.Generator
-) -> tuple[Scene, Script, Facts]:
+def draw_described(sources: Sources, style: SceneStyle, generator: np.random.Generator) -> tuple[Scene, Script, Facts]:
     """A scene, what happens in it, and all there is to say. Scenes of which a fact is in doubt are drawn again."""
     while True:
         num_steps = int(generator.integers(*NUM_STEPS))
         montage = _with_end_fades(draw_montage(num_steps, style.rate, style.montage, generator), style.rate, generator)
         seconds = float(montage.moments.max()) + 1.0
         shots = [
-            draw_shot(with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
+            draw_shot(with_textures(sources, style.texture_share, generator), seconds, style.shot, generator)
             for _ in range(int(montage.shots.max()) + 1)
         ]
         if not _certain(shots, montage, style.rate):  # before what takes long

@@ -157,6 +157,7 @@ async def _stream_service(
             decoders=decoders,
             pictures=decoder,
             max_message_bytes=settings.max_message_bytes,
+            max_values=settings.max_feature_values,
             idle_seconds=settings.session_idle_seconds,
             total_seconds=settings.session_total_seconds,
         )

@@ -10,9 +10,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from app.api.problems import refusal_of
 from app.api.service import service_of
 from app.api.stream_schemas import Problem
-from app.errors import ServiceError
 
 EventFormat = Literal["application/x-ndjson", "text/event-stream"]
 FORMATS: tuple[EventFormat, ...] = ("application/x-ndjson", "text/event-stream")
@@ -73,8 +73,9 @@ async def answer_in_events(
                 event = await events.get()
             try:
                 await task
-            except ServiceError as error:
-                yield _line(kind, Problem(title=error.title, status=error.status, detail=str(error)))
+            except Exception as error:  # noqa: BLE001 - the head has gone out: only an event can tell the client now
+                refusal = refusal_of(error, request.state.request_id)
+                yield _line(kind, Problem(title=refusal.title, status=refusal.status, detail=str(refusal)))
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

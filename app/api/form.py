@@ -1,30 +1,57 @@
-"""The one file of a multipart body (RFC 7578), as its bytes come."""
+"""A multipart body (RFC 7578), as its bytes come: its files are cut out, its text is kept."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.errors import MalformedRequest
+from app.errors import MalformedRequest, UploadTooLarge
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-FIELD = "file"
 NAMELESS = "upload"
-MAX_FIELDS = 8
-MAX_FIELD_BYTES = 2**20  # of all fields beside the file
 MAX_NAME_LENGTH = 255  # what file systems take
 
 
-class FormFile:
-    """Cuts the file out of a form that comes in pieces. Raises MalformedRequest wherever that cannot be.
+@dataclass(frozen=True, slots=True)
+class FormLayout:
+    """What a form may have; what it has beside is passed over."""
+
+    files: Mapping[str, int]
+    """How many there may be of each field that is a file. At least one of all of them must be there."""
+    texts: frozenset[str] = frozenset()
+    """Fields that are text, and kept."""
+    max_file_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of each file of a field; those that are not named here may have any size."""
+    max_fields: int = 8
+    """Beside the files."""
+    max_other_bytes: int = 2**20
+    """Of all that is in no file."""
+
+
+ONE_FILE = FormLayout(files={"file": 1})
+
+
+@dataclass(slots=True)
+class FormPart:
+    """A file, and where it is in all that `Form.feed` gave out."""
+
+    field: str
+    start: int
+    end: int
+
+
+class Form:
+    """Takes a form apart that comes in pieces. Raises MalformedRequest or UploadTooLarge wherever it cannot be.
 
     The parser bounds the headers of a part, in number and size.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, layout: FormLayout) -> None:
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
             raise MalformedRequest("The form's Content-Type names no boundary.")
@@ -35,23 +62,28 @@ class FormFile:
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": self._take_data,
+            "on_part_end": self._end_part,
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
             raise MalformedRequest("The form's boundary is not one.") from error
         self.name = NAMELESS
-        """The last part of the path that the form names, without what cannot be printed."""
-        self._found: list[memoryview] = []  # of the file, since `feed` was called
-        self._has_file = False
-        self._in_file = False
+        """The last part of the path that the form names for its last file, without what cannot be printed."""
+        self.files: list[FormPart] = []
+        self.texts: dict[str, str] = {}
+        self._layout = layout
+        self._found: list[memoryview] = []  # of files, since `feed` was called
+        self._file: FormPart | None = None  # that the parser is in
+        self._text: str | None = None  # the field that the parser is in
+        self._kept = bytearray()  # of that field
         self._num_fields = 0
-        self._num_bytes_aside = 0
+        self._num_other_bytes = 0
         self._header_name, self._header_value = bytearray(), bytearray()
         self._disposition = b""
 
     def feed(self, data: bytes) -> list[memoryview]:
-        """The parts of the next piece of the body that are of the file; they are not copied."""
+        """What the next piece of the body has of the files; it is not copied."""
         self._found = []
         try:
             self._parser.write(data)
@@ -65,14 +97,12 @@ class FormFile:
             self._parser.finalize()
         except FormParserError as error:
             raise MalformedRequest("The multipart body ends too early.") from error
-        if not self._has_file:
-            raise MalformedRequest(f"The form has no field '{FIELD}'.")
+        if not self.files:
+            raise MalformedRequest(f"The form has no field {' or '.join(map(repr, self._layout.files))}.")
 
     def _begin_part(self) -> None:
-        self._in_file, self._disposition = False, b""
-        self._num_fields += 1
-        if self._num_fields > MAX_FIELDS:
-            raise MalformedRequest(f"The form has more than {MAX_FIELDS} fields.")
+        self._file, self._text, self._disposition = None, None, b""
+        self._kept.clear()
 
     def _take_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -88,24 +118,46 @@ class FormFile:
 
     def _end_headers(self) -> None:
         options = parse_options_header(self._disposition)[1]
-        if options.get(b"name", b"").decode("utf-8", "replace") != FIELD:
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name in self._layout.files:
+            self._begin_file(name, options.get(b"filename"))
             return
-        if b"filename" not in options:
-            raise MalformedRequest(
-                f"The form's field '{FIELD}' is text, not a file (with curl: -F {FIELD}=@video.mp4)."
-            )
-        if self._has_file:
-            raise MalformedRequest(f"The form has more than one file '{FIELD}'.")
-        self._has_file = self._in_file = True
-        self.name = _base_name(options[b"filename"].decode("utf-8", "replace"))
+        self._num_fields += 1
+        if self._num_fields > self._layout.max_fields:
+            raise MalformedRequest(f"The form has more than {self._layout.max_fields} fields beside its files.")
+        if name in self._layout.texts:
+            if b"filename" in options:
+                raise MalformedRequest(f"The form's field '{name}' is a file, not text.")
+            self._text = name
+
+    def _begin_file(self, name: str, file_name: bytes | None) -> None:
+        if file_name is None:
+            raise MalformedRequest(f"The form's field '{name}' is text, not a file (with curl: -F {name}=@video.mp4).")
+        most = self._layout.files[name]
+        if sum(file.field == name for file in self.files) == most:
+            raise MalformedRequest(f"The form has more than {'one file' if most == 1 else f'{most} files'} '{name}'.")
+        at = self.files[-1].end if self.files else 0
+        self._file = FormPart(name, at, at)
+        self.files.append(self._file)
+        self.name = _base_name(file_name.decode("utf-8", "replace"))
 
     def _take_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
+        if self._file is not None:
             self._found.append(memoryview(data)[start:end])
+            self._file.end += end - start
+            most = self._layout.max_file_bytes.get(self._file.field)
+            if most is not None and self._file.end - self._file.start > most:
+                raise UploadTooLarge(f"A file '{self._file.field}' has more than {most} bytes.")
             return
-        self._num_bytes_aside += end - start
-        if self._num_bytes_aside > MAX_FIELD_BYTES:
-            raise MalformedRequest(f"The fields beside '{FIELD}' have more than {MAX_FIELD_BYTES} bytes.")
+        self._num_other_bytes += end - start
+        if self._num_other_bytes > self._layout.max_other_bytes:
+            raise MalformedRequest(f"The fields beside files have more than {self._layout.max_other_bytes} bytes.")
+        if self._text is not None:
+            self._kept += data[start:end]
+
+    def _end_part(self) -> None:
+        if self._text is not None:
+            self.texts[self._text] = self._kept.decode("utf-8", "replace")
 
 
 def _base_name(given: str) -> str:

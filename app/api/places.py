@@ -42,6 +42,8 @@ class Places:
         self.arriving: set[Callable[[], None]] = set()
         """What ends each upload that is on its way."""
         self.spool_bytes = 0
+        self.unwritten_bytes = 0
+        """Of uploads, come and not yet on disk."""
         self._clock = clock
         self._since = clock()
         self._worked_seconds = 0.0  # since the last answer, as if all workers had shared what was to do

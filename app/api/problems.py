@@ -65,6 +65,30 @@ async def send_problem(error: ServiceError, scope: Scope, send: Send) -> None:
     await send({"type": f"{kind}.body", "body": body})
 
 
+def refusal_of(error: Exception, request_id: str) -> ServiceError:
+    """What a client is told of `error`; nothing of what is inside: the log line with the request id has that."""
+    if isinstance(error, ServiceError):
+        return error
+    fields = {"fields": {"request_id": request_id}}
+    if (refusal := _lacking(error)) is not None:
+        logger.error("%s", error or type(error).__name__, extra=fields)
+        return refusal
+    logger.error("internal error", exc_info=error, extra=fields)
+    return ServiceError("The service failed; the request id finds it in the log.")
+
+
+def _lacking(error: Exception) -> ServiceError | None:
+    """What the machine had no more of, for this request; the next one may find it."""
+    if not isinstance(error, OSError | MemoryError):
+        return None
+    number = error.errno if isinstance(error, OSError) else errno.ENOMEM
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return OutOfStorage("The service has no room to take the upload in.")
+    if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return OutOfResources("The service has no memory or file handles left for this request.")
+    return None
+
+
 def _respond(request: Request, status: int, title: str, detail: str, **more: Any) -> Response:
     request_id = request.scope.get("state", {}).get("request_id", "")
     headers = more.pop("headers", None)
@@ -94,28 +118,17 @@ async def _invalid_query(request: Request, error: Exception) -> Response:
 
 
 async def _exhausted(request: Request, error: Exception) -> Response:
-    """What the machine had no more of, for this request; the next one may find it."""
-    number = error.errno if isinstance(error, OSError) else errno.ENOMEM
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        refusal: ServiceError = OutOfStorage("The service has no room to take the upload in.")
-    elif number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-        refusal = OutOfResources("The service has no memory or file handles left for this request.")
-    else:
+    if _lacking(error) is None:
         raise error
-    logger.error(
-        "%s", error or type(error).__name__, extra={"fields": {"request_id": request.scope["state"]["request_id"]}}
-    )
-    return await _service_error(request, refusal)
+    return await _service_error(request, refusal_of(error, request.scope["state"]["request_id"]))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    """Says nothing of what is inside; the log line with the request id does."""
     request_id = request.scope.get("state", {}).get("request_id", "")
-    logger.error("internal error", exc_info=error, extra={"fields": {"request_id": request_id}})
-    detail = "The service failed; the request id finds it in the log."
+    refusal = refusal_of(error, request_id)
     # uvicorn closes the connection after what Starlette raises again; a client must not send its next request there.
     headers = {"X-Request-Id": request_id, "Connection": "close"}
-    response = _respond(request, 500, "Internal error", detail, headers=headers)
+    response = _respond(request, refusal.status, refusal.title, str(refusal), headers=headers)
     add_security_headers(response.headers, request.url.path)  # Starlette answers this outside of all that is added
     return response
 

@@ -31,6 +31,9 @@ class StreamService:
     pictures: PictureDecoder
     """For single pictures: they never wait behind a file."""
     max_message_bytes: int
+    """Of a WebSocket message, and of a picture in a form."""
+    max_values: int
+    """Numbers in the vectors of one answer to a file."""
     idle_seconds: float
     """Without a message from the client, a session ends."""
     total_seconds: float

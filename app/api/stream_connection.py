@@ -84,8 +84,7 @@ class Connection:
         sessions = self.service.sessions
         if start.session is not None:
             session = sessions.find(start.session)
-            self.attachment = session.attach(start.acknowledged)
-            await session.wake()
+            self.attachment = await session.attach(start.acknowledged)
             self.num_dropped = session.source.num_dropped
         else:
             token = decode_state(start.state) if start.state is not None else None
@@ -95,7 +94,7 @@ class Connection:
             session = await sessions.open(
                 model, point, SessionOptions(start.kind, start.backpressure, start.max_in_flight, start.pace)
             )
-            self.attachment = session.attach()
+            self.attachment = await session.attach()
         self.session = session
         return session
 
@@ -103,12 +102,15 @@ class Connection:
         """Takes and answers messages at once. Whatever ends that, what is known by then is still answered."""
         sender = asyncio.create_task(self._send_events(session))
         receiver = asyncio.create_task(self._receive_messages(session))
+        session.feed_by(receiver, self.attachment)
         stopping = asyncio.create_task(self.service.sessions.is_stopping.wait())
         left_seconds = session.started + self.service.total_seconds - asyncio.get_running_loop().time()
         tasks: set[asyncio.Task[Any]] = {sender, receiver, stopping}
         try:
             await asyncio.wait(tasks, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not sender.done():
+            if session.attachment != self.attachment:
+                await self._yield_to_next(sender)
+            elif not sender.done():
                 await self._stop(session, self._why(receiver, stopping), sender)
             await sender
         except ServiceError as error:
@@ -127,6 +129,12 @@ class Connection:
                 await asyncio.wait({sender})
         except TimeoutError as late:
             raise ClientLeftError from late
+
+    async def _yield_to_next(self, sender: "asyncio.Task[None]") -> None:
+        """Another client has the session: `sender` says so, unless this one does not take what it is being sent."""
+        await asyncio.wait({sender}, timeout=GOODBYE_SECONDS)
+        if not sender.done():
+            raise ClientLeftError
 
     def _why(self, receiver: "asyncio.Task[None]", stopping: "asyncio.Task[Any]") -> ServiceError:
         """The reason to end the session. Raises ClientLeftError where there is none but that the client has left."""

@@ -1,20 +1,21 @@
 """POST /stream/steps: a stream over plain HTTP, its state with the client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.requests import ClientDisconnect
 
+from app.api.form import FormLayout, FormPart
 from app.api.openapi import PROBLEM, UPLOAD_PROBLEMS
 from app.api.schemas import Media, ModelRef, Rounded
-from app.api.service import service_of
+from app.api.service import StreamService, service_of
 from app.api.stream_messages import StreamQuery, decode_state, encode_state
 from app.api.stream_schemas import Done, Step
 from app.api.upload import spooling
@@ -29,6 +30,8 @@ from app.pipelines.stream import Stream, StreamStep
 PATH = "/stream/steps"
 STATE_HEADER = "Afterframe-State"
 MAX_PICTURES = 64
+MAX_READ_BYTES = 2**23
+"""Of pictures at once, unless one alone has more."""
 _TIMES: TypeAdapter[list[float]] = TypeAdapter(list[Annotated[float, Field(allow_inf_nan=False)]])
 
 router = APIRouter(tags=["stream"])
@@ -84,14 +87,34 @@ class StepsResponse(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class _SpooledPictures:
+    """Those of a form, where they lie on disk."""
+
+    descriptor: int
+    parts: Sequence[FormPart]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    async def read(self, first: int, most: int) -> list[bytes]:
+        """Up to `most` of them from `first` on: as many as MAX_READ_BYTES allow, but one."""
+        wanted = self.parts[first : first + most]
+        count = max(1, sum(part.end - wanted[0].start <= MAX_READ_BYTES for part in wanted))
+        return await to_thread.run_sync(self._read, wanted[:count])
+
+    def _read(self, parts: Sequence[FormPart]) -> list[bytes]:
+        return [os.pread(self.descriptor, part.end - part.start, part.start) for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
 class _Sent:
     """What a request brought: pictures, or a file."""
 
     state: str | None
-    pictures: list[bytes]
+    pictures: _SpooledPictures | None
     times: list[float] | None
-    file: int | None
-    """Its descriptor."""
+    file: int
+    """The file's descriptor, where there are no pictures."""
 
 
 @router.post(
@@ -99,39 +122,41 @@ class _Sent:
     summary="The next steps of a stream",
     openapi_extra=_BODY,
     responses={**UPLOAD_PROBLEMS, 401: PROBLEM, 409: PROBLEM},
-    response_model_exclude_none=True,
+    response_model=StepsResponse,
 )
-async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> StepsResponse:
+async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Response:
     """Steps over a chunk of video or sound, or over pictures, from where the state of the answer before stands.
 
     Any replica can answer: the server keeps nothing. The same state may be sent twice, which forks the stream.
     """
     service = service_of(request)
     parts = service.stream
-    async with _receive(request, parts.tokens.max_state_bytes) as sent:
+    async with _receive(request, _layout(parts)) as sent:
         deadline = asyncio.get_running_loop().time() + service.deadline_seconds
         token = decode_state(sent.state) if sent.state is not None else None
         model, point = start_of(parts.store, parts.tokens, query.model, query.version, token)
         request.state.record.models = (f"{model.manifest.name}@{model.manifest.version}",)
-        stream = parts.sessions.stream(model, point)
+        stream = parts.sessions.stream(model, point, live=sent.pictures is not None)
         media, stages = None, {}
-        if sent.file is not None:
-            taken, info, cost = await step_file(parts.decoders, Upload(sent.file, deadline), stream)
-            media, stages = Media.of(info), {"decode": cost.decode.decode_seconds}
-        else:
+        if sent.pictures is not None:
             taken = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
+        else:
+            taken, info, cost = await step_file(parts.decoders, Upload(sent.file, deadline), stream, parts.max_values)
+            media, stages = Media.of(info), {"decode": cost.decode.decode_seconds}
     done = Done.of(stream, await stream.finish()) if query.end else None
     calls = stream.calls
     request.state.record.stages = {"queue": calls.queue_seconds, "infer": calls.infer_seconds, **stages}
-    return _answer(parts.tokens, stream, taken, media, done)
+    encode = partial(_encode, parts.tokens, stream, taken, media, done)
+    return Response(await to_thread.run_sync(encode, limiter=service.encoders), media_type="application/json")
 
 
-def _answer(
+def _encode(
     tokens: StateTokens, stream: Stream, taken: list[StreamStep], media: Media | None, done: Done | None
-) -> StepsResponse:
+) -> bytes:
+    """The answer as JSON. Off the event loop: twenty thousand steps take a while."""
     model, point = stream.model, stream.point()
     output = model.manifest.output
-    return StepsResponse(
+    answer = StepsResponse(
         model=ModelRef.of(model),
         labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
         rate=stream.rate,
@@ -142,51 +167,39 @@ def _answer(
         done=done,
         state=encode_state(tokens.issue(model, point)) if point is not None and done is None else None,
     )
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+def _layout(service: StreamService) -> FormLayout:
+    return FormLayout(
+        files={"file": 1, "picture": MAX_PICTURES},
+        texts=frozenset({"times", "state"}),
+        max_file_bytes={"picture": service.max_message_bytes},
+        max_other_bytes=2 * service.tokens.max_state_bytes,  # base64 takes 4/3
+    )
 
 
 @asynccontextmanager
-async def _receive(request: Request, max_state_bytes: int) -> AsyncIterator[_Sent]:
+async def _receive(request: Request, layout: FormLayout) -> AsyncIterator[_Sent]:
     """What the body brings. Raises MalformedRequest where that is neither pictures nor a file."""
-    state = request.headers.get(STATE_HEADER)
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        async with spooling(request) as spool:
-            await spool.finished
-            yield _Sent(state, [], None, spool.descriptor)
-        return
-    try:
-        async with request.form(
-            max_files=MAX_PICTURES,
-            max_fields=8,
-            max_part_size=2 * max_state_bytes,  # base64 takes 4/3
-        ) as form:
-            yield await _read_form(form, state)
-    except ClientDisconnect as gone:
-        raise MalformedRequest("The upload ended before its last byte.") from gone
+    async with spooling(request, layout) as spool:
+        await spool.finished
+        state, pictures, times = request.headers.get(STATE_HEADER), None, None
+        if spool.form is not None:
+            state = spool.form.texts.get("state") or state
+            if len({part.field for part in spool.form.files}) > 1:
+                raise MalformedRequest("The form has a file 'file' and pictures: send the one or the other.")
+            if spool.form.files[0].field == "picture":
+                pictures = _SpooledPictures(spool.descriptor, spool.form.files)
+                times = _times(spool.form.texts.get("times"), len(pictures))
+        yield _Sent(state, pictures, times, spool.descriptor)
 
 
-async def _read_form(form: FormData, state: str | None) -> _Sent:
-    pictures = [await part.read() for part in form.getlist("picture") if isinstance(part, UploadFile)]
-    in_form = form.get("state")
-    if isinstance(in_form, UploadFile):
-        raise MalformedRequest("The form's field 'state' is a file, not text.")
-    state = in_form or state
-    if pictures:
-        return _Sent(state, pictures, _times(form.get("times"), len(pictures)), None)
-    file = form.get("file")
-    if not isinstance(file, UploadFile) or not file.size:
-        raise MalformedRequest("The form has neither a file 'file' nor a file 'picture'.")
-    descriptor = await to_thread.run_sync(
-        file.file.fileno
-    )  # moves a small one, which the parser keeps in memory, to disk
-    await to_thread.run_sync(file.file.flush)
-    return _Sent(state, [], None, descriptor)
-
-
-def _times(text: UploadFile | str | None, num_pictures: int) -> list[float] | None:
+def _times(text: str | None, num_pictures: int) -> list[float] | None:
     if text is None:
         return None
     try:
-        times = _TIMES.validate_json(text if isinstance(text, str) else b"")
+        times = _TIMES.validate_json(text)
     except ValidationError as error:
         raise MalformedRequest("The form's field 'times' is not a JSON list of seconds.") from error
     if len(times) != num_pictures or times != sorted(times):

@@ -1,4 +1,4 @@
-"""The uploaded file, spooled to disk once, from a multipart body or a raw one; it can be read while it is written."""
+"""What is uploaded, spooled to disk once, from a multipart body or a raw one; it can be read while it is written."""
 
 import asyncio
 import os
@@ -11,11 +11,15 @@ from anyio import to_thread
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from app.api.form import NAMELESS, FormFile
+from app.api.form import NAMELESS, ONE_FILE, Form, FormLayout
+from app.api.places import Places
+from app.api.service import service_of
 from app.errors import MalformedRequest
 
 WRITE_BYTES = 2**20
 """One hop to a thread per MiB, not per network read, unless somebody reads what is written."""
+MAX_UNWRITTEN_BYTES = 2**24
+"""Of all uploads together, about; beyond, all is written as it comes: a thousand that stall may not keep a MiB each."""
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")
 HEAD_BYTES = 2**12  # enough to tell what kind of file it is
 
@@ -23,16 +27,20 @@ HEAD_BYTES = 2**12  # enough to tell what kind of file it is
 class Spool:
     """One upload on its way to an unnamed file on disk."""
 
-    def __init__(self, request: Request, descriptor: int) -> None:
+    def __init__(self, request: Request, descriptor: int, layout: FormLayout, places: Places) -> None:
+        """Raises MalformedRequest where the body is a form that cannot be read."""
         self._request = request
         self.descriptor = descriptor
-        self.name = NAMELESS
-        """What the client called the file."""
+        content_type = request.headers.get("content-type", "")
+        is_form = content_type.split(";")[0].strip().lower() == "multipart/form-data"
+        self.form = Form(content_type, layout) if is_form else None
+        """Where in the file its files are, and its text; all of it once the upload is there. None: the body is one."""
         self.seconds = 0.0
         """That the upload took, once it is there."""
         self.growth: int | None = None
         """A pipe in which there is something to read when the file has grown, once `watch` was called."""
         self._grow: int | None = None  # its other end
+        self._places = places
         self._pending: list[memoryview] = []
         self._num_pending = 0  # bytes
         self._num_written = 0
@@ -42,6 +50,11 @@ class Spool:
         self.finished: asyncio.Future[None] = asyncio.ensure_future(self._run())
         """Done when the last byte is on disk. Raises MalformedRequest where there is no file, or the client leaves
         before its end, and what the server's limits raise."""
+
+    @property
+    def name(self) -> str:
+        """What the client called the file."""
+        return self.form.name if self.form is not None else NAMELESS
 
     async def finishes_within(self, seconds: float) -> bool:
         """Whether the last byte is there by then."""
@@ -63,6 +76,8 @@ class Spool:
         self.finished.cancel()
         # A thread that writes cannot be stopped, and its descriptor must not become that of another file.
         await asyncio.gather(self.finished, *filter(None, [self._writing]), return_exceptions=True)
+        self._places.unwritten_bytes -= self._num_pending
+        self._pending, self._num_pending = [], 0
         self._end_growth()
         if self.growth is not None:
             os.close(self.growth)
@@ -70,15 +85,11 @@ class Spool:
 
     async def _run(self) -> None:
         started = time.perf_counter()
-        content_type = self._request.headers.get("content-type", "")
-        is_form = content_type.split(";")[0].strip().lower() == "multipart/form-data"
+        form = self.form
         try:
-            form = FormFile(content_type) if is_form else None
             async for piece in self._request.stream():
                 self._take([memoryview(piece)] if form is None else form.feed(piece))
-                if form is not None:
-                    self.name = form.name
-                if self._num_pending >= WRITE_BYTES or (self._grow is not None and self._num_pending):
+                if self._num_pending and self._is_urgent():
                     await self._flush()
             if form is not None:
                 form.finish()
@@ -97,9 +108,16 @@ class Spool:
             )
         self.seconds = time.perf_counter() - started
 
+    def _is_urgent(self) -> bool:
+        """Whether what is pending must be written now."""
+        much = self._num_pending >= WRITE_BYTES or self._places.unwritten_bytes > MAX_UNWRITTEN_BYTES
+        return much or self._grow is not None
+
     def _take(self, pieces: list[memoryview]) -> None:
+        num_bytes = sum(map(len, pieces))
         self._pending += pieces
-        self._num_pending += sum(map(len, pieces))
+        self._num_pending += num_bytes
+        self._places.unwritten_bytes += num_bytes
 
     async def _flush(self) -> None:
         """Begins to write what is pending, while more comes; what was pending before is on disk then."""
@@ -115,7 +133,10 @@ class Spool:
             await asyncio.shield(self._writing)
 
     async def _write(self, pieces: list[memoryview], num_bytes: int) -> None:
-        await to_thread.run_sync(_write, self.descriptor, pieces)
+        try:
+            await to_thread.run_sync(_write, self.descriptor, pieces)
+        finally:
+            self._places.unwritten_bytes -= num_bytes
         self._num_written += num_bytes
         if self._num_written >= HEAD_BYTES:
             self._has_head.set()
@@ -130,10 +151,13 @@ class Spool:
 
 
 @asynccontextmanager
-async def spooling(request: Request) -> AsyncIterator[Spool]:
-    """The upload, which has only begun; its file is gone when the context ends."""
+async def spooling(request: Request, layout: FormLayout = ONE_FILE) -> AsyncIterator[Spool]:
+    """The upload, which has only begun; its file is gone when the context ends.
+
+    `layout`: of a form. Raises MalformedRequest where it is a form that cannot be read.
+    """
     with tempfile.TemporaryFile(buffering=0) as file:
-        spool = Spool(request, file.fileno())
+        spool = Spool(request, file.fileno(), layout, service_of(request).places)
         try:
             yield spool
         finally:

@@ -78,6 +78,7 @@ class Session:
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # held while a chunk is stepped over
         self._worker = asyncio.create_task(self._work())
+        self._feeder: asyncio.Task[None] | None = None  # takes what the present client sends
 
     @property
     def stream(self) -> Stream:
@@ -87,9 +88,10 @@ class Session:
     def _is_broken(self) -> bool:
         return self._worker.done() and not self._worker.cancelled() and self._worker.exception() is not None
 
-    def attach(self, acknowledged: int | None = None) -> int:
+    async def attach(self, acknowledged: int | None = None) -> int:
         """Makes the caller the client, in the place of one that there may be; the number it then has.
 
+        Nothing more is taken of the client before, not even what it had sent already: `source.num_received` holds.
         `acknowledged`: the last step it knows of; what came after is sent again. Raises UnknownSession where that is
         not kept any more.
         """
@@ -99,7 +101,19 @@ class Session:
             self.acknowledge(acknowledged)
         self._num_sent = 0
         self.attachment += 1
-        return self.attachment
+        attachment, feeder = self.attachment, self._feeder
+        if feeder is not None:
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+        await self.wake()
+        return attachment
+
+    def feed_by(self, feeder: "asyncio.Task[None]", attachment: int) -> None:
+        """From now on `feeder` takes what the client `attachment` sends, until it is cancelled for another client."""
+        if attachment == self.attachment:
+            self._feeder = feeder
+        else:
+            feeder.cancel()
 
     def acknowledge(self, sequence: int) -> None:
         """The client has all answers up to `sequence`."""
@@ -126,7 +140,9 @@ class Session:
         async with self._changed:
             if attachment != self.attachment:
                 return
-            self._num_sent += 1
+            # While it was being sent the client may have rewound, or acknowledged it.
+            if self._num_sent < len(self._events) and self._events[self._num_sent] is event:
+                self._num_sent += 1
             if isinstance(event, Stepped):
                 event.point = None  # kilobytes, for each of many
             while self._num_sent > MAX_KEPT_EVENTS:

@@ -57,9 +57,12 @@ class Sessions:
     def num_live_decoders(self) -> int:
         return self._live.num_decoders
 
-    def stream(self, model: ServedModel, point: StreamPoint | None) -> Stream:
-        """A stream of `model` that goes on from `point`; raises MalformedRequest for a model that cannot step."""
-        return Stream(ModelCalls(model, self._scheduler, live=True), self._overrides, point)
+    def stream(self, model: ServedModel, point: StreamPoint | None, *, live: bool = True) -> Stream:
+        """A stream of `model` that goes on from `point`; raises MalformedRequest for a model that cannot step.
+
+        `live`: somebody is watching.
+        """
+        return Stream(ModelCalls(model, self._scheduler, live=live), self._overrides, point)
 
     async def open(self, model: ServedModel, point: StreamPoint | None, options: SessionOptions) -> Session:
         """A new session; `detach` or `discard` must follow.

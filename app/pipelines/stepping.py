@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from app.errors import MediaTooLarge, ServiceError
+from app.errors import MalformedRequest, MediaTooLarge, ServiceError
 from app.media.request import FrameChunk, MediaInfo, WaveformChunk
 from app.media.sandbox import DecoderPool
 from app.pipelines.picture_jobs import PictureDecoder
@@ -18,12 +19,24 @@ MAX_STEPS = 20_000
 """In one answer: 40 minutes at 8 frames a second."""
 
 
-async def step_file(decoders: DecoderPool, upload: Upload, stream: Stream) -> tuple[list[StreamStep], MediaInfo, Cost]:
+class Pictures(Protocol):
+    """Encoded pictures that are read when it is their turn."""
+
+    def __len__(self) -> int: ...
+
+    async def read(self, first: int, most: int) -> list[bytes]:
+        """Up to `most` of them, at least one, from number `first` on."""
+
+
+async def step_file(
+    decoders: DecoderPool, upload: Upload, stream: Stream, max_values: int
+) -> tuple[list[StreamStep], MediaInfo, Cost]:
     """The steps over a whole file, as if it followed what the stream has seen or heard.
 
-    Raises UnsupportedMedia, InvalidMedia, MediaTooLarge over MAX_STEPS, DeadlineExceeded.
+    Raises UnsupportedMedia, InvalidMedia, MediaTooLarge over MAX_STEPS or `max_values` numbers in their vectors,
+    DeadlineExceeded.
     """
-    follower = _Follower(stream)
+    follower = _Follower(stream, max_values)
     calls = stream.calls
     if stream.model.manifest.input.media == "audio":
         read = await read_for(decoders, upload, waveforms=[(stream.sound_spec(CHUNK_SECONDS), _Listener(follower))])
@@ -34,41 +47,51 @@ async def step_file(decoders: DecoderPool, upload: Upload, stream: Stream) -> tu
 
 
 async def step_pictures(
-    decoder: PictureDecoder, pictures: Sequence[bytes], times: Sequence[float] | None, deadline: float, stream: Stream
+    decoder: PictureDecoder, pictures: Pictures, times: Sequence[float] | None, deadline: float, stream: Stream
 ) -> list[StreamStep]:
     """The steps over `pictures`, on display from `times` on; without them, at the model's rate.
 
-    Raises UnsupportedMedia, InvalidMedia for the first that does not decode, DeadlineExceeded.
+    Raises MalformedRequest where `times` begin before what the stream has seen, UnsupportedMedia, InvalidMedia for the
+    first picture that does not decode, DeadlineExceeded.
     """
     if times is None:
         times = [stream.seconds + number / stream.rate for number in range(len(pictures))]
+    elif times[0] < stream.earliest_seconds:
+        raise MalformedRequest(f"A picture of {times[0]:g} s came after one of {stream.earliest_seconds:g} s.")
     steps: list[StreamStep] = []
     done = 0
     while done < len(pictures):
         spec = stream.frame_spec(CHUNK_FRAMES)
-        after = done + CHUNK_FRAMES if spec.width else 1  # the first one gives the size
-        found = await decoder.decode(pictures[done:after], spec, deadline)
+        encoded = await pictures.read(done, CHUNK_FRAMES if spec.width else 1)  # the first one gives the size
+        after = done + len(encoded)
+        found = await decoder.decode(encoded, spec, deadline)
         for frame in found:
             if isinstance(frame, ServiceError):
                 raise frame
         frames = np.stack([frame for frame in found if isinstance(frame, np.ndarray)])
         steps += await stream.step_frames(frames, np.array(times[done:after]))
-        done = min(after, len(pictures))
+        done = after
     return steps
 
 
 @dataclass
 class _Follower:
     stream: Stream
+    max_values: int
     steps: list[StreamStep] = field(default_factory=list)
+    num_values: int = 0
 
     def __post_init__(self) -> None:
         self.offset_seconds = self.stream.seconds
 
     def take(self, steps: list[StreamStep]) -> None:
         self.steps += steps
-        if len(self.steps) > MAX_STEPS:
-            raise MediaTooLarge(f"The chunk has more than {MAX_STEPS} steps: send it in parts, each with the state.")
+        self.num_values += sum(step.reading.features.size for step in steps if step.reading.features is not None)
+        if len(self.steps) > MAX_STEPS or self.num_values > self.max_values:
+            raise MediaTooLarge(
+                f"The chunk has more than {MAX_STEPS} steps, or {self.max_values} numbers in their vectors: send it in "
+                "parts, each with the state."
+            )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A stream: one model stepped over frames or sound as they come, from any point on."""
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -112,6 +113,11 @@ class Stream:
             return wanted.sample_rate / wanted.step_samples
         assert wanted.rate is not None
         return wanted.rate
+
+    @property
+    def earliest_seconds(self) -> float:
+        """No picture that follows may be of before then: when the last step began, but for rounding."""
+        return self.seconds - 1 / self.rate - 1e-9 if self.sequence else -math.inf
 
     def frame_spec(self, chunk_length: int) -> FrameSpec:
         """Frames at the model's rate and size: once there was a frame, at that one's."""

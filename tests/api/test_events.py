@@ -1,13 +1,22 @@
 """Answers in events, and what becomes of the work for a client that leaves."""
 
+import asyncio
+import errno
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request, Response
+from prometheus_client import Histogram
+from pydantic import BaseModel
 
+from app.api import problems
+from app.api.events import Emit, answer_in_events
+from app.api.receive import Waiting
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import sine, write_sound, write_video
 from tests.server import RunningServer, running_server
@@ -152,3 +161,39 @@ def metric(client: httpx.Client, name: str) -> float:
         if line.startswith(name + " "):
             return float(line.split()[-1])
     return 0.0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 507, "no room"),
+        (MemoryError(), 503, "no memory"),
+        (ArithmeticError("the model answered NaN or infinity"), 500, "finds it in the log"),
+    ],
+)
+def test_whatever_fails_after_the_first_event_is_the_last_one(error: Exception, status: int, said: str):
+    app = FastAPI()
+    problems.install(app)
+    telemetry = SimpleNamespace(first_result_seconds=Histogram("first", "", ["route"], registry=None))
+
+    @app.get("/")
+    async def answer(request: Request) -> Response:
+        request.state.service, request.state.request_id = SimpleNamespace(telemetry=telemetry), "one"
+
+        async def work(emit: Emit) -> BaseModel:
+            emit(Waiting(detail="soon"))
+            await asyncio.sleep(0.01)
+            raise error
+
+        return await answer_in_events(request, "application/x-ndjson", work)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return await client.get("/")
+
+    response = asyncio.run(ask())
+    first, last = map(json.loads, response.text.splitlines())
+    assert response.status_code == 200
+    assert first["detail"] == "soon"
+    assert (last["status"], said in last["detail"]) == (status, True)
+    assert "NaN" not in last["detail"]

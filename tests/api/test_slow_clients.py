@@ -232,3 +232,15 @@ def wait_until_nothing_is_left(server: RunningServer, descriptors: int) -> None:
         assert time.monotonic() < end
         time.sleep(0.05)
     assert server.metric("afterframe_spool_bytes") == 0
+
+
+def test_many_uploads_that_stall_are_on_disk_and_not_in_memory(store: Path) -> None:
+    part = bytes(2**20 - 2**14)  # less than is written at once
+    head = HEAD + b"Content-Length: 100000000\r\n\r\n"
+    with running_server(store, models="tiny") as server, ExitStack() as stack:
+        before = server.memory_bytes()
+        for _ in range(100):
+            stack.enter_context(connection := server.connect())
+            connection.sendall(head + part)
+        server.wait_for_metric("afterframe_spool_bytes", 100 * len(part))
+        assert server.memory_bytes() - before < 60 * 2**20

@@ -1,5 +1,6 @@
 """POST /stream/steps: a stream over plain HTTP."""
 
+import asyncio
 import itertools
 from pathlib import Path
 
@@ -7,8 +8,11 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api import stream_steps
+from app.api.form import FormPart
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames, sine, write_sound, write_video
+from tests.server import running_server
 from tests.streaming import picture
 
 STEP_RATE = 4.0
@@ -155,4 +159,52 @@ def test_a_damaged_picture_is_refused(client: httpx.Client, pictures):
 def test_a_form_without_anything_is_refused(client: httpx.Client):
     response = client.post("/stream/steps?model=tiny", files={"other": ("x", b"x")})
     assert response.status_code == 400
-    assert "neither" in response.json()["detail"]
+    assert "no field 'file' or 'picture'" in response.json()["detail"]
+
+
+def test_a_form_has_pictures_or_a_file(client: httpx.Client, pictures):
+    both = [*parts(pictures[:1]), ("file", ("video", b"x"))]
+    response = client.post("/stream/steps?model=tiny", files=both)
+    assert (response.status_code, "the one or the other" in response.json()["detail"]) == (400, True)
+
+
+def test_a_form_has_only_so_many_pictures_of_only_such_a_size(client: httpx.Client, pictures):
+    many = client.post("/stream/steps?model=tiny", files=parts([pictures[0]] * 65))
+    assert (many.status_code, "more than 64 files" in many.json()["detail"]) == (400, True)
+    large = client.post("/stream/steps?model=tiny", files=parts([pictures[0], bytes(4 * 2**20 + 1)]))
+    assert (large.status_code, "more than 4194304 bytes" in large.json()["detail"]) == (413, True)
+
+
+def test_pictures_do_not_go_back_before_the_state(client: httpx.Client, pictures):
+    first = client.post("/stream/steps?model=tiny", files=parts(pictures[:2]), data={"times": "[100, 101]"}).json()
+    for times, status in (("[101]", 200), ("[100.5]", 400)):
+        response = client.post(
+            "/stream/steps", files=parts(pictures[2:3]), data={"state": first["state"], "times": times}
+        )
+        assert response.status_code == status
+
+
+def test_large_pictures_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(stream_steps, "MAX_READ_BYTES", 10)
+    content = b"aaaabbbbccccdddddddddddd"
+    edges = [0, 4, 8, 12, 24]
+    with (tmp_path / "spool").open("w+b", buffering=0) as file:
+        file.write(content)
+        spooled = stream_steps._SpooledPictures(
+            file.fileno(), [FormPart("picture", *edge) for edge in itertools.pairwise(edges)]
+        )
+
+        async def read_all() -> list[list[bytes]]:
+            found = []
+            while (done := sum(map(len, found))) < len(spooled):
+                found.append(await spooled.read(done, 16))
+            return found
+
+        assert asyncio.run(read_all()) == [[b"aaaa", b"bbbb"], [b"cccc"], [b"d" * 12]]
+
+
+def test_a_long_sound_has_too_many_numbers_for_one_answer(store: Path, tmp_path: Path):
+    sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
+    with running_server(store, max_feature_values=100) as server, server.client() as client:
+        response = client.post("/stream/steps?model=tiny-describer", content=sound)
+    assert (response.status_code, "100 numbers" in response.json()["detail"]) == (422, True)

@@ -1,0 +1,102 @@
+"""What a session does when its client does two things at once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.errors import InvalidMedia
+from app.pipelines.session import Refused, Session, SessionOptions
+
+
+class NoStream:
+    sequence = 0
+    seconds = 0.0
+    rate = 10.0
+
+    def point(self) -> None:
+        return None
+
+
+class SourceOfNothing:
+    num_dropped = 0
+
+    def __init__(self) -> None:
+        self.stream: Any = NoStream()
+
+    async def take(self) -> None:
+        await asyncio.Event().wait()
+
+    async def rewind(self, stream: Any) -> None:
+        self.stream = stream
+
+    async def close(self) -> None: ...
+
+
+def event(number: int) -> Refused:
+    return Refused(number, InvalidMedia("The picture cannot be decoded."))
+
+
+def with_session(work: Callable[[Session], Awaitable[None]]) -> None:
+    async def run() -> None:
+        session = Session("one", SourceOfNothing(), SessionOptions())  # type: ignore[arg-type]
+        await work(session)
+        await session.close()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_rewind_while_an_answer_is_sent_loses_none_of_the_next():
+    async def work(session: Session) -> None:
+        client = await session.attach()
+        await session._put([event(0)])
+        old = await session.next_event(client)
+        assert old is not None
+        await session.rewind(NoStream())  # type: ignore[arg-type]
+        await session.sent(old, client)
+        new = event(1)
+        await session._put([new])
+        assert await session.next_event(client) is new
+
+    with_session(work)
+
+
+def test_an_answer_that_is_acknowledged_while_it_is_sent_takes_no_other_with_it():
+    async def work(session: Session) -> None:
+        client = await session.attach()
+        first, second = event(0), event(1)
+        await session._put([first, second])
+        assert await session.next_event(client) is first
+        session.acknowledge(1)  # of all events, refused pictures among them
+        await session.sent(first, client)
+        third = event(2)
+        await session._put([third])
+        assert await session.next_event(client) is third
+
+    with_session(work)
+
+
+def test_nothing_is_taken_of_a_client_once_another_is_in_its_place():
+    async def work(session: Session) -> None:
+        taken: list[str] = []
+
+        async def feed(name: str) -> None:
+            while True:
+                taken.append(name)
+                await asyncio.sleep(0)
+
+        first = await session.attach()
+        old = asyncio.create_task(feed("first"))
+        session.feed_by(old, first)
+        await asyncio.sleep(0)
+        second = await session.attach()
+        assert taken
+        assert old.cancelled()
+        taken.clear()
+        late = asyncio.create_task(feed("first"))
+        session.feed_by(late, first)  # it had only begun to listen
+        await asyncio.sleep(0)
+        assert late.cancelled()
+        assert not taken
+        assert second == session.attachment == first + 1
+
+    with_session(work)

@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     max_spool_bytes: int = Field(default=16 * 2**30, ge=1)
     """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
-    """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits."""
+    """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits.
+
+    Up to as many again are held of those that were let in while there was room and took more than 0.5 s to come."""
     max_wait_seconds: float = Field(default=10.0, gt=0)
     """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
     max_uploads: int = Field(default=2048, ge=1)

@@ -18,7 +18,7 @@ def as_npz(answer: Features) -> bytes:
         "start_seconds": answer.clip.starts[0],
         "end_seconds": answer.clip.ends[0],
         "hop_seconds": answer.output.hop_seconds,
-        **_origin(answer),
+        **answer.model.manifest.origin,
     }
     for name, rows in (("steps", answer.steps), ("windows", answer.windows)):
         if rows is not None:
@@ -54,7 +54,8 @@ def as_parquet(answer: Features, file_name: str) -> bytes:
     features = [pyarrow.array(column) for column in np.ascontiguousarray(rows.features.T)]
     table = pyarrow.table([names, starts, ends, *features], names=["file", "start", "end", *_columns(rows)])
     with io.BytesIO() as file:
-        parquet.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **_origin(answer)}), file)
+        metadata = {**(table.schema.metadata or {}), **answer.model.manifest.origin}
+        parquet.write_table(table.replace_schema_metadata(metadata), file)
         return file.getvalue()
 
 
@@ -84,9 +85,3 @@ def _rows(answer: Features) -> Rows:
 
 def _columns(rows: Rows) -> list[str]:
     return [f"feature_{number}" for number in range(rows.features.shape[1])]
-
-
-def _origin(answer: Features) -> dict[str, str]:
-    """What a file says of the model that made it."""
-    manifest = answer.model.manifest
-    return {"model": f"{manifest.name}@{manifest.version}", "license": manifest.license}

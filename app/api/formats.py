@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import Request
 from fastapi.responses import Response
 
+from app.api.events import EVENT_CONTENT
 from app.api.schemas import ModelRef, Timing
 from app.api.service import Service
 
@@ -78,8 +79,11 @@ async def respond(
 
 
 def described(offered: Iterable[str], what: str, example: str = "") -> dict[int | str, dict[str, Any]]:
-    """The 200 of a route for OpenAPI: JSON comes from its response model, the others are files; `example`: of CSV."""
+    """The 200 of a route for OpenAPI: JSON comes from its response model, the others are files, or events.
+
+    `example`: of CSV.
+    """
     binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     text: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
     content = {MEDIA_TYPES[name]: text if name == "csv" else binary for name in offered if name != JSON}
-    return {200: {"description": what, "content": content}}
+    return {200: {"description": what, "content": content | EVENT_CONTENT["content"]}}

@@ -7,6 +7,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.preference import PARTIAL_HEADER
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -55,7 +57,10 @@ class CrossOrigin(CORSMiddleware):
             allow_origins=origins,
             allow_methods=("GET", "POST"),
             allow_headers=("Authorization", "X-API-Key", "X-Request-Id", "Traceparent", "Prefer", "Afterframe-State"),
-            expose_headers=("X-Request-Id", "X-Model", "X-Model-License", "Retry-After", "Server-Timing"),
+            expose_headers=(
+                *("X-Request-Id", "X-Model", "X-Model-License", "Retry-After", "Server-Timing"),
+                *("Preference-Applied", PARTIAL_HEADER),
+            ),
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -14,7 +14,7 @@ PROBLEM: dict[str, Any] = {
 """What every error answers."""
 
 UPLOAD_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys(
-    (400, 401, 403, 404, 408, 411, 413, 415, 422, 429, 503, 504), PROBLEM
+    (400, 401, 403, 404, 408, 411, 413, 415, 422, 429, 503, 504, 507), PROBLEM
 )
 """What can go wrong where something is uploaded."""
 

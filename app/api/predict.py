@@ -231,7 +231,7 @@ def _encode(forecast: Forecast, chosen: str, timing: Timing) -> bytes:
     marked = mark_predicted(forecast.observed, forecast.predicted)
     if chosen == "gif":
         return encode_gif(marked, forecast.frame_rate)
-    return encode_mp4(marked, forecast.frame_rate, {"comment": " ".join(_origin(forecast.model).values())})
+    return encode_mp4(marked, forecast.frame_rate, {"comment": " ".join(forecast.model.manifest.origin.values())})
 
 
 def _answer(kind: type[_Answer], forecast: Forecast, timing: Timing) -> _Answer:
@@ -274,10 +274,5 @@ def _as_npz(forecast: Forecast) -> bytes:
         arrays["surprise_scores"] = forecast.surprise.scores
         arrays["surprise_segments"] = np.array(segments).reshape(-1, 3)
     with io.BytesIO() as file:
-        np.savez_compressed(file, **arrays, **_origin(forecast.model))  # type: ignore[arg-type]  # str becomes an array
+        np.savez_compressed(file, **arrays, **forecast.model.manifest.origin)  # type: ignore[arg-type]  # str becomes an array
         return file.getvalue()
-
-
-def _origin(model: ServedModel) -> dict[str, str]:
-    """What a file says of the model that made it."""
-    return {"model": f"{model.manifest.name}@{model.manifest.version}", "license": model.manifest.license}

@@ -1,6 +1,7 @@
 """WebSocket /stream: pictures or encoded chunks in, an answer for each step out. docs/streams.md describes it."""
 
 import time
+from http import HTTPStatus
 
 from fastapi import APIRouter, WebSocket
 from pydantic import JsonValue
@@ -8,11 +9,13 @@ from pydantic import JsonValue
 from app.api.service import service_of
 from app.api.stream_connection import Connection
 from app.api.stream_schemas import message_schemas
-from app.api.stream_socket import ClientLeftError
+from app.api.stream_socket import PRIVATE, ClientLeftError
 from app.telemetry import access_logger
 
 PATH = "/stream"
 INTERNAL_ERROR = 1011
+KNOWN_CODES = frozenset(range(1000, 1016)).union(PRIVATE + status for status in HTTPStatus if status >= 400)
+"""The protocol's (RFC 6455, section 7.4.1) and those of problems. A client may close with any other up to 4999."""
 
 router = APIRouter()
 
@@ -40,12 +43,13 @@ async def stream(websocket: WebSocket) -> None:
         await connection.discard()
         raise
     finally:
-        service.telemetry.stream_ends.labels(str(connection.socket.close_code)).inc()
+        code = connection.socket.close_code
+        service.telemetry.stream_ends.labels(str(code) if code in KNOWN_CODES else "other").inc()
         fields = {
             "request_id": websocket.state.request_id,
             "key": websocket.state.record.key,
             "route": PATH,
-            "close_code": connection.socket.close_code,
+            "close_code": code,
             "seconds": round(time.perf_counter() - started, 4),
             **connection.summary(),
         }

@@ -23,6 +23,7 @@ from app.errors import MalformedRequest
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StateTokens
 from app.pipelines.reading import Upload
+from app.pipelines.sources import MAX_SECONDS
 from app.pipelines.starting import start_of
 from app.pipelines.stepping import step_file, step_pictures
 from app.pipelines.stream import Stream, StreamStep
@@ -32,7 +33,9 @@ STATE_HEADER = "Afterframe-State"
 MAX_PICTURES = 64
 MAX_READ_BYTES = 2**23
 """Of pictures at once, unless one alone has more."""
-_TIMES: TypeAdapter[list[float]] = TypeAdapter(list[Annotated[float, Field(allow_inf_nan=False)]])
+_TIMES: TypeAdapter[list[float]] = TypeAdapter(
+    list[Annotated[float, Field(allow_inf_nan=False, ge=-MAX_SECONDS, le=MAX_SECONDS)]]
+)
 
 router = APIRouter(tags=["stream"])
 
@@ -201,7 +204,7 @@ def _times(text: str | None, num_pictures: int) -> list[float] | None:
     try:
         times = _TIMES.validate_json(text)
     except ValidationError as error:
-        raise MalformedRequest("The form's field 'times' is not a JSON list of seconds.") from error
+        raise MalformedRequest("The form's field 'times' is not a JSON list of seconds, 1e12 at most.") from error
     if len(times) != num_pictures or times != sorted(times):
         raise MalformedRequest(f"There are {len(times)} times for {num_pictures} pictures, or they run backwards.")
     return times

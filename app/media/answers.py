@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.errors import ServiceError
 from app.media.confinement import Layer
+from app.media.frames import MAX_CHUNK_BYTES
 from app.media.request import (
     FrameChunk,
     FrameSpec,
@@ -26,8 +27,6 @@ from app.media.request import (
 from app.media.wire import ERRORS
 
 MAX_HEADER_BYTES = 1 << 14
-MAX_CHUNK_BYTES = 16 << 20
-"""Of the frames of one chunk, unless a single frame is larger."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Seconds = Annotated[float, Field(ge=0, lt=1e13)]

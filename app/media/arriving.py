@@ -3,19 +3,18 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from app.errors import InvalidMedia
 from app.media.audio import AudioReader
 from app.media.decoding import decode_all
 from app.media.display import Display
-from app.media.probe import best_video, describe, open_media
+from app.media.probe import describe, open_media
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration
+from app.media.video import only_stream
 
 _MAX_GAP_SECONDS = 10
 """A longer gap between two frames is taken for a clock that was set anew, not for a picture that stood still."""
@@ -35,11 +34,7 @@ def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) 
         yield MediaSummary(audio.asked_seconds, 0, 0, "exact", 0.0, 0.0)
         return
     with open_media(file, limits) as container:
-        stream = best_video(container, limits)
-        if stream is None:
-            raise InvalidMedia("The file has no moving picture.")
-        for other in container.streams:
-            other.discard = Discard.default if other.index == stream.index else Discard.all
+        stream = only_stream(container, limits)
         clock = _Clock(stream)
         display = Display(0, request.frames[0], clock.time_base, stream.sample_aspect_ratio)
         for frame in decode_all(container, stream):

@@ -25,6 +25,9 @@ _JITTER_SECONDS = 0.1
 _MAX_GAP_SECONDS = 10.0
 """A longer gap is taken for a clock that was set anew, not for silence."""
 
+_FOR_EVER_SECONDS = 1e9
+"""No sound is read for as long: a part may end at 1e306 s, of which samples cannot be counted."""
+
 
 class AudioReader:
     """Reads the sound of one request. `asked_seconds` is complete when `read` has ended."""
@@ -133,6 +136,10 @@ def _silence(like: AudioFrame, seconds: float) -> Iterator[AudioFrame]:
         yield silence
 
 
+def _num_samples(seconds: float, sample_rate: int) -> int:
+    return max(0, round(min(seconds, _FOR_EVER_SECONDS) * sample_rate))
+
+
 class _WaveformCollector:
     """Resamples frames and cuts them into the chunks of one WaveformSpec."""
 
@@ -140,10 +147,10 @@ class _WaveformCollector:
         self._number = number
         self.sample_rate = spec.sample_rate
         begin = start_seconds if request.start_seconds is None else max(start_seconds, request.start_seconds)
-        self._to_drop = round((begin - start_seconds) * spec.sample_rate)
+        self._to_drop = _num_samples(begin - start_seconds, spec.sample_rate)
         self._to_take: int | None = None
         if request.end_seconds is not None:
-            self._to_take = max(0, round((request.end_seconds - begin) * spec.sample_rate))
+            self._to_take = _num_samples(request.end_seconds - begin, spec.sample_rate)
         self._start_seconds = start_seconds + self._to_drop / spec.sample_rate
         self._chunk = np.empty(spec.chunk_samples, np.float32)
         self._filled = 0

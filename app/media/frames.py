@@ -12,7 +12,8 @@ from app.media.scaling import FrameScaler
 from app.media.timeline import Pick
 
 MAX_CHUNK_BYTES = 16 << 20
-"""A chunk of large frames is shorter than `chunk_length`, so that memory does not depend on the request."""
+"""Of the frames of one chunk, unless a single frame is larger. A chunk of large frames is shorter than `chunk_length`,
+so that memory does not depend on the request."""
 
 
 class FrameCollector:
@@ -26,11 +27,6 @@ class FrameCollector:
         self._chunk_start = skip
         self._scaler: FrameScaler | None = None
         self._frames: NDArray[np.uint8] | None = None
-
-    @property
-    def num_collected(self) -> int:
-        """Frames given back so far, those skipped at the start included."""
-        return self._chunk_start
 
     @property
     def complete(self) -> bool:

@@ -213,6 +213,11 @@ class Manifest(_Frozen):
         """The terms of all training data, for answers that name the model."""
         return "; ".join(dict.fromkeys(data.license for data in self.training_data))
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a file says of the model that made it."""
+        return {"model": f"{self.name}@{self.version}", "license": self.license}
+
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest at `path`; raises pydantic.ValidationError for anything that is not one."""

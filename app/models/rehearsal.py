@@ -64,9 +64,12 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
     if "rejected" in facts:
         raise ModelRejected(facts["rejected"])
     manifest = Manifest.model_validate_json(facts["manifest"])
-    module = torchscript.load_as_saved(frozen, device)
     precision = cast("Precision", facts["precision"])
-    prepare(module, manifest, device, precision)
+    try:
+        module = torchscript.load_as_saved(frozen, device)
+        prepare(module, manifest, device, precision)
+    except (*torchscript.RUN_ERRORS, MemoryError) as error:
+        raise ModelRejected(f"it cannot be loaded, though the process that checked it could: {error}") from error
     model = ServedModel(manifest, facts["digest"], module, facts["card"], device, precision)
     torch.set_num_threads(1)  # of this thread
     _warm_up(model)

@@ -66,7 +66,10 @@ class StoreWatcher:
     async def _look_for_ever(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # the edge of the task: no version may end it
+                logger.exception("a look at the model store failed; the next one is in %g s", seconds)
 
     async def look(self) -> None:
         """Loads what is new, retires what is gone, reports what is wrong."""

@@ -58,7 +58,7 @@ class Parts:
             return 0
         joins = [] if self.shots is None else self.shots.joins
         join = next((join for join in joins if join >= self._times[0] + SHORTEST_SHOT_SECONDS), float("inf"))
-        in_shot = bisect_left(self._times, join - 0.5 / self.spec.rate)  # frames on display before it
+        in_shot = max(1, bisect_left(self._times, join - 0.5 / self.spec.rate))  # frames on display before it
         if last or (in_shot < len(self._times) and join <= known_seconds):
             return ceil(in_shot / ceil(in_shot / self.limit))  # the parts of one shot are alike long
         certain = bisect_left(self._times, known_seconds)

@@ -60,13 +60,13 @@ class PictureDecoder:
         """Begins jobs for what waits, while there are workers."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         while self._waiting and len(self._jobs) < self._pool.num_workers:
-            first, room = self._waiting[0], MAX_JOB_PICTURES
-            batch = [first]
+            first = self._waiting[0]
+            batch, room = [first], MAX_JOB_PICTURES - len(first.pictures)
             has_size = first.spec.width > 0  # else the first picture of a job gives all of them its own
             for other in self._waiting[1:] if has_size else ():
-                room -= len(batch[-1].pictures)
                 if other.spec == first.spec and len(other.pictures) <= room:
                     batch.append(other)
+                    room -= len(other.pictures)
             taken = set(batch)
             self._waiting = [waiting for waiting in self._waiting if waiting not in taken]
             job = asyncio.create_task(self._run(batch))
@@ -85,6 +85,11 @@ class PictureDecoder:
             decoded = await self._decode(pictures, spec, deadline)
         except DeadlineExceeded:
             return  # `decode` says so, to each at its own
+        except OSError as error:  # no file handle for the job
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
         except asyncio.CancelledError:
             for waiting in batch:
                 waiting.answer.cancel()

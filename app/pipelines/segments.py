@@ -104,9 +104,12 @@ class _Smoother:
     def push(
         self, seconds: float, scores: NDArray[np.float64]
     ) -> Iterator[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
-        """Yields (time, raw scores, smoothed scores) of the step whose neighbourhood is now complete."""
+        """Yields (time, raw scores, smoothed scores) of the step whose neighbourhood is now complete.
+
+        Of several where it was restored from one with a larger radius, which had more steps to come.
+        """
         self.steps.append((seconds, scores))
-        if len(self.steps) > self.centre + self.radius:
+        while len(self.steps) > self.centre + self.radius:
             yield self._advance()
 
     def finish(self) -> Iterator[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
@@ -121,9 +124,13 @@ class _Smoother:
         ]
 
     def restore(self, saved: Iterator[float], num_labels: int) -> None:
+        """Goes on from where one of any radius was saved; of a smaller one, as if the stream had begun lately."""
         self.centre, num_steps = (int(value) for value in islice(saved, 2))
         for _ in range(num_steps):
             self.steps.append((next(saved), np.fromiter(islice(saved, num_labels), np.float64, num_labels)))
+        while self.centre > self.radius:
+            self.steps.popleft()
+            self.centre -= 1
 
     def _advance(self) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         seconds, raw = self.steps[self.centre]
@@ -179,7 +186,11 @@ class Segmenter:
         return [*self.smoother.save(), len(runs), *(value for run in runs for value in run.save())]
 
     def restore(self, saved: Iterator[float]) -> None:
-        """Goes on, instead of from the beginning, from where another one with these labels and rules was saved."""
+        """Goes on, instead of from the beginning, from where another one with these labels was saved.
+
+        Where that had other rules, these hold from here on: the settings may differ on the replica that a stream
+        comes from.
+        """
         self.smoother.restore(saved, len(self.labels))
         runs = [_Run.restore(saved, len(self.labels)) for _ in range(int(next(saved)))]
         self.current, self.candidate = [*runs, None, None][:2]

@@ -16,19 +16,32 @@ class Settling:
 
     def __init__(self, rate: float) -> None:
         """`rate`: judgements a second."""
-        self._recent: deque[NDArray[np.float64]] = deque(maxlen=round(SETTLED_SECONDS * rate) + 1)
+        self._num_steps = round(SETTLED_SECONDS * rate) + 1
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=self._num_steps - 1)  # (K,) each
         self.is_settled = False
 
     def push(self, scores: NDArray[np.float64], *, compete: bool) -> None:
         """The scores (T, K) of the next judgements, which add up to one where labels `compete`."""
-        for row in scores:
-            self._recent.append(row)
-            self.is_settled = self.is_settled or self._stand_still(compete=compete)
+        rows = [*self._recent, *scores]
+        self._recent.extend(scores)
+        if not self.is_settled and len(rows) >= self._num_steps:
+            self.is_settled = self._stand_still(np.stack(rows), compete=compete)
 
-    def _stand_still(self, *, compete: bool) -> bool:
-        """Whether the same labels have been held to be right all the time, and no score has moved much."""
-        if len(self._recent) < (self._recent.maxlen or 0):
-            return False
-        recent = np.stack(self._recent)
-        held = recent.argmax(axis=1)[:, None] if compete else recent > 0.5
-        return bool((held == held[0]).all() and np.ptp(recent, axis=0).max() <= SETTLED_RANGE)
+    def _stand_still(self, scores: NDArray[np.float64], *, compete: bool) -> bool:
+        """Whether for as long as it takes the same labels were held to be right, and no score (N, K) moved much.
+
+        Every stretch of a chunk at once: 1 to 5 us a judgement on the event loop, instead of 13 to 15 one by one.
+        """
+        held = scores.argmax(axis=1)[:, None] if compete else (scores > 0.5).astype(np.int64)
+        changed, moved = (_ranges(values, self._num_steps).max(axis=1) for values in (held, scores))
+        return bool(((changed == 0) & (moved <= SETTLED_RANGE)).any())
+
+
+def _ranges(values: NDArray[np.float64] | NDArray[np.int64], length: int) -> NDArray[np.floating | np.integer]:
+    """(N - length + 1, K) largest less smallest of each `length` rows of (N, K) that follow one another."""
+    largest, smallest, width = values, values, 1
+    while width < length:
+        step = min(width, length - width)
+        largest, smallest = np.maximum(largest[:-step], largest[step:]), np.minimum(smallest[:-step], smallest[step:])
+        width += step
+    return largest - smallest

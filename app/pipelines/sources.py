@@ -22,6 +22,8 @@ MAX_WAITING_BYTES = 8 << 20  # of pictures, in one session
 MAX_WAITING_CHUNKS = 4  # of a video or sound, encoded
 LIVE_CHUNK_SECONDS = 0.25  # of sound in one step
 
+MAX_SECONDS = 1e12
+"""From zero, of a picture's time: 30,000 years, to a tenth of a millisecond. Of larger ones steps cannot be counted."""
 PACE_TOLERANCE = 0.25
 """Of the time between two steps, by which a picture may come early: a camera's clock is not the model's."""
 
@@ -92,10 +94,16 @@ class PictureSource:
         self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
 
     async def push(self, seconds: float, data: bytes) -> None:
-        """Takes one more picture, on display from `seconds` on. Raises MalformedRequest where time runs backwards."""
+        """Takes one more picture, on display from `seconds` on.
+
+        Raises MalformedRequest where time runs backwards, or is over MAX_SECONDS. Cancelled, it has taken nothing.
+        """
         if seconds < self._last_seconds:
             raise MalformedRequest(f"A picture of {seconds:g} s came after one of {self._last_seconds:g} s.")
-        if self._pace == "model" and not self._is_due(seconds):
+        if abs(seconds) > MAX_SECONDS:
+            raise MalformedRequest(f"The time of a picture is {seconds:g} s; the limit is {MAX_SECONDS:g} s.")
+        due = self._due_after(seconds)
+        if due is None:
             self._last_seconds = seconds
             self.num_received += 1
             self.num_passed += 1
@@ -106,6 +114,7 @@ class PictureSource:
             while self._is_full(len(data)):
                 self._waiting.popleft()
                 self.num_dropped += 1
+            self._due = due
             self._last_seconds = seconds
             self._waiting.append(Picture(self.num_received, seconds, data, asyncio.get_running_loop().time()))
             self.num_received += 1
@@ -153,15 +162,17 @@ class PictureSource:
 
     async def close(self) -> None: ...
 
-    def _is_due(self, seconds: float) -> bool:
-        """Whether a picture of then is the first of its step. Steps are 1 / rate apart from the first picture on."""
+    def _due_after(self, seconds: float) -> float | None:
+        """When the next step is due after a picture of then; None where that is not the first of its own.
+
+        Steps are 1 / rate apart from the first picture on, unless each is one.
+        """
+        if self._pace == "each":
+            return seconds
         step = 1 / self.stream.rate
         due = seconds if self._due is None else self._due
         late = seconds + PACE_TOLERANCE * step - due
-        if late < 0:
-            return False
-        self._due = due + (math.floor(late / step) + 1) * step
-        return True
+        return None if late < 0 else due + (math.floor(late / step) + 1) * step
 
     def _is_full(self, num_bytes: int) -> bool:
         waiting_bytes = sum(len(picture.data) for picture in self._waiting)

@@ -52,7 +52,10 @@ def test_without_anything_known_it_is_a_504(client: httpx.Client, large_video: b
     assert (response.status_code, response.headers["content-type"]) == (504, "application/problem+json")
 
 
-@pytest.mark.parametrize("prefer", ["wait=20", "wait=x", "return=minimal", "wait"])
+@pytest.mark.parametrize(
+    "prefer",
+    ["wait=20", "wait=x", "return=minimal", "wait", pytest.param("wait=" + "9" * 5000, id="more digits than are read")],
+)
 def test_what_is_done_in_time_is_whole(client: httpx.Client, red_video: Path, prefer: str) -> None:
     data = red_video.read_bytes()
     plain = client.post("/classify?model=tiny&timeline=true", content=data).json()

@@ -16,6 +16,14 @@ from tests.server import RunningServer, running_server
 SNAPSHOT = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
+def test_the_document_has_every_kind_of_answer_to_a_file() -> None:
+    document = json.loads(SNAPSHOT.read_text())
+    for path in ("/classify", "/predict", "/caption", "/features"):
+        answers = document["paths"][path]["post"]["responses"]
+        assert {"application/json", "application/x-ndjson", "text/event-stream"} <= answers["200"]["content"].keys()
+        assert {"408", "413", "429", "503", "504", "507"} <= answers.keys()
+
+
 def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:
     models = client.get("/models").json()["models"]
     assert [(model["name"], model["default"]) for model in models] == [

@@ -371,6 +371,17 @@ def test_metrics_and_the_log_tell_of_streams(live, pictures):
     assert (line["close_code"], line["models"], line["sequence"]) == (1000, ["tiny@2"], 5)
 
 
+def test_codes_that_clients_make_up_are_counted_as_one(live):
+    for code in (3123, 4999):
+        with streaming(live, model="tiny") as client:
+            client.socket.close(code)
+    live.wait_for_metric('afterframe_stream_ends_total{code="other"}', 2, at_least=True)
+    with live.client() as http:
+        text = http.get("/metrics").text
+    assert 'code="3123"' not in text
+    assert 'code="4999"' not in text
+
+
 def test_silence_and_length_have_limits(store: Path, pictures):
     with running_server(store, session_idle_seconds=1, session_total_seconds=3, models="tiny") as server:
         with streaming(server, model="tiny") as client:

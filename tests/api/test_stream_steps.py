@@ -126,6 +126,7 @@ def test_times_are_the_clients(client: httpx.Client, pictures):
         ({"times": "[2, 1]"}, 400, "backwards"),
         ({"times": "soon"}, 400, "not a JSON list"),
         ({"times": "[0, NaN]"}, 400, "not a JSON list"),
+        ({"times": "[0, 1e13]"}, 400, "1e12 at most"),
         ({"state": "AAAA"}, 401, "not one of this service"),
         ({"state": "?"}, 401, "not base64"),
     ],

@@ -95,7 +95,8 @@ def test_two_rates_from_one_decode(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "samples"), [(0.25, 0.5, (4000, 8000)), (None, 0.1, (0, 1600)), (0.9, 5.0, (14_400, 16_000))]
+    ("start", "end", "samples"),
+    [(0.25, 0.5, (4000, 8000)), (None, 0.1, (0, 1600)), (0.9, 5.0, (14_400, 16_000)), (None, 1e306, (0, 16_000))],
 )
 def test_only_the_part_that_was_asked_for(
     tmp_path: Path, start: float | None, end: float, samples: tuple[int, int]
@@ -111,6 +112,8 @@ def test_a_part_beyond_the_end(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "s.wav", sine(0.5, RATE), RATE)
     with pytest.raises(InvalidMedia, match=r"nothing from 2 s to 3 s: the file lasts 0\.500 s"):
         read_waveform(path, start=2.0, end=3.0)
+    with pytest.raises(InvalidMedia, match=r"nothing from 1e\+306 s to the end"):
+        read_waveform(path, start=1e306)
 
 
 def test_sound_counts_from_the_first_frame_of_the_video(tmp_path: Path) -> None:

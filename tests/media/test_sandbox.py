@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from app.media.request import (
     WaveformSpec,
 )
 from app.media.sandbox import DecoderPool
+from app.media.worker_process import WorkerProcess
 from tests.media_maker import moving_frames, sine, write_video
 
 EVERYTHING = MediaRequest(
@@ -225,6 +227,21 @@ def test_workers_that_are_stopped_are_found_out_before_the_deadline(video: Path)
             assert pool.restarts == {"stopped": 2}
 
     run(test)
+
+
+def test_a_worker_that_ends_while_it_is_looked_at_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = WorkerProcess(1 << 30, 60)
+
+    def read_too_late(path: Path) -> str:
+        with path.open() as file:
+            worker.kill()
+            worker._process.join()
+            return file.read()
+
+    monkeypatch.setattr(Path, "read_text", read_too_late)
+    assert not worker.is_stopped
+    with ThreadPoolExecutor(1) as executor:
+        asyncio.run(worker.bury(executor))
 
 
 def test_waiting_for_a_worker_ends_at_the_deadline(long_video: Path) -> None:

@@ -1,6 +1,7 @@
 """Versions tried in a process of their own."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from app.errors import ModelRejected
 from app.models.batching import first_works
-from app.models.rehearsal import rehearse
+from app.models.rehearsal import _load, rehearse
 from app.models.store import load_version
 from app.models.work import run_works
 from tests.tiny_models import TinyClassifier, write_version
@@ -66,3 +67,10 @@ def test_one_that_comes_to_no_end_costs_nobody_anything(tmp_path: Path) -> None:
     with pytest.raises(ModelRejected, match="did not end within 5 s"):
         asyncio.run(rehearse(folder, patience_seconds=5.0))
     assert children() <= before
+
+
+def test_what_cannot_be_loaded_again_is_rejected(tmp_path: Path) -> None:
+    manifest = (write_version(tmp_path) / "manifest.json").read_text()
+    facts = {"manifest": manifest, "digest": "", "card": "", "precision": "float32"}
+    with pytest.raises(ModelRejected, match="it cannot be loaded"):
+        _load(json.dumps(facts).encode() + b"\nno module", torch.device("cpu"))

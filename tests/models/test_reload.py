@@ -206,3 +206,28 @@ def test_a_store_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
         assert watched.newest == "1"
 
     run(watched, test)
+
+
+def test_a_look_that_fails_is_not_the_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_version(tmp_path)
+    store, loads, loaded = open_store(tmp_path), 0, asyncio.Event()
+
+    async def load_at_last(folder: Path) -> ServedModel:
+        nonlocal loads
+        loads += 1
+        if loads == 1:
+            raise RuntimeError("an error of our own")
+        return load_version(folder)
+
+    async def test() -> None:
+        watcher = StoreWatcher(tmp_path, Selection(), store, load_at_last, loaded.set)
+        async with watcher.looking(0.01):
+            write_version(tmp_path, "other")
+            async with asyncio.timeout(30):
+                await loaded.wait()
+        assert store.names() == ["other", "tiny"]
+
+    asyncio.run(test())
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert "an error of our own" in str(record.exc_info[1])

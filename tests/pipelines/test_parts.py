@@ -10,7 +10,6 @@ from app.media.request import FrameChunk, FrameSpec
 from app.pipelines.parts import Parts
 
 RATE, LIMIT = 4.0, 16
-SPEC = FrameSpec(8, 6, rate=RATE)
 
 
 @dataclass
@@ -22,7 +21,7 @@ class KnownShots:
 
 
 def cut(
-    num_frames: int, joins: list[float] | None = None, lag: float = 0.0, chunk: int = 5
+    num_frames: int, joins: list[float] | None = None, lag: float = 0.0, chunk: int = 5, rate: float = RATE
 ) -> list[tuple[float, float]]:
     """[start, end) in seconds of the parts of a video that comes in chunks, joins being known `lag` seconds late."""
     found: list[tuple[float, float, int]] = []
@@ -32,9 +31,9 @@ def cut(
 
     async def run() -> None:
         shots = None if joins is None else KnownShots()
-        parts = Parts(SPEC, LIMIT, take, shots)  # type: ignore[arg-type]  # all that Parts asks of a ShotFinder
+        parts = Parts(FrameSpec(8, 6, rate=rate), LIMIT, take, shots)  # type: ignore[arg-type]  # all that Parts asks of a ShotFinder
         for start in range(0, num_frames, chunk):
-            times = np.arange(start, min(start + chunk, num_frames)) / RATE
+            times = np.arange(start, min(start + chunk, num_frames)) / rate
             if shots is not None and joins is not None:
                 shots.known_seconds = max(0.0, float(times[-1]) - lag)
                 shots.joins = [join for join in joins if join <= shots.known_seconds]
@@ -44,9 +43,9 @@ def cut(
         await parts.finish()
 
     asyncio.run(run())
-    assert all(round((end - start) * RATE) == length <= LIMIT for start, end, length in found)
+    assert all(round((end - start) * rate) == length <= LIMIT for start, end, length in found)
     assert [start for start, *_ in found[1:]] == [end for _, end, _ in found[:-1]]
-    assert (found[0][0], found[-1][1]) == (0.0, num_frames / RATE)
+    assert (found[0][0], found[-1][1]) == (0.0, num_frames / rate)
     return [(start, end) for start, end, _ in found]
 
 
@@ -73,3 +72,7 @@ def test_joins_that_follow_at_once_are_one() -> None:
 
 def test_a_join_right_at_the_beginning_is_none() -> None:
     assert cut(12, [0.0, 0.25]) == [(0, 3)]
+
+
+def test_a_part_has_a_frame_however_few_there_are_a_second() -> None:
+    assert cut(4, [0.5], rate=1.0) == [(0, 1), (1, 4)]

@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,33 @@ def test_saved_anywhere_and_restored_it_goes_on_as_if_nothing_had_been(kind: typ
     assert len(whole) > 3
     for step in range(len(scores)):
         assert run(step) == whole
+
+
+@pytest.mark.parametrize("kind", [Segmenter, OverlappingSegmenter])
+@pytest.mark.parametrize(("before", "after"), [(2.0, 1.0), (1.0, 2.0), (1.0, 0.0), (0.0, 1.0)])
+def test_restored_under_other_rules_it_comes_to_what_those_say(
+    kind: type[Segmenter], before: float, after: float
+) -> None:
+    labels, random, rules = ("a", "b", "c"), np.random.default_rng(0), replace(RULES, smoothing_seconds=after)
+    steady = np.repeat(np.eye(3)[random.integers(0, 3, 30)], 6, axis=0)  # (180, 3)
+    rows = list(0.8 * steady + 0.2 * random.random((180, 3)))
+    saved, expected = kind(labels, RATE, replace(RULES, smoothing_seconds=before)), kind(labels, RATE, rules)
+    for step, row in enumerate(rows[:40]):
+        list(saved.push(step / RATE, row))
+        list(expected.push(step / RATE, row))
+    restored = kind(labels, RATE, rules)
+    restored.restore(iter(saved.save()))
+
+    late: list[Segment] = []
+    for step, row in enumerate(rows[40:], 40):
+        if step > 50:
+            np.testing.assert_allclose(restored.smoothed(row), expected.smoothed(row), rtol=0, atol=1e-12)
+        found, wanted = (list(one.push(step / RATE, row)) for one in (restored, expected))
+        if step > 70:  # both have closed the segment that was open
+            assert found == wanted
+            assert len(restored.save()) == len(expected.save())
+            late += found
+    assert len(late) > 3
 
 
 def test_what_is_open_is_known_before_it_ends() -> None:

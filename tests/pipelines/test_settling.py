@@ -48,3 +48,9 @@ def test_chunks_or_one_by_one() -> None:
     before = Settling(RATE)
     before.push(rows[:-1], compete=True)
     assert not before.is_settled
+
+
+def test_a_stretch_within_a_chunk_is_enough() -> None:
+    settling = Settling(RATE)
+    settling.push(np.array([FAR] * 3 + [FIRST] * ENOUGH + [SECOND] * 3), compete=True)
+    assert settling.is_settled

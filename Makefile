@@ -130,7 +130,7 @@ train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DAT
 	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
 
 eval-camera: .venv/.bench ## `camera` beside a classical estimate: scenes of DATA, joined clips of DATA, labelled clips in CLIPS
-	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --model camera
+	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --count 120 --model camera
 	$(BIN)/python -m bench.camera_joins --data $(DATA) --split test --model camera
 	$(BIN)/python -m bench.camera clips --data $(CLIPS) --model camera
 

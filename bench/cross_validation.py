@@ -5,13 +5,14 @@ python -m bench.cross_validation --data fight.csv --by '(\\d+)' --folds 5 --alar
 
 Parts are what the pattern captures in a file's name (speakers, say), by default the groups; with --folds that many
 blocks of them in order, for numbers whose neighbours may be cut from one source. Prints the accuracy on each part and
-on all together. A run that is there already is not trained again.
+on all together. A run that is there already, and was asked for in the same way, is not trained again.
 """
 
 import argparse
 import csv
 import math
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 
 from app.models.manifest import Task
 from trainer.data.listing import Split, Video, read_listing, write_listing
-from trainer.run import Run, read_run
+from trainer.run import RESULT, Run, read_run
 from trainer.tables import percent, table
 
 RECALL = 0.95
@@ -55,16 +56,27 @@ def _value(video: Video, pattern: str | None) -> str:
 def train_without(
     task: Task, name: str, left_out: Sequence[Video], videos: Sequence[Video], folder: Path, arguments: Sequence[str]
 ) -> Run:
-    """The run in `folder`: on all `videos` but those left out, which are its test set."""
-    if not (folder / "result.json").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        data = folder.parent / f"without-{name}.csv"
-        paths = {video.path for video in left_out}
-        splits: dict[bool, Split] = {True: "test", False: "train"}
-        write_listing([replace(video, split=splits[video.path in paths]) for video in videos], data)
-        command = [sys.executable, "-m", "trainer", "train", task, "--name", f"without-{name}".lower(), "--no-publish"]
-        command += ["--data", str(data), "--output", str(folder), "--accelerator", "cpu", "--threads", "1", *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    """The run in `folder`: on all `videos` but those left out, which are its test set.
+
+    Raises ValueError for a run that is there already and was asked for with other videos or arguments.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    data = folder.parent / f"without-{name}.csv"
+    paths = {video.path for video in left_out}
+    splits: dict[bool, Split] = {True: "test", False: "train"}
+    written = data.with_suffix(".part")
+    write_listing([replace(video, split=splits[video.path in paths]) for video in videos], written)
+    listing = written.read_bytes()
+    written.unlink()
+    command = ["-m", "trainer", "train", task, "--name", f"without-{name}".lower(), "--no-publish"]
+    command += ["--data", str(data), "--output", str(folder), "--accelerator", "cpu", "--threads", "1", *arguments]
+    if (folder / RESULT).exists():
+        run = read_run(folder)
+        if run.command != shlex.join(["python", *command]) or listing != data.read_bytes():
+            raise ValueError(f"{folder} was made of other videos, or by\n{run.command}\nanother --runs is needed")
+        return run
+    data.write_bytes(listing)
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
     return read_run(folder)
 
 

@@ -10,6 +10,7 @@ does. It needs the extra `bench`; openSMILE is for research only.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Sounds:
     labels: NDArray[np.str_]
     is_test: NDArray[np.bool_]
     speakers: NDArray[np.str_]
+    digest: str
+    """Of the content of all sounds, in order."""
 
 
 def speaker_of(video: Video) -> str:
@@ -65,6 +68,7 @@ def read_sounds(name: str, path: Path, cache: Path) -> Sounds:
         np.array([video.label for video in videos]),
         np.array([video.split == "test" for video in videos]),
         np.array([speaker_of(video) for video in videos]),
+        hashlib.sha256("".join(item.samples.stem for item in decoded).encode()).hexdigest(),
     )
 
 
@@ -110,7 +114,7 @@ class Described:
 
     def features(self, name: str, data: Sounds) -> NDArray[np.float32]:
         """(N,D)"""
-        path = self.cache / f"{data.name}-{name}.npy"
+        path = self.cache / f"{data.name}-{name}-{data.digest[:16]}.npy"
         if not path.exists():
             np.save(path, np.array([DESCRIBERS[name](sound.waveform) for sound in data.sounds], np.float32))
         found: NDArray[np.float32] = np.nan_to_num(np.load(path))

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from tests.server import RunningServer, running_server
+from trainer.__main__ import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.split("  #")[0].strip() for block in SHELL for line in block.splitlines()]
+COMMANDS = [line.split("  #")[0].strip() for block in SHELL for line in block.replace("\\\n", " ").splitlines()]
 CURLS = [command for command in COMMANDS if command.startswith("curl") and "video.mp4" not in command]
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -74,6 +75,13 @@ def test_every_make_target_exists(command: str) -> None:
     target = command.split()[1]
     done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if " -m trainer " in command])
+def test_every_command_of_the_trainer_is_one(command: str) -> None:
+    python, _, module, *arguments = shlex.split(command)
+    assert (python, module) == (".venv/bin/python", "trainer")
+    assert build_parser().parse_args(arguments).run
 
 
 def test_every_path_of_the_tree_exists() -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
-from trainer.arguments import fraction, whole_number
+from trainer.arguments import fraction, model_name, whole_number
 from trainer.data.captions import read_msr_vtt, read_msvd, write_captions
 from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
@@ -54,6 +54,18 @@ DEFAULT_STORE = Path("model_store")
 
 def main(arguments: list[str]) -> None:
     """Runs one command; a mistake in what was asked ends it with one line and status 2."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    options.command = shlex.join(["python", "-m", "trainer", *arguments])
+    try:
+        if told := options.run(options):  # of several processes, only the first has something to say
+            print(told)
+    except MISTAKES as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Of all commands; what carries one out is its `run`."""
     parser = argparse.ArgumentParser("python -m trainer", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands.add_parser("inspect", help="what a data set holds, and what is wrong with it"))
@@ -64,13 +76,7 @@ def main(arguments: list[str]) -> None:
     _add_list(commands.add_parser("list", help="write a CSV of labelled videos with their groups and splits"))
     _add_captions(commands.add_parser("captions", help="write a CSV of described videos from MSVD or MSR-VTT"))
     _add_generate(commands.add_parser("generate", help="draw labelled videos"))
-    options = parser.parse_args(arguments)
-    options.command = shlex.join(["python", "-m", "trainer", *arguments])
-    try:
-        if told := options.run(options):  # of several processes, only the first has something to say
-            print(told)
-    except MISTAKES as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    return parser
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +110,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=list(DEFAULT_RECIPES))
-    parser.add_argument("--name", required=True, help="of the model: lower case, digits, hyphens")
+    parser.add_argument("--name", type=model_name, required=True, help="of the model: lower case, digits, hyphens")
     _add_data(parser)
     _add_splits(parser)
     _add_recipe(parser)
@@ -141,7 +147,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME[@VERSION]")
     _add_data(parser)
-    parser.add_argument("--split", choices=["train", "val", "test"], help="of the data (default: all of it)")
+    _add_splits(parser)
+    parser.add_argument(
+        "--split", choices=["train", "val", "test"], help="of the data, as `train` makes it (default: all of it)"
+    )
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--output", type=Path, help="folder for evaluation.json and predictions.csv")
     parser.set_defaults(run=_evaluate)
@@ -286,9 +295,9 @@ def _data_options(options: argparse.Namespace) -> DataOptions:
     return DataOptions(
         data=options.data,
         group_pattern=options.group_pattern,
-        val_fraction=getattr(options, "val_fraction", 0.0),
-        test_fraction=getattr(options, "test_fraction", 0.0),
-        test_data=getattr(options, "test_data", None),
+        val_fraction=options.val_fraction,
+        test_fraction=options.test_fraction,
+        test_data=options.test_data,
         cache=options.cache,
         num_processes=options.decoders,
     )

@@ -1,7 +1,10 @@
 """What options of a command take, in argparse's way."""
 
 import argparse
+import re
 from collections.abc import Callable
+
+from app.models.manifest import NAME_PATTERN
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -14,6 +17,13 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return found
 
     return number
+
+
+def model_name(text: str) -> str:
+    """A name that a model can have."""
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise argparse.ArgumentTypeError(f"{text} is not a name of lower case, digits and hyphens, 63 at most")
+    return text
 
 
 def fraction(text: str) -> float:

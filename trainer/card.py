@@ -11,7 +11,7 @@ from trainer.run import Epoch, Run, validated
 from trainer.tables import table
 
 CURVE_ROWS = 12
-ABOUT_COMPARISON = "Means over seeds ± standard deviation. Every run reads its test sets once, at its end."
+ABOUT_COMPARISON = "Means over seeds ± standard deviation."
 
 
 def model_card(
@@ -74,7 +74,7 @@ def _facts(run: Run, num_bytes: int) -> str:
             *labels,
             ["data", data],
             ["licence of the data", license_],
-            ["examples", f"{examples}; no source (group) is in two of them"],
+            ["examples", f"{examples}; no {run.kept_apart} is in two of them" if run.kept_apart else examples],
             ["input", _input(run.input)],
             ["network", f"{run.cell.upper()}, {run.num_parameters:,} parameters, {num_bytes / 1e6:.1f} MB"],
             ["training", f"{run.minutes:.1f} minutes, {epochs} epochs, torch threads: {run.num_threads}, "

@@ -1,6 +1,7 @@
 """`evaluate`: a published model on labelled videos or sounds, loaded as the service loads it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ModelRejected
@@ -12,6 +13,7 @@ from trainer.data.listing import Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, decode_sounds, open_sound
+from trainer.data.splits import split_by_group
 from trainer.metrics import Example, results, write_predictions
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.video_metrics import ABOUT_VIDEOS, measure_streams, measure_videos
@@ -35,7 +37,7 @@ def evaluate(
         raise ModelRejected(f"{name} tells of each moment what holds: its figures are made by a bench")
     labels = output_kind.labels
 
-    videos = [video for video in list_videos(options) if split in (None, video.split)]
+    videos = _chosen(list_videos(options), options, split)
     if not videos:
         raise InvalidListing(f"{options.data} has no videos of the split {split}")
     if unknown := set(labels_of(videos)) - set(labels):
@@ -59,6 +61,15 @@ def evaluate(
         write_predictions(output / "predictions.csv", examples, scores, labels)
         told += f"\n\n{output}"
     return told
+
+
+def _chosen(videos: Sequence[Video], options: DataOptions, split: Split | None) -> list[Video]:
+    """The videos of a split as `train` makes it with these options; without one all of them, and they have none."""
+    if split is None:
+        return [replace(video, split=None) for video in videos]
+    if split == "train" or all(video.split != split for video in videos):
+        videos = split_by_group(videos, options.val_fraction, options.test_fraction)
+    return [video for video in videos if video.split == split]
 
 
 def _open_sounds(

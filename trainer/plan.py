@@ -26,7 +26,8 @@ class PlanOptions:
     num_devices: int = 1
     """Processes that share a batch."""
     teachers: tuple[Path, ...] = ()
-    """Finished runs whose answers are learnt from as the labels are; for classifiers of labelled videos or sounds."""
+    """Finished runs whose answers are learnt from as the labels are; for classifiers of labelled videos or sounds,
+    but for those that see flow."""
     num_loaders: int = 0
     """Processes that draw generated clips; those of videos are read from the cache and need none."""
 
@@ -63,6 +64,8 @@ class Plan:
     summary: str
     num_examples: dict[str, int]
     """By split."""
+    kept_apart: str
+    """What is never in two splits, in words."""
     headline: str
     """The metric that runs are compared by."""
     evaluate: Callable[[ScriptModule, Path], Report]

@@ -51,6 +51,8 @@ class Run(BaseModel):
     cell: Literal["lstm", "gru"]
     settings: tuple[str, ...]
     """`key=value` where the recipe was departed from."""
+    options: tuple[str, ...] = ()
+    """`key=value` of what else of the command changes what is learnt; none in runs from before this was told."""
     seed: int
     command: str
     date: datetime.date
@@ -59,6 +61,8 @@ class Run(BaseModel):
     training_data: tuple[TrainingData, ...]
     num_examples: dict[str, int]
     """By split."""
+    kept_apart: str | None = None
+    """What is never in two splits, in words; None: a run from before this was told."""
     num_parameters: int
     minutes: float
     """Of training, decoding and evaluation not counted."""
@@ -76,7 +80,7 @@ class Run(BaseModel):
     @property
     def variant(self) -> str:
         """What sets this run apart from others of its kind, the seed aside."""
-        return ", ".join((self.cell, *self.settings))
+        return ", ".join((self.cell, *self.settings, *self.options))
 
 
 def read_run(folder: Path) -> Run:

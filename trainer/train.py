@@ -1,16 +1,16 @@
 """`train TASK`: from a folder of media to a version in the model store."""
 
 import datetime
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import lightning
 import torch
-from pydantic import TypeAdapter
 
 from app.models import torchscript
-from app.models.manifest import Name, Task, TrainingData
+from app.models.manifest import Task, TrainingData
 from trainer.begun import Begun, begin, go_on
 from trainer.data.prepare import DataOptions
 from trainer.plan import Plan, PlanOptions, Report
@@ -54,11 +54,10 @@ class TrainOptions:
 def train(options: TrainOptions) -> str:
     """Trains, evaluates and publishes; what to tell the person who waited for it.
 
-    Raises ValidationError for a name that cannot be one, InvalidListing, RecipeError, FileExistsError for a run that
-    is there already or finished, FileNotFoundError for one to resume that is not, ModelRejected for a network or a
-    name that cannot be published, OSError for a store that cannot be written to.
+    Raises InvalidListing, RecipeError, FileExistsError for a run that is there already or finished, FileNotFoundError
+    for one to resume that is not, ModelRejected for a network or a name that cannot be published, OSError for a store
+    that cannot be written to.
     """
-    TypeAdapter(Name).validate_python(options.name)
     if options.store:
         check_place(options.store, options.name, options.task)
     lightning.seed_everything(options.seed, verbose=False)
@@ -84,7 +83,7 @@ def train(options: TrainOptions) -> str:
     plan.finish(network)
     model_bytes = compiled.save(network, folder)
     report = plan.evaluate(torchscript.load(model_bytes), folder)
-    write_run(_run(options, plan, fitted, report), folder)
+    write_run(_run(options, recipe, plan, fitted, report), folder)
     told = f"\n{report.text}\n\nrun: {folder}"
     if options.store:
         told += f"\npublished: {publish(folder, options.store)}"
@@ -111,13 +110,29 @@ def _begun(options: TrainOptions, recipe: Recipe, plan: Plan) -> Begun:
     )
 
 
-def _run(options: TrainOptions, plan: Plan, fitted: Fitted, report: Report) -> Run:
+def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
+    """What else of the command changes what is learnt; the recipe with its digest, for it may be edited in place."""
+    digest = hashlib.sha256(recipe_text(recipe).encode()).hexdigest()
+    given = {
+        "weights": options.weights,
+        "teachers": " ".join(map(str, options.teachers)),
+        "patience": options.patience,
+    }
+    return (
+        f"recipe={options.recipe.stem} {digest[:8]}",
+        f"val-fraction={options.data.val_fraction:g}",
+        *(f"{name}={value}" for name, value in given.items() if value),
+    )
+
+
+def _run(options: TrainOptions, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
     return Run(
         name=options.name,
         task=options.task,
         summary=options.summary or plan.summary,
         cell=options.cell,
         settings=options.settings,
+        options=_options(options, recipe),
         seed=options.seed,
         command=options.command,
         date=datetime.datetime.now(datetime.UTC).date(),
@@ -125,6 +140,7 @@ def _run(options: TrainOptions, plan: Plan, fitted: Fitted, report: Report) -> R
         output=plan.output,
         training_data=(options.training_data,),
         num_examples=plan.num_examples,
+        kept_apart=plan.kept_apart,
         num_parameters=sum(parameter.numel() for parameter in fitted.learner.network.parameters()),
         minutes=fitted.minutes,
         num_threads=torch.get_num_threads(),

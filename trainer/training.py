@@ -1,6 +1,7 @@
 """Lightning's training loop around a task: when it stops, what it keeps, what it says."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -15,12 +16,14 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from app.models.precision import has_bfloat16
 from trainer.plan import Plan
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget
 from trainer.run import Epoch, validated
+from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 
 RANK = "val_rank"
@@ -103,8 +106,9 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
     """The plan's learner trained; checkpoints, learning curve and logs are in `folder`.
 
     `patience`: epochs without a better validation before it stops, and the best one counts; 0: the whole budget, and
-    the last one counts, so that validation has chosen nothing. `resume`: from the last epoch that ended. None in all
-    but the first of several processes.
+    the last one counts, so that validation has chosen nothing. `resume`: from the last epoch that ended, as if it had
+    not stopped, but for states that clips would have left for later ones. None in all but the first of several
+    processes.
     """
     if patience and plan.val is None:
         raise RecipeError("without validation nothing says when to stop: no patience, or a validation set")
@@ -132,8 +136,11 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
             default_root_dir=folder,
         )
         last = checkpoints / "last.ckpt"
+        goes_on = resume and last.exists()
+        if goes_on:
+            _set_epoch(plan.train, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1)
         try:
-            trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if resume and last.exists() else None)
+            trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if goes_on else None)
         except SystemExit as stop:  # Lightning's way to end at Ctrl-C, with status 1, and at SIGTERM, with 0
             if trainer.is_global_zero:
                 ended = trainer.current_epoch
@@ -152,7 +159,14 @@ def _keepers(checkpoints: Path, patience: int, every: int) -> list[Callback]:
     if not patience:
         return [last]
     best = ModelCheckpoint(checkpoints, "best", RANK, mode="max", enable_version_counter=False)
-    return [last, best, EarlyStopping(RANK, mode="max", patience=max(1, patience // every))]
+    return [last, best, EarlyStopping(RANK, mode="max", patience=math.ceil(patience / every))]
+
+
+def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
+    """Lightning does so as well, but where a run is resumed the loader may have drawn its first batches by then."""
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+        if isinstance(sampler, DrawSampler):
+            sampler.set_epoch(epoch)
 
 
 def load_weights(learner: Learner[Any], checkpoint: Path) -> None:

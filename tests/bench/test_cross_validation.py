@@ -1,9 +1,14 @@
+import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from bench.cross_validation import false_alarms, interval, parts
+from bench import cross_validation
+from bench.cross_validation import false_alarms, interval, parts, train_without
+from tests.trainer.test_publish import make_run
 from trainer.data.listing import Video
+from trainer.run import Run, write_run
 
 
 def videos(*names: str) -> list[Video]:
@@ -42,3 +47,39 @@ def test_false_alarms_where_95_percent_are_found() -> None:
     own = [{"label": "fight", "fight": str(score / 20)} for score in range(1, 21)]  # 19 of 20 are at least 0.1
     others = [{"label": "calm", "fight": score} for score in ("0.05", "0.09", "0.1", "0.9")]
     assert false_alarms([*own, *others], "fight") == 0.5
+
+
+VIDEOS = [Video(Path(f"{name}.mp4"), name, name) for name in ("a", "b", "c")]
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What was trained, if only in name."""
+    found: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> None:
+        found.append(command)
+        folder = Path(command[command.index("--output") + 1])
+        folder.mkdir()
+        write_run(make_run().model_copy(update={"command": shlex.join(["python", *command[1:]])}), folder)
+
+    monkeypatch.setattr(cross_validation.subprocess, "run", run)
+    return found
+
+
+def without_a(folder: Path, left_out: int = 1, seed: str = "0") -> Run:
+    return train_without("classify", "a", VIDEOS[:left_out], VIDEOS, folder / "a", ["--seed", seed])
+
+
+def test_the_same_training_is_taken_and_no_other(tmp_path: Path, commands: list[list[str]]) -> None:
+    first = without_a(tmp_path)
+    assert without_a(tmp_path) == first
+    assert len(commands) == 1
+
+    with pytest.raises(ValueError, match="another --runs is needed"):
+        without_a(tmp_path, left_out=2)
+    with pytest.raises(ValueError, match="another --runs is needed"):
+        without_a(tmp_path, seed="1")
+    assert without_a(tmp_path) == first
+    assert json.loads((tmp_path / "a/result.json").read_text())["seed"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "without-a.csv"]

@@ -135,28 +135,32 @@ def labelled(video: Video, label: str, split: Split, name: str) -> Video:
 def test_problems_are_found(video: Video, tmp_path: Path) -> None:
     long = tmp_path / "long.mp4"
     write_video(long, moving_frames(5 * RATE, seed=1), RATE)
+    other = write_video(tmp_path / "other.mp4", moving_frames(2 * RATE, seed=2), RATE)
+    copy = shutil.copy(other, tmp_path / "copy.mp4")
     videos = [
         labelled(video, "a", "train", "one"),
-        labelled(video, "a", "val", "two"),
+        labelled(replace(video, path=other), "a", "val", "two"),
         labelled(video, "b", "train", "one"),
         labelled(replace(video, path=long), "b", "test", "three"),
+        labelled(replace(video, path=copy), "a", "train", "four"),
     ]
 
     decoded, broken = decode_all(videos, SPEC, tmp_path / "cache")
     problems = find_problems(videos, decoded, broken)
 
+    assert [(item.video.path.name, item.reason) for item in broken] == [("copy.mp4", f"also in val, as {other}")]
     assert problems == [
+        "1 of 5 files are left out",
         "no val video of b",
         "no test video of a",
-        "1 files are in several splits under different names, such as squares.mp4 and squares.mp4",
         "1 files have several labels, such as a and b",
         "the median duration (s) is 2 in train and 5 in test",
     ]
     assert count_table(videos) == [
         ["label", "train", "val", "test", "groups"],
-        ["a", "1", "1", "0", "2"],
+        ["a", "2", "1", "0", "3"],
         ["b", "1", "0", "1", "2"],
-        ["all", "2", "1", "1", "3"],
+        ["all", "3", "1", "1", "4"],
     ]
 
 

@@ -139,7 +139,7 @@ def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path
         "sampling.scenes_per_epoch": 4,
         "sampling.validation_scenes": 4,
         "budget.num_epochs": 1,
-        "budget.batch_size": 4,
+        "budget.batch_size": 12,  # more than there are: one batch
     }
     main(
         [

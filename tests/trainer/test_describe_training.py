@@ -72,9 +72,9 @@ def test_only_a_camera_classifier_reads_scenes(content: str) -> None:
         SceneReader(Path(content))
 
 
-def test_videos_become_a_published_describer(motion: Path, tmp_path: Path) -> None:
+def train_describer(motion: Path, tmp_path: Path, *options: str) -> None:
     settings = ["stills.per_video=1", "writing.size=8", "sampling.train_scenes=4", "sampling.validation_scenes=2"]
-    settings += ["sampling.test_scenes=2", "budget.num_epochs=1", "budget.batch_size=2", "budget.validate_every=1"]
+    settings += ["sampling.test_scenes=2", "budget.num_epochs=1", "budget.validate_every=1"]
     arguments = [
         "train",
         "caption",
@@ -93,8 +93,20 @@ def test_videos_become_a_published_describer(motion: Path, tmp_path: Path) -> No
         "--store",
         str(tmp_path / "store"),
     ]
-    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", "--test-fraction", "0.2"]
+    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", *options]
     main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+
+
+def test_where_nothing_is_held_back_it_is_judged_by_what_it_learnt_from(motion: Path, tmp_path: Path) -> None:
+    train_describer(motion, tmp_path, "--val-fraction", "0")
+
+    model = load_version(tmp_path / "store" / "tells" / "1")
+    assert set(model.manifest.metrics) == {"train"}
+    assert "videos trained on, for nothing was held back" in model.card
+
+
+def test_videos_become_a_published_describer(motion: Path, tmp_path: Path) -> None:
+    train_describer(motion, tmp_path, "--set", "budget.batch_size=2", "--test-fraction", "0.2")
 
     model = load_version(tmp_path / "store" / "tells" / "1")
     output, wanted = model.manifest.output, model.manifest.input

@@ -40,12 +40,20 @@ def test_train_may_be_a_class(tmp_path: Path) -> None:
     assert labels_of(read_listing(tmp_path)) == ("bus", "train")
 
 
+def test_splits_are_not_taken_for_classes(tmp_path: Path) -> None:
+    make_files(tmp_path, "train/run/a.mp4", "val/run/b.mp4", "raw/c.mp4", "old/d.mp4")
+
+    with pytest.raises(InvalidListing, match="holds splits and, beside them, old, raw"):
+        read_listing(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("pattern", "groups"),
     [
         (r"_g\d+_", ["_g01_", "_g02_"]),
         (r"_(g\d+)_", ["g01", "g02"]),
         (r"v_(\w+)_(g\d+)_c", ["Archery/g01", "Archery/g02"]),
+        (r"_(g01)_|_(g02)_", ["g01", "g02"]),
     ],
 )
 def test_group_pattern(tmp_path: Path, pattern: str, groups: list[str]) -> None:

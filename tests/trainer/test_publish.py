@@ -20,7 +20,7 @@ from trainer.plans.evaluating import report
 from trainer.publish import PICTURES, Compiled, publish
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
-from trainer.run import RECIPE, Epoch, Run, write_run
+from trainer.run import RECIPE, RESULT, Epoch, Run, read_run, write_run
 from trainer.tasks.learner import Learner
 
 WIDTH, HEIGHT = 32, 24
@@ -52,6 +52,7 @@ def make_plan(network: nn.Module) -> Plan:
         golden=(frames, np.array([6, 4])),
         summary="",
         num_examples={},
+        kept_apart="file",
         headline="accuracy",
         evaluate=lambda module, folder: report({"val": make_evaluation(0.8)}, COLOURS, "measured"),
     )
@@ -72,6 +73,7 @@ def make_run(seed: int = 0, accuracy: float = 0.8, settings: tuple[str, ...] = (
         output=ClassifyOutput(labels=COLOURS),
         training_data=(TrainingData(name="lamps", license="CC0-1.0", source="made up"),),
         num_examples={"train": 20, "val": 10},
+        kept_apart="source (group)",
         num_parameters=1234,
         minutes=1.5,
         num_threads=1,
@@ -206,6 +208,38 @@ def test_the_card_says_what_one_must_know() -> None:
     assert "| 39 | 0.02564 | 0.05128 |" in card
 
 
+def test_the_card_says_what_was_kept_apart_and_nothing_of_old_runs() -> None:
+    examples = [
+        line
+        for apart in ("source (group)", "file", None)
+        for line in model_card(make_run().model_copy(update={"kept_apart": apart}), "", "1", 1).splitlines()
+        if line.startswith("| examples | 20")
+    ]
+
+    assert examples == [
+        "| examples | 20 train, 10 val; no source (group) is in two of them |",
+        "| examples | 20 train, 10 val; no file is in two of them |",
+        "| examples | 20 train, 10 val |",
+    ]
+
+
+def test_a_run_from_before_its_options_were_told_is_read(tmp_path: Path) -> None:
+    write_run(make_run(), tmp_path)
+    content = json.loads((tmp_path / RESULT).read_text())
+    del content["options"], content["kept_apart"]
+    (tmp_path / RESULT).write_text(json.dumps(content))
+
+    assert read_run(tmp_path).variant == "gru"
+
+
+def test_what_was_trained_on_is_not_said_to_be_like_other_files() -> None:
+    told = {name: " ".join(report({name: make_evaluation(0.8)}, COLOURS, "").limits) for name in ("train", "val")}
+
+    assert "Nothing was held back" in told["train"]
+    assert "off by" not in told["train"]
+    assert "off by 0.050 on average on files like its own" in told["val"]
+
+
 def test_an_epoch_that_was_not_validated_leaves_its_field_empty() -> None:
     epochs = (
         Epoch(epoch=4, train_loss=0.5, validation={"val_loss": 0.25}),
@@ -227,11 +261,13 @@ def test_runs_that_say_nothing_of_each_other_are_not_compared() -> None:
 
 
 def test_comparison_has_a_row_per_variant() -> None:
-    runs = [make_run(0, 0.5), make_run(1, 0.7), make_run(0, 0.9, ("network.recurrence=none",))]
+    other = make_run(1, 0.8).model_copy(update={"options": ("patience=5",)})
+    runs = [make_run(0, 0.5), make_run(1, 0.7), make_run(0, 0.9, ("network.recurrence=none",)), other]
 
     rows = comparison(runs).splitlines()[2:]
 
     assert rows == [
         "| gru | 0, 1 | 0.6 ± 0.14 | 1,234 | 1.5 |",
         "| gru, network.recurrence=none | 0 | 0.9 | 1,234 | 1.5 |",
+        "| gru, patience=5 | 1 | 0.8 | 1,234 | 1.5 |",
     ]

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_files_without_sound_are_left_out_and_named(folder: Path, tmp_path: Path
     assert [video.path.name for video in videos] == ["high.wav", "loud.mp4", "mute.mp4", "notes.txt"]
     assert [item.video.path.name for item in found.decoded] == ["high.wav", "loud.mp4"]
     assert {item.video.path.name: item.reason for item in found.broken}["mute.mp4"] == "The file has no sound."
+
+
+def test_a_copy_of_a_sound_that_is_held_back_is_left_out_and_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copy(folder / "high.wav", tmp_path / "copy.wav"))
+    videos = [Video(copy, "high", "copy", "train"), Video(folder / "high.wav", "high", "high", "test")]
+
+    found = decode_sounds(videos, RATE, tmp_path / "cache", 1)
+    found.tell_broken()
+
+    assert found.num_sounds() == {"test": 1}
+    assert capsys.readouterr().err.endswith(f"left out: {copy}: also in test, as {folder / 'high.wav'}\n")
 
 
 def test_unlabelled_files_of_one_source_are_one_group(folder: Path) -> None:

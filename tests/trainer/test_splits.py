@@ -4,7 +4,7 @@ import pytest
 
 from trainer.data.listing import Split, Video
 from trainer.data.rows import InvalidListing
-from trainer.data.splits import split_by_group
+from trainer.data.splits import copies_held_back, kept_apart, split_by_group
 
 
 def make_videos(num_groups: int, per_group: int = 3, split: Split | None = None) -> list[Video]:
@@ -88,3 +88,34 @@ def test_nothing_to_validate_with() -> None:
 
 def test_nothing_is_held_back_where_nothing_was_asked_for() -> None:
     assert {video.split for video in split_by_group(make_videos(30), val_fraction=0.0)} == {"train"}
+
+
+def make_file(name: str, split: Split | None, start: float | None = None, end: float | None = None) -> Video:
+    return Video(Path(name), "label0", name, split, start, end)
+
+
+def test_copies_are_left_to_the_split_that_is_judged_last() -> None:
+    train, val, test = make_file("a", "train"), make_file("b", "val"), make_file("c", "test")
+    other, again, unknown = make_file("d", "train"), make_file("e", "train"), make_file("f", "train")
+
+    videos = [train, val, test, other, again, unknown]
+    found = copies_held_back(videos, ["one", "one", "one", "two", "two", None])
+
+    assert found.keys() == {train, val}
+    assert found[val] == test
+    assert copies_held_back([make_file("a", None), test], ["one", "one"]) == {}
+
+
+def test_parts_of_one_file_are_copies_where_they_overlap() -> None:
+    first, second, rest = (
+        make_file("a", "train", None, 5.0),
+        make_file("b", "train", 4.0, 6.0),
+        make_file("c", "val", 5),
+    )
+
+    assert copies_held_back([first, second, rest], ["one"] * 3) == {second: rest}
+
+
+def test_what_is_kept_apart_are_files_where_groups_join_none() -> None:
+    assert kept_apart(make_videos(2)) == "source (group)"
+    assert kept_apart(make_videos(2, per_group=1)) == "file"

@@ -13,12 +13,14 @@ import torch
 
 from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaRequest
+from app.models import torchscript
 from app.models.manifest import ClassifyOutput
 from app.models.store import load_version
 from trainer.__main__ import main
 from trainer.begun import Begun, begin, go_on
 from trainer.data.generators import MOTION_LABELS
-from trainer.run import RESULT, read_run
+from trainer.plans.examples import warn_of_mirrors
+from trainer.run import MODEL, RESULT, read_run
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = (
@@ -138,6 +140,39 @@ def test_evaluate_through_the_published_file(
             assert answers[row["path"]]["answer"] == row["answer"]
 
 
+def test_a_split_is_evaluated_as_it_was_trained(
+    trained: Path, motion: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    split = ["--split", "val", "--test-fraction", "0.2", "--output", "of-val"]
+
+    trainer("evaluate", "--model", "tiny-motion@1", "--data", motion, *split)
+
+    said = {name: Path(name).read_text() for name in ("of-val/predictions.csv", "runs/tiny-motion/predictions_val.csv")}
+    assert len(set(said.values())) == 1
+
+
+def test_only_what_a_csv_says_is_test_is_evaluated_as_test(
+    trained: Path, motion: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    rows = [f"{path},{path.parent.name},test\n" for path in sorted(motion.glob("*/*-00000.*"))]
+    Path("test.csv").write_text("path,label,split\n" + "".join(rows))
+
+    told = trainer("evaluate", "--model", "tiny-motion@1", "--data", "test.csv", "--split", "test")
+
+    assert f"| test | {len(rows)} |" in told
+
+
+def test_mirror_images_of_sides_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["turn_Left", "right", "bright", "leftover"]
+
+    warn_of_mirrors(labels, 0.0, "augmentation.flip")
+    assert capsys.readouterr().err == ""
+    warn_of_mirrors(labels, 0.5, "augmentation.flip")
+    assert "turn_Left, right are learnt from mirror images too: --set augmentation.flip=0" in capsys.readouterr().err
+
+
 def test_publish_again_and_compare(trained: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
     run = "runs/tiny-motion"
@@ -151,7 +186,9 @@ def test_a_killed_run_is_resumed(
     motion: Path, tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = [*train_arguments(motion, "on", "budget.num_epochs=4"), "--no-publish", "--output", "run"]
+    # A state that is carried over is the one thing that a checkpoint does not keep.
+    settings = ["budget.num_epochs=4", "optimisation.carry_share=0"]
+    arguments = [*train_arguments(motion, "on", *settings), "--no-publish", "--output", "run"]
     process = start(tmp_path, [*arguments])
     assert process.stderr is not None
     assert any(line.startswith("epoch 2/4") for line in process.stderr)  # the first one's checkpoint is there
@@ -167,6 +204,9 @@ def test_a_killed_run_is_resumed(
         assert f"run was begun with another {told}: see run/begun.json" in mistake(*arguments, "--resume", *other)
     trainer(*arguments, "--resume")
 
+    trainer(*arguments, "--output", "straight")
+    found, expected = (torchscript.weights(Path(run, MODEL).read_bytes()) for run in ("run", "straight"))
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
     resumed = read_run(tmp_path / "run")
     assert [epoch.epoch for epoch in resumed.epochs] == [1, 2, 3, 4]
     assert not (tmp_path / "model_store").exists()
@@ -260,12 +300,26 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
     forecaster = ["train", "predict", "--data", motion, "--name", "forecaster", "--threads", "1"]
     assert "only classifiers of labelled videos or sounds" in mistake(*forecaster, *teachers)
+    flow = [
+        "train",
+        "classify",
+        "--data",
+        motion,
+        "--name",
+        "flow",
+        "--recipe",
+        REPOSITORY / "trainer/recipes/fight.yaml",
+    ]
+    assert "none that sees flow" in mistake(*flow, *teachers)
+    variant = read_run(Path("runs/pupil")).variant
+    for option in ("recipe=motion ", "val-fraction=0.15", f"weights={run / 'model.pt'}", f"teachers={run}"):
+        assert option in variant
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--name", "Not A Name"], "should match pattern"),
+        (["--name", "My_Model"], "My_Model is not a name of lower case, digits and hyphens"),
         (["--set", "budget.epochs=3"], "budget.epochs"),
         (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
         (["--val-fraction", "0.001", "--test-fraction", "0.999"], "0 videos to train on"),

@@ -1,18 +1,22 @@
 """Which epoch counts, on a network of one number that each epoch moves by one."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.plan import Plan, Report
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget, Optimisation
+from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
+from trainer.tasks.waveforms import AlikeBatches
 from trainer.training import Machine, fit
 
 RANKS = (0.1, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -52,6 +56,7 @@ def make_plan(validated: bool = True) -> Plan:
         golden=(np.zeros((1, 8), np.float32), np.array([8])),
         summary="",
         num_examples={},
+        kept_apart="file",
         headline="accuracy",
         evaluate=lambda module, folder: Report({}, "", ()),
     )
@@ -85,6 +90,72 @@ def test_with_patience_it_stops_and_the_best_epoch_counts(tmp_path: Path) -> Non
     assert fitted is not None
     assert len(fitted.epochs) == 4
     assert fitted.learner.module().epochs == 2
+
+
+def test_patience_is_never_shorter_than_asked_for(tmp_path: Path) -> None:
+    budget = BUDGET.model_copy(update={"validate_every": 2})  # 0.5, 0.3, 0.1
+
+    fitted = fit(make_plan(), tmp_path, budget, patience=3, machine=MACHINE, resume=False)
+
+    assert fitted is not None
+    assert [epoch.epoch for epoch in fitted.epochs] == [2, 4, 6]
+
+
+class Draws(Dataset[float]):
+    """The numbers of its draws."""
+
+    def __getitem__(self, draw: int) -> float:
+        return float(draw)
+
+
+class DrawingLearner(CountingLearner):
+    """Learns numbers drawn at random, and remembers them beside those of its clips."""
+
+    def __init__(self, stop_before: int | None = None) -> None:
+        super().__init__()
+        self.stop_before = stop_before
+        self.drawn: list[tuple[list[float], float]] = []
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        if self.current_epoch == self.stop_before:
+            raise InterruptedError
+        number = float(torch.rand(()))
+        self.drawn.append((batch.tolist(), number))
+        return (self.network.weight - number) ** 2
+
+
+@pytest.mark.parametrize("num_loaders", [0, 1])
+def test_a_resumed_run_comes_to_what_it_would_have_come_to(tmp_path: Path, num_loaders: int) -> None:
+    def run(folder: str, learner: DrawingLearner, resume: bool = False) -> DrawingLearner:
+        lightning.seed_everything(3, verbose=False)
+        batches = AlikeBatches(DrawSampler(4, seed=3), [1] * 4, 2)
+        train = DataLoader(Draws(), batch_sampler=batches, num_workers=num_loaders)
+        plan = replace(make_plan(), learner=learner, train=train)
+        fit(plan, tmp_path / folder, BUDGET, patience=0, machine=MACHINE, resume=resume)
+        return learner
+
+    straight = run("straight", DrawingLearner())
+    with pytest.raises(InterruptedError):
+        run("stopped", DrawingLearner(stop_before=3))
+    resumed = run("stopped", DrawingLearner(), resume=True)
+
+    assert resumed.drawn == straight.drawn[6:]
+    assert len({number for _, number in straight.drawn}) == 2 * len(RANKS)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_no_two_processes_or_seeds_draw_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = set()
+    for seed, rank in ((0, 0), (0, 1), (1, 0)):
+        monkeypatch.setattr(DrawingLearner, "global_rank", rank)
+        lightning.seed_everything(seed, verbose=False)
+        learner = DrawingLearner()
+        learner.on_fit_start()
+        learner.on_train_batch_start(None, 0)
+        drawn.add(float(torch.rand(())))
+
+    assert len(drawn) == 3
 
 
 def test_patience_needs_validation(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def find_problems(videos: Sequence[Video], decoded: Sequence[DecodedVideo], brok
 def _broken_problems(broken: Sequence[BrokenVideo], num_videos: int) -> list[str]:
     if len(broken) <= MAX_BROKEN_SHARE * num_videos:
         return []
-    return [f"{len(broken)} of {num_videos} files are broken and left out"]
+    return [f"{len(broken)} of {num_videos} files are left out"]
 
 
 def _class_problems(videos: Sequence[Video]) -> list[str]:
@@ -96,13 +96,6 @@ def _overlap_problems(decoded: Sequence[DecodedVideo]) -> list[str]:
     problems = []
     if groups := groups_in_several_splits(item.video for item in decoded):
         problems.append(f"{len(groups)} groups are in several splits, such as {sorted(groups)[0]}")
-    by_content: dict[str, list[DecodedVideo]] = defaultdict(list)
-    for item in decoded:
-        by_content[item.entry.sha256].append(item)
-    shared = [items for items in by_content.values() if len({item.video.split for item in items}) > 1]
-    if shared:
-        names = " and ".join(item.video.path.name for item in shared[0][:2])
-        problems.append(f"{len(shared)} files are in several splits under different names, such as {names}")
     labels: dict[tuple[str, float | None], set[str]] = defaultdict(set)
     for item in decoded:
         labels[item.entry.sha256, item.video.start_seconds].add(item.video.label)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from trainer.data.listing import Video
+from trainer.data.splits import copies_held_back
 from trainer.data.workers import JobLimits, run_jobs
 from trainer.progress import progress
 
@@ -17,7 +18,7 @@ E = TypeVar("E")
 
 @dataclass(frozen=True, slots=True)
 class BrokenVideo:
-    """A file that is left out, and why."""
+    """A file that is left out, and why: it cannot be decoded, or is held back in another split."""
 
     video: Video
     reason: str
@@ -47,16 +48,18 @@ def fill_cache(
     num_processes: int | None,
     limits: JobLimits,
 ) -> tuple[list[tuple[Video, E, Path]], list[BrokenVideo]]:
-    """Decodes what is not yet in `folder`; what is there then, and what cannot be had, in the order of `videos`.
+    """Decodes what is not yet in `folder`; what is there then, and what is left out, in the order of `videos`.
 
+    A video whose content is also in a split that is held back from its own is left out, whatever its name.
     `key`: what an entry of a video with that SHA-256 hangs on; the name of the file never does, so that it may be
     moved. `wanted` goes to the worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as threads:
         digests = list(threads.map(sha256_of, [video.path for video in videos]))
+    copies = copies_held_back(videos, digests)
     places = [
-        folder / f"{_name(key(video, digest))}{kind.suffix}" if digest else None
+        folder / f"{_name(key(video, digest))}{kind.suffix}" if digest and video not in copies else None
         for video, digest in zip(videos, digests, strict=True)
     ]
     missing = {
@@ -77,6 +80,8 @@ def fill_cache(
         entry = kind.read_entry(path) if path else None
         if path and entry:
             decoded.append((video, entry, path))
+        elif other := copies.get(video):
+            broken.append(BrokenVideo(video, f"also in {other.split}, as {other.path}"))
         else:
             reason = reasons.get(path) if path else None
             broken.append(BrokenVideo(video, reason or "cannot be read"))

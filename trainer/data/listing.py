@@ -72,7 +72,8 @@ class Grouping:
         match = self.pattern.search(path)
         if match is None:
             raise InvalidListing(f"the group pattern {self.pattern.pattern!r} is not found in {path!r}")
-        return "/".join(match.groups()) or match.group()
+        captured = [group for group in match.groups() if group is not None]  # of alternatives, one is found
+        return "/".join(captured) or match.group()
 
 
 def list_files(folder: Path, group_pattern: str | None = None) -> list[Video]:
@@ -119,11 +120,20 @@ def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
 
 
 def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
-    """The folders `train`, `val` and `test` of `folder`, if they are all it has and `train` is among them."""
-    names = [path.name.lower() for path in _subfolders(folder)]
-    if "train" not in names or not all(name in SPLIT_NAMES for name in names):
+    """The folders `train`, `val` and `test` of `folder`, if they are all it has and `train` is among them.
+
+    Raises InvalidListing for others beside `train` and one of the two: all would be classes.
+    """
+    folders = _subfolders(folder)
+    splits = [SPLIT_NAMES.get(path.name.lower()) for path in folders]
+    if "train" not in [path.name.lower() for path in folders]:
         return []
-    return [(path, SPLIT_NAMES[path.name.lower()]) for path in _subfolders(folder)]
+    others = [path.name for path, split in zip(folders, splits, strict=True) if split is None]
+    if others and {"val", "test"} & {*splits}:
+        raise InvalidListing(
+            f"{folder} holds splits and, beside them, {', '.join(others)}: leave those out, or give a CSV"
+        )
+    return [] if others else list(zip(folders, splits, strict=True))
 
 
 def _subfolders(folder: Path) -> list[Path]:

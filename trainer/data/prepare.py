@@ -78,7 +78,7 @@ def list_videos(options: DataOptions) -> list[Video]:
 
 
 def decode_data(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) -> DataSet:
-    """The videos, decoded. Broken ones are named on standard error and left out, and so is what else is wrong."""
+    """The videos, decoded. Those left out are named on standard error, and so is what else is wrong."""
     decoded, broken = decode_all(videos, spec, options.cache, options.num_processes)
     for item in broken:
         sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")

@@ -1,6 +1,7 @@
 """Train, validation and test sets that never share a source video."""
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -41,6 +42,33 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
     return result
 
 
+def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> dict[Video, Video]:
+    """Those of `train` that are in `val` or `test` too, and of `val` in `test`, each with that other one.
+
+    `digests`: SHA-256 of their files; None where one cannot be read. Parts of one file are copies where they overlap.
+    """
+    order: tuple[Split, ...] = ("train", "val", "test")
+    by_content: dict[str, list[Video]] = defaultdict(list)
+    for video, digest in zip(videos, digests, strict=True):
+        if video.split and digest:
+            by_content[digest].append(video)
+    copies: dict[Video, Video] = {}
+    for same in by_content.values():
+        held_back = [video for video in same if video.split != "train"]
+        for video in same:
+            place = order.index(video.split or "train")
+            later = (other for other in held_back if other.split in order[place + 1 :] and _overlap(video, other))
+            if other := next(later, None):
+                copies[video] = other
+    return copies
+
+
+def kept_apart(videos: Sequence[Video]) -> str:
+    """What is never in two splits, in words: where groups join no files, it is each file alone."""
+    joined = len({video.group for video in videos}) < len({video.path for video in videos})
+    return "source (group)" if joined else "file"
+
+
 def check_labels(labels: Sequence[str], counts: Sequence[int]) -> None:
     """Raises InvalidListing unless there are labels to tell apart, each with something to learn it from.
 
@@ -71,6 +99,14 @@ def _validate_every_label(videos: Sequence[Video], splits: dict[str, Split]) -> 
         train = [group for group in groups if splits[group] == "train"]
         if len(train) > 1 and all(splits[group] != "val" for group in groups):
             splits[min(train, key=_place)] = "val"
+
+
+def _overlap(video: Video, other: Video) -> bool:
+    """Whether two parts of one file have a moment in common."""
+    return all(
+        (one.start_seconds or 0.0) < (math.inf if two.end_seconds is None else two.end_seconds)
+        for one, two in ((video, other), (other, video))
+    )
 
 
 def _draw(group: str, val_fraction: float, test_fraction: float) -> Split:

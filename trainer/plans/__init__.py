@@ -27,8 +27,8 @@ from trainer.recipe.sections import Recipe
 def plan_training(task: Task, path: Path, overrides: Sequence[str], options: PlanOptions) -> tuple[Recipe, Plan]:
     """The recipe at `path` for `task`, and the training it makes of the data. Raises RecipeError, InvalidListing."""
     given = _input(path)
-    if options.teachers and (task != "classify" or "scenes" in given):
-        raise RecipeError("only classifiers of labelled videos or sounds learn from teachers")
+    if options.teachers and (task != "classify" or given.keys() & {"scenes", "sees"}):
+        raise RecipeError("only classifiers of labelled videos or sounds learn from teachers, and none that sees flow")
     if task == "predict":
         wanted = read_recipe(path, overrides, PredictRecipe)
         return wanted, plan_predict(wanted, options)

@@ -15,7 +15,7 @@ from trainer.data.prepare import DataSet, decode_data, list_videos
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
 from trainer.data.shots import FOOTAGE_RATE, Sources
-from trainer.data.splits import split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import without_bars
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.recipe.camera import CameraRecipe
@@ -44,7 +44,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     sources, held_back = _sources(data, "train", recipe), _sources(data, "val", recipe)
     wanted, sampling = recipe.input, recipe.sampling
     style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)
-    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    batch_size = max(1, min(recipe.budget.batch_size, sampling.scenes_per_epoch) // options.num_devices)
     scenes = Scenes(sources, sampling.scenes_per_epoch, sampling.clip_length, style, options.seed)
     validation = Scenes(held_back, sampling.validation_scenes, sampling.clip_length, style, VALIDATION_SEED)
     return Plan(
@@ -76,6 +76,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
         golden=(_golden_frames(style), np.array(GOLDEN_LENGTHS)),
         summary="Tells how the camera moves and where a video is cut, dissolves, freezes or goes black.",
         num_examples=data.num_videos(),
+        kept_apart=kept_apart(videos),
         headline="motion_macro_f1",
         evaluate=lambda module, folder: _evaluate(module, data, recipe, style),
     )

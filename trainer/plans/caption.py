@@ -17,7 +17,7 @@ from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
 from trainer.data.prepare import decode_data
 from trainer.data.rows import InvalidListing
-from trainer.data.splits import split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.words import Tokens, learn_vocabulary, split_words
 from trainer.networks.describer import Describer
 from trainer.networks.frame_steps import FrameSteps
@@ -108,6 +108,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
         golden=_golden(recipe),
         summary="Describes a video in a sentence.",
         num_examples=data.num_videos(),
+        kept_apart=kept_apart(videos),
         headline="cider_d",
         evaluate=lambda module, folder: _evaluate(module, clips, tokens, recipe),
     )

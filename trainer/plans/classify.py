@@ -13,10 +13,10 @@ from trainer.data.cache import CachedVideo
 from trainer.data.generators import MotionStyle
 from trainer.data.golden_motion import draw_clips
 from trainer.data.prepare import DataSet, cache_spec, decode_data, list_videos
-from trainer.data.rows import InvalidListing
-from trainer.data.splits import check_labels, split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import evaluate_splits, report
+from trainer.plans.examples import examples, warn_of_mirrors
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.classify import ClassifyTask
 from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
@@ -35,11 +35,8 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
     listed = list_videos(options.data)
     videos = split_by_group(listed, options.data.val_fraction, options.data.test_fraction)
     data = decode_data(videos, cache_spec(recipe), options.data)
-    train, val = data.opened("train"), data.opened("val")
-    if not train:
-        raise InvalidListing("no videos to train on are left")
-    counts = [sum(video.label == index for video in train) for index in range(len(data.labels))]
-    check_labels(data.labels, counts)
+    train, val, counts = examples(data.opened, data.labels)
+    warn_of_mirrors(data.labels, recipe.augmentation.flip, "augmentation.flip")
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
     teachers = load_teachers(options.teachers, data.labels)
     wanted = recipe.input
@@ -61,6 +58,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
         golden=(draw_clips(max(GOLDEN_LENGTHS), 8, style), np.array(GOLDEN_LENGTHS)),
         summary=f"Tells {', '.join(data.labels[:-1])} and {data.labels[-1]} apart in video.",
         num_examples=data.num_videos(),
+        kept_apart=kept_apart(videos),
         headline="accuracy",
         evaluate=lambda module, folder: _evaluate(module, data, folder),
     )

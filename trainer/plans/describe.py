@@ -14,11 +14,12 @@ from trainer.caption_metrics import caption_metrics
 from trainer.data.described_scenes import DESCRIBED_STYLE, draw_described
 from trainer.data.filmed_scenes import FilmedScene, SceneReader, film_scenes
 from trainer.data.listing import Split
-from trainer.data.prepare import decode_data, list_videos
+from trainer.data.prepare import DataSet, decode_data, list_videos
+from trainer.data.rows import InvalidListing
 from trainer.data.scene_labels import LABELS
 from trainer.data.sentences import to_facts, to_words, vocabulary
 from trainer.data.shots import Sources
-from trainer.data.splits import split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
 from trainer.fact_scores import Count, FactScores
@@ -46,24 +47,31 @@ LIMITS = (
 
 
 def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
-    """The training of a Describer on scenes made of the stills of videos; their labels do not matter."""
+    """The training of a Describer on scenes made of the stills of videos; their labels do not matter.
+
+    Raises InvalidListing for data that cannot be trained on.
+    """
     style, rate, writing = DESCRIBED_STYLE, DESCRIBED_STYLE.rate, recipe.writing
     reader = SceneReader(recipe.input.camera)
-    scenes, num_videos = _film(recipe, reader, options)
+    scenes, data = _film(recipe, reader, options)
+    filmed = scenes.pop("train", [])
+    if not filmed:
+        raise InvalidListing("no scenes to train on are left")
     clock = StepClock(rate, recipe.input.max_seconds)
     words = (*SPECIAL_WORDS, *vocabulary(recipe.input.max_seconds))
     num_words = len(words) - len(SPECIAL_WORDS) - clock.num_words
     network, tokens = Describer(CameraSteps(reader.camera), options.cell, writing.size, num_words, clock), Tokens(words)
     shares = Shares(MIRROR_SHARE, recipe.sampling.part_share)
-    train = SceneComments(scenes.pop("train"), rate, tokens, shares, options.seed)
+    train = SceneComments(filmed, rate, tokens, shares, options.seed)
     val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
-    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    batch_size = max(1, min(recipe.budget.batch_size, len(train)) // options.num_devices)
     sampler = DrawSampler(len(train), options.seed)
 
     def evaluate(module: ScriptModule, folder: Path) -> Report:
         max_length = writing.max_length
+        judged = scenes or {"train": filmed[: recipe.sampling.validation_scenes]}
         return report(
-            {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in scenes.items()}
+            {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in judged.items()}
         )
 
     return Plan(
@@ -87,7 +95,8 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
         ),
         golden=(_golden_frames(), np.array(GOLDEN_LENGTHS)),
         summary="Tells in a sentence how the camera moves, how a video is cut, and how bright and busy it is.",
-        num_examples=num_videos,
+        num_examples=data.num_videos(),
+        kept_apart=kept_apart(data.videos),
         headline="exact_match",
         evaluate=evaluate,
     )
@@ -95,8 +104,8 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
 
 def _film(
     recipe: DescribeRecipe, reader: SceneReader, options: PlanOptions
-) -> tuple[dict[Split, list[FilmedScene]], dict[str, int]]:
-    """Scenes of each split's videos, and the number of those videos; of every split that has any."""
+) -> tuple[dict[Split, list[FilmedScene]], DataSet]:
+    """Scenes of the videos of every split that has any, and those videos."""
     stills = recipe.stills
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     data = decode_data(videos, still_spec(stills.width, stills.height, stills.per_video), options.data)
@@ -110,7 +119,7 @@ def _film(
                 found, counts[split], DESCRIBED_STYLE, seeds[split], reader, options.data.cache, options.num_loaders
             )
             scenes[split] = certain(filmed, DESCRIBED_STYLE.rate)
-    return scenes, data.num_videos()
+    return scenes, data
 
 
 Described = list[tuple[tuple[str, ...], tuple[str, ...]]]
@@ -133,7 +142,7 @@ def describe_scenes(
 
 
 def report(described: dict[str, Described]) -> Report:
-    """What comments by the name of their set come to."""
+    """What comments by the name of their set come to; `train` alone where nothing was held back."""
     metrics: dict[str, dict[str, float]] = {}
     facts: dict[str, FactScores] = {}
     for name, pairs in described.items():
@@ -147,9 +156,10 @@ def report(described: dict[str, Described]) -> Report:
             found |= {f"{kind}_precision": count.precision, f"{kind}_recall": count.recall}
         metrics[name] = {figure: value for figure, value in found.items() if np.isfinite(value)}
     last = next(reversed(described))
+    of_videos = "trained on, for nothing was held back" if last == "train" else "that are in no other set"
     text = (
-        "Generated scenes of videos that are in no other set, each with the one sentence that is true of it. Exact "
-        "match is of every word, times included.\n\n"
+        f"Generated scenes of videos {of_videos}, each with the one sentence that is true of it. Exact match is of "
+        "every word, times included.\n\n"
         f"{_metrics_table(metrics)}\n\nFacts, precision / recall: motions by shot, edits by kind, and times within "
         f"0.2 s for cuts and 0.75 s for what is told by whole seconds:\n\n{_facts_table(facts)}\n\n"
         f"The first of the set {last} that are wrong:\n\n{_examples(described[last])}"

@@ -12,7 +12,7 @@ from app.models.manifest import FeaturesOutput, Input
 from trainer.data.golden_sound import draw_sound
 from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, SoundSet, decode_sounds, list_unlabelled
-from trainer.data.splits import split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.networks.log_mel import HOP, NUM_MELS
 from trainer.networks.sound_encoder import SoundEncoder
 from trainer.pictures import draw_spectrograms
@@ -40,12 +40,13 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
     videos = split_by_group(listed, options.data.val_fraction)
     sample_rate = recipe.input.sample_rate
     data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
+    data.tell_broken()
     train, val = data.opened("train"), data.opened("val")
     if not train:
         raise InvalidListing(f"none of {len(videos)} files to train on has sound")
     learner = FeaturesTask(recipe, options.cell)
     encoder, part_samples = learner.network, round(recipe.input.part_seconds * sample_rate)
-    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    batch_size = recipe.budget.batch_size
     golden = draw_sound(max(GOLDEN_STEPS) * encoder.step_samples)
     return Plan(
         learner=learner,
@@ -62,6 +63,7 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
         golden=(golden, np.array([steps * encoder.step_samples - 300 * row for row, steps in enumerate(GOLDEN_STEPS)])),
         summary="Describes sound by vectors, learnt without labels: one for every 40 ms and one for all of it.",
         num_examples=data.num_sounds(),
+        kept_apart=kept_apart(videos),
         headline="reconstruction",
         evaluate=lambda module, folder: _evaluate(module, learner, data, part_samples, folder),
         finish=lambda network: _find_components(network, train, round(COMPONENT_SECONDS * sample_rate)),

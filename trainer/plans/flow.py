@@ -15,10 +15,10 @@ from trainer.data.decode import stream_spec
 from trainer.data.generators import MotionStyle
 from trainer.data.golden_motion import draw_clips
 from trainer.data.prepare import DataSet, decode_data, list_videos
-from trainer.data.rows import InvalidListing
-from trainer.data.splits import check_labels, split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import evaluate_splits, report
+from trainer.plans.examples import examples, warn_of_mirrors
 from trainer.recipe.flow import FlowRecipe
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.flow import FlowTask, MeasuredVideos, collate, measure_all
@@ -33,11 +33,8 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     wanted = recipe.input
     data = decode_data(videos, stream_spec(wanted.width, wanted.height, wanted.fit, wanted.rate), options.data)
-    train, val = data.opened("train"), data.opened("val")
-    if not train:
-        raise InvalidListing("no videos to train on are left")
-    counts = [sum(video.label == index for video in train) for index in range(len(data.labels))]
-    check_labels(data.labels, counts)
+    train, val, counts = examples(data.opened, data.labels)
+    warn_of_mirrors(data.labels, recipe.sampling.flip, "sampling.flip")
     learner = FlowTask(recipe, options.cell, counts)
     network, batch_size = learner.network, max(1, recipe.budget.batch_size // options.num_devices)
     measured = measure_all(network, [video.frames for video in train], recipe.sampling.flip > 0)
@@ -61,6 +58,7 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
         golden=(draw_clips(max(GOLDEN_LENGTHS), 15, style), np.array(GOLDEN_LENGTHS)),
         summary=f"Tells {', '.join(data.labels[:-1])} and {data.labels[-1]} apart by how things move.",
         num_examples=data.num_videos(),
+        kept_apart=kept_apart(videos),
         headline="accuracy",
         evaluate=lambda module, folder: _evaluate(module, data, folder),
     )

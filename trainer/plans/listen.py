@@ -1,6 +1,7 @@
 """From labelled sounds to a training of a classifier of sound."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from app.models.manifest import ClassifyOutput, Input
 from trainer.data.golden_sound import draw_sound
 from trainer.data.listing import labels_of
 from trainer.data.prepare import list_videos
-from trainer.data.rows import InvalidListing
 from trainer.data.sounds import SoundSet, decode_sounds
-from trainer.data.splits import check_labels, split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.pictures import draw_confusion
 from trainer.plan import Plan, PlanOptions, Report, check_alone
 from trainer.plans.evaluating import evaluate_splits, report
+from trainer.plans.examples import examples
 from trainer.recipe.listen import ListenRecipe
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.tasks.listen import ListenTask
@@ -36,14 +37,10 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     labels, sample_rate = labels_of(videos), recipe.input.sample_rate
     data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
     data.tell_broken()
-    train, val = data.opened("train", labels), data.opened("val", labels)
-    if not train:
-        raise InvalidListing("no sounds to train on are left")
-    counts = [sum(sound.label == index for sound in train) for index in range(len(labels))]
-    check_labels(labels, counts)
+    train, val, counts = examples(partial(data.opened, labels=labels), labels)
     teachers = load_listening_teachers(options.teachers, labels)
     max_samples = round(recipe.input.max_seconds * sample_rate)
-    batch_size = max(1, recipe.budget.batch_size // options.num_devices)
+    batch_size = recipe.budget.batch_size
     return Plan(
         learner=ListenTask(recipe, options.cell, counts, teachers),
         train=training_loader(train, max_samples, batch_size, options.seed),
@@ -53,6 +50,7 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
         golden=(draw_sound(max(GOLDEN_LENGTHS)), np.array(GOLDEN_LENGTHS)),
         summary=f"Tells {', '.join(labels[:-1])} and {labels[-1]} apart in sound.",
         num_examples=data.num_sounds(),
+        kept_apart=kept_apart(videos),
         headline="macro_recall",
         evaluate=lambda module, folder: _evaluate(module, data, labels, max_samples, folder),
     )

@@ -12,7 +12,7 @@ from trainer.data.listing import Split
 from trainer.data.moving_mnist import SIDE, read_digits, read_sequences
 from trainer.data.prepare import decode_data, list_videos
 from trainer.data.rows import InvalidListing
-from trainer.data.splits import split_by_group
+from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions
 from trainer.recipe.predict import PredictRecipe
 from trainer.tasks.clips import DrawSampler
@@ -70,6 +70,7 @@ def _plan_videos(recipe: PredictRecipe, options: PlanOptions) -> Plan:
         golden=(_golden_frames(60, 44), np.array(GOLDEN_LENGTHS)),  # no multiples of 8: padded inside
         summary="Forecasts the frames that follow in any video.",
         num_examples={"train": len(train)} | {name: len(found) for name, found in held_back.items()},
+        kept_apart=kept_apart(videos),
         headline="psnr_5",
         evaluate=lambda module, folder: report_videos(module, held_back, num_observed, folder),
     )
@@ -104,6 +105,7 @@ def _plan_digits(recipe: PredictRecipe, options: PlanOptions) -> Plan:
         golden=(_golden_frames(SIDE, SIDE), np.array(GOLDEN_LENGTHS)),
         summary="Forecasts Moving MNIST: two handwritten digits that drift and bounce.",
         num_examples={"train": num_drawn} | {name: len(found) for name, found in sets.items()},
+        kept_apart="handwritten digit",
         headline="mse",
         evaluate=lambda module, folder: report_digits(module, sets, num_observed, folder),
     )

@@ -68,7 +68,9 @@ class CameraTask(Learner[CameraClassifier]):
 
     def _begin(self, frames: Tensor) -> Tensor:
         """The state (B,S) to start from: now and then one left by other scenes, which is a cut of its own."""
-        if self.carried is not None and torch.rand(()) < self.carry_share:
+        # Drawn even where nothing is carried yet, as at the start of a resumed run: what is drawn next is the same.
+        go_on = torch.rand(()) < self.carry_share
+        if go_on and self.carried is not None:
             return self.carried[torch.randint(len(self.carried), (len(frames),))]
         return self.network.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
 

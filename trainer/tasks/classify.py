@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassAccuracy
 
 from trainer.networks.classifier import VideoClassifier
 from trainer.networks.decoders import ForecastDecoder
@@ -45,7 +45,6 @@ class ClassifyTask(Learner[VideoClassifier]):
         self.register_buffer("class_weights", weights, persistent=False)
         self.carried: Tensor | None = None
         self.accuracy = MulticlassAccuracy(num_labels, average="micro")
-        self.confusion = MulticlassConfusionMatrix(num_labels)
         self.loss = MeanMetric()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -80,13 +79,9 @@ class ClassifyTask(Learner[VideoClassifier]):
         with torch.autocast(self.device.type, enabled=False):
             logits = self.averaged(frames, lengths)
         self.accuracy.update(logits, truth)
-        self.confusion.update(logits, truth)
         self.loss.update(F.cross_entropy(logits, truth), len(frames))
         self.log("val_loss", self.loss)
         self.log("val_accuracy", self.accuracy, prog_bar=True)
-
-    def on_validation_epoch_start(self) -> None:
-        self.confusion.reset()
 
     def on_validation_epoch_end(self) -> None:
         rank = self.accuracy.compute() - LOSS_IN_RANK * self.loss.compute()
@@ -115,7 +110,9 @@ class ClassifyTask(Learner[VideoClassifier]):
     def _begin(self, frames: Tensor) -> tuple[Tensor, bool]:
         """The state (B,S) to start from, and whether it was left by other clips."""
         batch_size, height, width = frames.shape[0], frames.shape[2], frames.shape[3]
-        if self.carried is not None and torch.rand(()) < self.recipe.optimisation.carry_share:
+        # Drawn even where nothing is carried yet, as at the start of a resumed run: what is drawn next is the same.
+        go_on = torch.rand(()) < self.recipe.optimisation.carry_share
+        if go_on and self.carried is not None:
             return self.carried[torch.randint(len(self.carried), (batch_size,))], True
         return self.network.initial_state(batch_size, height, width).to(frames.device), False
 

@@ -2,11 +2,13 @@
 
 import copy
 import math
+import sys
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 from app.models import torchscript
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
+
+TOLD_NAMES = 6
+"""Of tensors that another model's weights do not fit."""
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -31,6 +36,20 @@ class Learner(lightning.LightningModule, Generic[N]):
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
 
+    def on_fit_start(self) -> None:
+        """Keeps the seed of the run, which torch was given when it began."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Lets what an epoch draws depend on seed, epoch and process alone.
+
+        A resumed run draws what it would have drawn, and no two processes augment alike. Not when the epoch starts:
+        the loader draws after that, or before where a run is resumed.
+        """
+        if batch_index == 0:
+            drawn = np.random.SeedSequence((self._seed, self.current_epoch, self.global_rank))
+            torch.manual_seed(int(drawn.generate_state(1)[0]))
+
     @abstractmethod
     def learn(self, batch: Any) -> Tensor:
         """The loss of a batch."""
@@ -40,14 +59,23 @@ class Learner(lightning.LightningModule, Generic[N]):
             return self.learn(batch)
 
     def start_from(self, model: Path) -> None:
-        """Takes over the weights in a `model.pt` that fit by name and shape. Raises RecipeError where none does."""
+        """Takes over the weights in a `model.pt` that fit by name and shape, and tells which do not.
+
+        Raises OSError, and RecipeError for a file of anything else or where none fits.
+        """
         own = self.network.state_dict()
-        found = torchscript.weights(model.read_bytes())
+        try:
+            found = torchscript.weights(model.read_bytes())
+        except torchscript.RUN_ERRORS as error:
+            raise RecipeError(f"{model} is no model") from error
         fitting = {name: weight for name, weight in found.items() if name in own and own[name].shape == weight.shape}
         if not any(weight.ndim > 1 for weight in fitting.values()):  # counters of batches always fit
             raise RecipeError(f"{model} has no weights that fit this network")
         for network in (self.network, self.averaged):
             network.load_state_dict(own | fitting)
+        others = [name for name in own if name not in fitting]
+        told = f"; not: {', '.join(others[:TOLD_NAMES])}{', …' * (len(others) > TOLD_NAMES)}" if others else ""
+        sys.stderr.write(f"{model}: {len(fitting)} of {len(own)} tensors taken{told}\n")
 
     def module(self) -> N:
         """The network to publish: averaged weights, in eval mode."""

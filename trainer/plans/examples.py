@@ -1,0 +1,33 @@
+"""What a classifier learns from, whether it sees or hears."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from trainer.data.listing import Split
+from trainer.data.rows import InvalidListing
+from trainer.data.splits import check_labels
+from trainer.metrics import Example
+
+E = TypeVar("E", bound=Example)
+
+
+def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple[list[E], list[E], list[int]]:
+    """What is trained on, what is validated with, and how many of the first there are of each label.
+
+    Raises InvalidListing where nothing is left to train on, or to tell apart.
+    """
+    train, val = opened("train"), opened("val")
+    if not train:
+        raise InvalidListing("no files to train on are left")
+    counts = [sum(example.label == index for example in train) for index in range(len(labels))]
+    check_labels(labels, counts)
+    return train, val, counts
+
+
+def warn_of_mirrors(labels: Sequence[str], flip: float, key: str) -> None:
+    """Tells on standard error where mirror images would be given the label of the other side; `key` is the recipe's."""
+    sided = [label for label in labels if re.search(r"(?<![a-z])(left|right)(?![a-z])", label.lower())]
+    if flip and sided:
+        sys.stderr.write(f"warning: {', '.join(sided)} are learnt from mirror images too: --set {key}=0 has none\n")

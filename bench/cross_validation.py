@@ -100,6 +100,7 @@ def false_alarms(rows: Sequence[Mapping[str, str]], label: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a CSV; its split is not looked at")
+    parser.add_argument("--also", type=Path, metavar="CSV", help="what each training has besides, never left out")
     parser.add_argument("--by", metavar="REGEX", help="what it captures in a file's name is left out together")
     parser.add_argument("--folds", type=int, help="blocks of what --by captures (default: each alone)")
     parser.add_argument("--alarm", metavar="LABEL", help="also its false alarms where 95 %% of it are found")
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="(default: runs/cross-validation-<data>)")
     options = parser.parse_args()
     videos = read_listing(options.data)
+    also = read_listing(options.also) if options.also else []
     arguments = ["--recipe", str(options.recipe), "--cell", options.cell, "--seed", options.seed]
     arguments += ["--cache", str(options.cache), "--val-fraction", "0"]
     arguments += [part for setting in options.set for part in ("--set", setting)]
@@ -121,7 +123,7 @@ def main() -> None:
 
     told, judged = [["without", "examples", "right"]], []
     for name, left_out in parts(videos, options.by, options.folds).items():
-        train_without("classify", name, left_out, videos, runs / name, arguments)
+        train_without("classify", name, left_out, [*videos, *also], runs / name, arguments)
         with (runs / name / "predictions_test.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         judged += rows

@@ -8,7 +8,7 @@ Needs the extra `bench` (OpenCV).
 """
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +26,14 @@ from bench.camera_classical import classical_answers
 from bench.camera_truth import read_labels, truth
 from bench.videos import add_options, chosen
 from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
-from trainer.data.footage import find_footage
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, STATIC
 from trainer.data.scenes import SceneStyle, draw_scene
-from trainer.data.shots import FOOTAGE_RATE, Footage, Sources, Still
+from trainer.data.shots import Still
 from trainer.data.stills import without_bars
 from trainer.tables import percent, table
 
 RATE = 12.0
 STILLS_PER_VIDEO = 2
-FOOTAGE_FRAMES = 60
-"""Of each video."""
 SEED = 2_000_003
 NUM_WORST = 8
 
@@ -111,23 +108,11 @@ def judge_clips(folder: Path, method: Method) -> list[Answers]:
     return answers
 
 
-def read_sources(paths: Iterable[Path]) -> Sources:
-    """What scenes are filmed of: stills of all videos, and footage of those whose camera stands still."""
-    stills: list[Still] = []
-    footage: list[Footage] = []
-    for path in paths:
-        stills += without_bars(read_frames(path, FrameSpec(192, 144, "crop", clip_length=STILLS_PER_VIDEO)))
-        frames = find_footage(read_frames(path, FrameSpec(192, 144, "crop", rate=FOOTAGE_RATE)), FOOTAGE_FRAMES)
-        if frames is not None:
-            footage.append(frames)
-    return Sources(stills, footage)
-
-
-def judge_scenes(sources: Sources, count: int, method: Method) -> list[Answers]:
+def judge_scenes(stills: list[Still], count: int, method: Method) -> list[Answers]:
     """What is said of generated scenes, the same for all methods and at their own size."""
     answers = []
     for index in range(count):
-        scene = draw_scene(sources, 48, SceneStyle(rate=RATE), np.random.default_rng((SEED, index)))
+        scene = draw_scene(stills, 48, SceneStyle(rate=RATE), np.random.default_rng((SEED, index)))
         answers.append(Answers(str(index), RATE, method.answer(scene.frames), scene.holds, scene.scored))
     return answers
 
@@ -187,8 +172,9 @@ def main() -> None:
     if options.command == "clips":
         found = {name: judge_clips(options.data, method) for name, method in methods.items()}
     else:
-        sources = read_sources([video.path for video in chosen(options)])
-        found = {name: judge_scenes(sources, options.count, method) for name, method in methods.items()}
+        spec = FrameSpec(192, 144, "crop", clip_length=STILLS_PER_VIDEO)
+        stills = [still for video in chosen(options) for still in without_bars(read_frames(video.path, spec))]
+        found = {name: judge_scenes(stills, options.count, method) for name, method in methods.items()}
     last, answers = list(found.items())[-1]
     print(f"{len(answers)} {options.command}\n\n{summary(found)}\n\nMost seconds wrong, {last}:\n\n{worst(answers)}")
 

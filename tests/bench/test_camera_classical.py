@@ -11,7 +11,7 @@ from trainer.data.montage import MontageStyle
 from trainer.data.picture_faults import FaultStyle
 from trainer.data.scene_labels import MOTIONS
 from trainer.data.scenes import SceneStyle, draw_scene
-from trainer.data.shots import ShotStyle, Sources
+from trainer.data.shots import ShotStyle
 from trainer.data.textures import draw_texture
 
 EASY = SceneStyle(
@@ -27,7 +27,7 @@ def answers(style: SceneStyle, count: int) -> list[Answers]:
     stills = [draw_texture(192, 144, np.random.default_rng(seed)) for seed in range(6)]
     found = []
     for index in range(count):
-        scene = draw_scene(Sources(stills), 36, style, np.random.default_rng((1, index)))
+        scene = draw_scene(stills, 36, style, np.random.default_rng((1, index)))
         said = classical_answers(scene.frames, style.rate)
         found.append(Answers(str(index), style.rate, said, scene.holds, scene.scored))
     return found

@@ -9,7 +9,6 @@ from app.models.store import load_version
 from trainer.__main__ import main
 from trainer.data.scene_labels import EDITS, LABELS, STATIC
 from trainer.data.scenes import SceneStyle
-from trainer.data.shots import Sources
 from trainer.networks.camera_classifier import EXCLUSIVE, CameraClassifier
 from trainer.recipe.camera import CameraRecipe, Network
 from trainer.recipe.reading import RECIPES, read_recipe
@@ -29,7 +28,7 @@ def network(**changes: object) -> CameraClassifier:
 
 @pytest.fixture(scope="module")
 def frames() -> torch.Tensor:
-    scenes = Scenes(Sources(), 2, 12, SceneStyle(width=WIDTH, height=HEIGHT), seed=3)
+    scenes = Scenes([], 2, 12, SceneStyle(width=WIDTH, height=HEIGHT), seed=3)
     return torch.stack([scenes[index][0] for index in range(2)])
 
 

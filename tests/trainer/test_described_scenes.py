@@ -7,7 +7,6 @@ from trainer.data.described_scenes import DESCRIBED_STYLE, Script, describe, dra
 from trainer.data.filmed_scenes import FilmedScene
 from trainer.data.scene_labels import CUT, DISSOLVE, FREEZE, LABELS, MOTIONS, STATIC
 from trainer.data.sentences import Event, Facts, Move, to_facts, to_words
-from trainer.data.shots import Sources
 from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.measured_steps import MeasuredSteps
 from trainer.tasks.scene_comments import MIRRORS, facts_of, mirrored
@@ -133,7 +132,7 @@ def test_how_it_looks_is_told_away_from_the_borders(luma: float, difference: flo
 @pytest.fixture(scope="module")
 def drawn() -> list[tuple[np.ndarray, Script, Facts]]:
     """Six scenes of textures."""
-    found = [draw_described(Sources(), DESCRIBED_STYLE, np.random.default_rng(seed)) for seed in range(6)]
+    found = [draw_described([], DESCRIBED_STYLE, np.random.default_rng(seed)) for seed in range(6)]
     return [(scene.frames, script, facts) for scene, script, facts in found]
 
 
@@ -149,7 +148,7 @@ def test_drawn_scenes_have_a_sentence_that_can_be_read_back(drawn: list[tuple[np
 
 
 def test_the_same_numbers_draw_the_same_scene(drawn: list[tuple[np.ndarray, Script, Facts]]) -> None:
-    _, _, again = draw_described(Sources(), DESCRIBED_STYLE, np.random.default_rng(2))
+    _, _, again = draw_described([], DESCRIBED_STYLE, np.random.default_rng(2))
     assert again == drawn[2][2]
 
 

@@ -13,7 +13,7 @@ from trainer.data.picture_faults import FaultStyle
 from trainer.data.scene_labels import BLACK, CUT, FREEZE, MOTIONS, describe_motion, stretches
 from trainer.data.scenes import Scene, SceneStyle, film, with_textures
 from trainer.data.sentences import Detail, Edit, Event, Facts, Light, Move, move_of
-from trainer.data.shots import Shot, ShotStyle, Sources, draw_shot
+from trainer.data.shots import Shot, ShotStyle, Still, draw_shot
 from trainer.networks.classifier import luma
 from trainer.networks.measured_steps import light_and_detail
 
@@ -72,14 +72,16 @@ class Script:
         return Script(**{field.name: getattr(self, field.name)[start:end] for field in fields(self)})
 
 
-def draw_described(sources: Sources, style: SceneStyle, generator: np.random.Generator) -> tuple[Scene, Script, Facts]:
+def draw_described(
+    stills: Sequence[Still], style: SceneStyle, generator: np.random.Generator
+) -> tuple[Scene, Script, Facts]:
     """A scene, what happens in it, and all there is to say. Scenes of which a fact is in doubt are drawn again."""
     while True:
         num_steps = int(generator.integers(*NUM_STEPS))
         montage = _with_end_fades(draw_montage(num_steps, style.rate, style.montage, generator), style.rate, generator)
         seconds = float(montage.moments.max()) + 1.0
         shots = [
-            draw_shot(with_textures(sources, style.texture_share, generator), seconds, style.shot, generator)
+            draw_shot(with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
             for _ in range(int(montage.shots.max()) + 1)
         ]
         if not _certain(shots, montage, style.rate):  # before what takes long

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from app.models import torchscript
 from trainer.data.described_scenes import Script, draw_described
 from trainer.data.scenes import SceneStyle
-from trainer.data.shots import Sources, Still
+from trainer.data.shots import Still
 from trainer.networks.camera_steps import CameraSteps
 from trainer.progress import progress
 from trainer.recipe.reading import RecipeError
@@ -100,7 +100,7 @@ class _Reels(Dataset[Path]):
 
 
 def _film(stills: Sequence[Still], style: SceneStyle, seed: int, index: int, reader: SceneReader) -> FilmedScene:
-    scene, script, _ = draw_described(Sources(stills), style, np.random.default_rng((seed, index)))
+    scene, script, _ = draw_described(stills, style, np.random.default_rng((seed, index)))
     return FilmedScene(reader.read(scene.frames), script)
 
 

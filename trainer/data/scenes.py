@@ -1,6 +1,6 @@
-"""Scenes to learn camera work and edits from: virtual cameras over pictures, cut together, with each step's truth.
+"""Scenes to learn camera work and edits from: virtual cameras over stills, cut together, with the truth of every step.
 
-What is drawn depends on the sources, the style and the random numbers alone.
+What is drawn depends on the stills, the style and the random numbers alone.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from trainer.data.scene_labels import (
     mean_speed,
     stretches,
 )
-from trainer.data.shots import Shot, ShotStyle, Sources, draw_shot, render
+from trainer.data.shots import Shot, ShotStyle, Still, draw_shot, render
 from trainer.data.textures import draw_texture
 
 TEXTURE_SIZE = (192, 144)
@@ -51,7 +51,7 @@ class SceneStyle:
     montage: MontageStyle = field(default_factory=MontageStyle)
     faults: FaultStyle = field(default_factory=FaultStyle)
     texture_share: float = 0.1
-    """Of the shots: of what is drawn rather than taken from videos."""
+    """Of the stills: drawn rather than taken from videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ class Scene:
     """(T, 4): pan, tilt, zoom and roll per second, as scene_labels has them; NaN where there is none to see."""
 
 
-def draw_scene(sources: Sources, num_steps: int, style: SceneStyle, generator: np.random.Generator) -> Scene:
+def draw_scene(stills: Sequence[Still], num_steps: int, style: SceneStyle, generator: np.random.Generator) -> Scene:
     """A scene of `num_steps` steps. Without stills, all of it is drawn."""
     montage = draw_montage(num_steps, style.rate, style.montage, generator)
     seconds = float(montage.moments.max()) + 1.0
     shots = [
-        draw_shot(with_textures(sources, style.texture_share, generator), seconds, style.shot, generator)
+        draw_shot(with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
         for _ in range(int(montage.shots.max()) + 1)
     ]
     return film(shots, montage, style, generator)
@@ -158,11 +158,11 @@ def _describe_freeze(
     scored[holds[:, BLACK], FREEZE] = False
 
 
-def with_textures(sources: Sources, share: float, generator: np.random.Generator) -> Sources:
-    """The sources, or now and then stills that are drawn."""
-    if sources.stills and generator.random() >= share:
-        return sources
-    return Sources([draw_texture(*TEXTURE_SIZE, generator) for _ in range(2)])
+def with_textures(stills: Sequence[Still], share: float, generator: np.random.Generator) -> Sequence[Still]:
+    """The stills, or now and then some that are drawn."""
+    if stills and generator.random() >= share:
+        return stills
+    return [draw_texture(*TEXTURE_SIZE, generator) for _ in range(2)]
 
 
 def _to_frames(pictures: Tensor) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""One shot of a virtual camera over a still or over footage, with things in it that move on their own."""
+"""One shot of a virtual camera over a still, with things in it that move on their own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,18 +13,6 @@ from trainer.data.camera_path import FINE_RATE, PathStyle, draw_path, look_up
 
 Still = NDArray[np.uint8]
 """(h, w, 3)"""
-Footage = NDArray[np.uint8]
-"""(N, h, w, 3) at FOOTAGE_RATE, by a camera that stood still."""
-FOOTAGE_RATE = 12.0
-"""Frames per second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What is filmed."""
-
-    stills: Sequence[Still] = ()
-    footage: Sequence[Footage] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +20,6 @@ class ShotStyle:
     """Ranges that shots are drawn from."""
 
     path: PathStyle = field(default_factory=PathStyle)
-    footage_share: float = 0.35
-    """Of the shots, where there is any: over footage instead of a still."""
     view: tuple[float, float] = (0.55, 1.0)
     """Width of what the camera sees, in widths of the still, halfway between its closest and its widest."""
     max_objects: int = 3
@@ -75,18 +61,15 @@ class Shot:
     view: NDArray[np.float64]
     """(N, 4) at FINE_RATE: centre (x, y) and width of what is seen, in widths of the still; angle in radians."""
     background: Tensor
-    """(N, 3, h, w) in [0, 1]; mirrored beyond its borders. A still is one picture, footage shows N, there and back."""
+    """(3, h, w) in [0, 1]; mirrored beyond its borders."""
     things: tuple[MovingThing, ...]
     blurred: bool
 
 
-def draw_shot(sources: Sources, seconds: float, style: ShotStyle, generator: np.random.Generator) -> Shot:
-    """A shot of at least `seconds`, of stills and footage picked at random."""
+def draw_shot(stills: Sequence[Still], seconds: float, style: ShotStyle, generator: np.random.Generator) -> Shot:
+    """A shot of at least `seconds`, of stills picked at random."""
     path = draw_path(seconds, style.path, generator)
-    if sources.footage and generator.random() < style.footage_share:
-        background = _passage(sources.footage, seconds, generator)
-    else:
-        background = _picture(sources.stills, generator).unsqueeze(0)
+    background = _picture(stills, generator)
     things: list[MovingThing] = []
     cover = 0.0
     for _ in range(int(generator.integers(style.max_objects + 1))):
@@ -95,10 +78,10 @@ def draw_shot(sources: Sources, seconds: float, style: ShotStyle, generator: np.
         if cover + width * height > MAX_COVER:
             break
         cover += width * height
-        things.append(_draw_thing(_picture(sources.stills, generator), (width, height), path, style, generator))
+        things.append(_draw_thing(_picture(stills, generator), (width, height), path, style, generator))
     return Shot(
         path=path,
-        view=place_views(path, background.shape[2] / background.shape[3], style, generator),
+        view=place_views(path, background.shape[1] / background.shape[2], style, generator),
         background=background,
         things=tuple(things),
         blurred=bool(generator.random() < style.blur_share),
@@ -117,7 +100,7 @@ def render(shot: Shot, seconds: NDArray[np.float64], width: int, height: int) ->
 
 def _render_sharp(shot: Shot, seconds: NDArray[np.float64], width: int, height: int) -> Tensor:
     x, y, view, angle = torch.from_numpy(look_up(shot.view, seconds)).float().unbind(1)
-    source_aspect, aspect = shot.background.shape[2] / shot.background.shape[3], height / width
+    source_aspect, aspect = shot.background.shape[1] / shot.background.shape[2], height / width
     cosine, sine = torch.cos(angle) * view, torch.sin(angle) * view
     theta = torch.stack(
         (
@@ -126,7 +109,7 @@ def _render_sharp(shot: Shot, seconds: NDArray[np.float64], width: int, height: 
         ),
         dim=1,
     )  # (T, 2, 3): from the picture's [-1, 1] to the still's
-    picture = _warp(_at(shot.background, seconds), theta, (height, width), "reflection")
+    picture = _warp(shot.background, theta, (height, width), "reflection")
     for thing in shot.things:
         x, y, across, down = torch.from_numpy(look_up(thing.place, seconds)).float().unbind(1)
         zero = torch.zeros_like(x)
@@ -137,22 +120,13 @@ def _render_sharp(shot: Shot, seconds: NDArray[np.float64], width: int, height: 
             ),
             dim=1,
         )
-        layer = _warp(thing.cutout.unsqueeze(0), theta, (height, width), "zeros")
+        layer = _warp(thing.cutout, theta, (height, width), "zeros")
         picture = picture * (1.0 - layer[:, 3:]) + layer[:, :3]
     return picture
 
 
-def _at(background: Tensor, seconds: NDArray[np.float64]) -> Tensor:
-    """The picture of a background (N, 3, h, w) at each of `seconds` (T,): (T, 3, h, w), or (1, 3, h, w) of a still."""
-    last = len(background) - 1
-    if last == 0:
-        return background
-    there_and_back = np.floor(seconds * FOOTAGE_RATE + 1e-6).astype(int) % (2 * last)
-    return background[torch.from_numpy(np.minimum(there_and_back, 2 * last - there_and_back))]
-
-
 def _warp(source: Tensor, theta: Tensor, size: tuple[int, int], padding: str) -> Tensor:
-    """source (T, C, h, w), or (1, C, h, w) for all steps, theta (T, 2, 3) -> (T, C, *size)."""
+    """source (C, h, w), theta (T, 2, 3) -> (T, C, *size)."""
     height, width = size
     # Pixel centres in [-1, 1]. By hand: F.affine_grid takes longer than the sampling itself.
     across = (torch.arange(width) * 2 + 1) / width - 1
@@ -161,11 +135,9 @@ def _warp(source: Tensor, theta: Tensor, size: tuple[int, int], padding: str) ->
     for axis in range(2):
         by_x, by_y, shift = theta[:, axis].reshape(-1, 3, 1, 1).unbind(1)
         torch.add(by_x * across + shift, by_y * down, out=grid[..., axis])
-    if len(source) > 1:
-        return F.grid_sample(source, grid, padding_mode=padding, align_corners=False)
     # The steps side by side in one tall picture: the source is read in place instead of copied for each of them.
-    warped = F.grid_sample(source, grid.flatten(0, 1)[None], padding_mode=padding, align_corners=False)
-    return warped[0].reshape(source.shape[1], len(theta), height, width).transpose(0, 1)
+    warped = F.grid_sample(source[None], grid.flatten(0, 1)[None], padding_mode=padding, align_corners=False)
+    return warped[0].reshape(len(source), len(theta), height, width).transpose(0, 1)
 
 
 def place_views(
@@ -220,17 +192,6 @@ def _cut_out(picture: Tensor, generator: np.random.Generator) -> Tensor:
     )
     opacity = ((edge - radius) * generator.uniform(8, 40) + 0.5).clamp(0, 1)
     return torch.cat((picture * opacity, opacity.unsqueeze(0)))
-
-
-def _passage(footage: Sequence[Footage], seconds: float, generator: np.random.Generator) -> Tensor:
-    """(N, 3, h, w) in [0, 1]: as much of one of the footage as `seconds` show, mirrored or not."""
-    frames = footage[int(generator.integers(len(footage)))]
-    length = min(len(frames), int(np.ceil(seconds * FOOTAGE_RATE)) + 1)
-    start = int(generator.integers(len(frames) - length + 1))
-    frames = frames[start : start + length]
-    if generator.random() < 0.5:
-        frames = frames[:, :, ::-1]
-    return torch.from_numpy(frames.transpose(0, 3, 1, 2).astype(np.float32)) / 255.0
 
 
 def _picture(stills: Sequence[Still], generator: np.random.Generator) -> Tensor:

@@ -29,22 +29,21 @@ def stills_of(data: DataSet, split: Split) -> list[NDArray[np.uint8]]:
 
 def without_bars(frames: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
     """Frames (h, w, 3) with black bars cut off, at their old size: a bar that moves with the picture is no bar."""
-    return [trim(frame[None])[0] for frame in frames]
+    return [_trim(frame) for frame in frames]
 
 
-def trim(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frames (N, h, w, 3) of one video, with the black bars that all of them have cut off, at their old size."""
-    height, width = frames.shape[1:3]
-    brightest = frames.max(axis=(0, 3))
+def _trim(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    brightest = frame.max(axis=2)
     # Nine tenths: a logo in a bar does not make it picture.
     (top, bottom), (left, right) = (_extent(np.quantile(brightest, 0.9, axis=axis) > BAR_LEVELS) for axis in (1, 0))
     if (top, bottom, left, right) == (0, height, 0, width):
-        return frames
+        return frame
     if bottom - top < LEAST_SHARE * height or right - left < LEAST_SHARE * width:
-        return frames
-    pictures = torch.from_numpy(frames[:, top:bottom, left:right].astype(np.float32)).permute(0, 3, 1, 2)
-    stretched = F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
-    trimmed: NDArray[np.uint8] = stretched.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+        return frame
+    picture = torch.from_numpy(frame[top:bottom, left:right].astype(np.float32)).permute(2, 0, 1)[None]
+    stretched = F.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+    trimmed: NDArray[np.uint8] = stretched[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
     return trimmed
 
 

@@ -1,5 +1,7 @@
 """From videos, whatever they show, to a training of a classifier of camera work and edits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,12 +11,11 @@ from torch.utils.data import DataLoader
 from app.models.manifest import ClassifyOutput, Input
 from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
 from trainer.data.decode import CacheSpec
-from trainer.data.footage import find_footage
 from trainer.data.listing import Split
 from trainer.data.prepare import DataSet, decode_data, list_videos
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
-from trainer.data.shots import FOOTAGE_RATE, Sources
+from trainer.data.shots import Still
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import without_bars
 from trainer.plan import Plan, PlanOptions, Report
@@ -38,14 +39,15 @@ LIMITS = (
 
 
 def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
-    """The training of a CameraClassifier on scenes made of pictures of videos; their labels do not matter."""
+    """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter."""
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     data = decode_data(videos, _cache_spec(recipe), options.data)
-    sources, held_back = _sources(data, "train", recipe), _sources(data, "val", recipe)
+    stills = _stills(data, "train")
+    held_back = _stills(data, "val")
     wanted, sampling = recipe.input, recipe.sampling
     style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)
     batch_size = max(1, min(recipe.budget.batch_size, sampling.scenes_per_epoch) // options.num_devices)
-    scenes = Scenes(sources, sampling.scenes_per_epoch, sampling.clip_length, style, options.seed)
+    scenes = Scenes(stills, sampling.scenes_per_epoch, sampling.clip_length, style, options.seed)
     validation = Scenes(held_back, sampling.validation_scenes, sampling.clip_length, style, VALIDATION_SEED)
     return Plan(
         learner=CameraTask(recipe, options.cell),
@@ -57,7 +59,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
             num_workers=options.num_loaders,
             persistent_workers=options.num_loaders > 0,
         ),
-        val=DataLoader[Clip](validation, batch_size) if held_back.stills else None,
+        val=DataLoader[Clip](validation, batch_size) if held_back else None,
         input=Input(
             media="video",
             width=wanted.width,
@@ -83,13 +85,13 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
 
 
 def answer_scenes(
-    module: ScriptModule, sources: Sources, count: int, recipe: CameraRecipe, style: SceneStyle
+    module: ScriptModule, stills: Sequence[Still], count: int, recipe: CameraRecipe, style: SceneStyle
 ) -> list[Answers]:
     """What the compiled network says of `count` scenes that are the same at every evaluation."""
     answers, delay = [], recipe.input.delay_steps
     for index in range(count):
         generator = np.random.default_rng((TEST_SEED, index))
-        scene = draw_scene(sources, recipe.sampling.clip_length, style, generator)
+        scene = draw_scene(stills, recipe.sampling.clip_length, style, generator)
         frames = torch.from_numpy(scene.frames)[None]
         with torch.inference_mode():
             state = module.initial_state(1, *frames.shape[2:4])
@@ -133,10 +135,10 @@ def _shown(part: float) -> str:
 def _evaluate(module: ScriptModule, data: DataSet, recipe: CameraRecipe, style: SceneStyle) -> Report:
     """The compiled network on scenes of the videos held back, and of none at all."""
     splits: tuple[Split, ...] = ("val", "test")
-    sets: dict[str, Sources] = {split: _sources(data, split, recipe) for split in splits}
-    sets = {name: sources for name, sources in sets.items() if sources.stills} | {"textures": Sources()}
+    sources: dict[str, list[Still]] = {split: _stills(data, split) for split in splits}
+    sources = {name: stills for name, stills in sources.items() if stills} | {"textures": []}
     count = recipe.sampling.validation_scenes
-    return report({name: answer_scenes(module, sources, count, recipe, style) for name, sources in sets.items()})
+    return report({name: answer_scenes(module, stills, count, recipe, style) for name, stills in sources.items()})
 
 
 def _cache_spec(recipe: CameraRecipe) -> CacheSpec:
@@ -146,24 +148,18 @@ def _cache_spec(recipe: CameraRecipe) -> CacheSpec:
         height=stills.height,
         fit="crop",
         clip_length=stills.per_video,
-        frames_width=stills.width if stills.footage_frames else 0,
-        frames_height=stills.height if stills.footage_frames else 0,
-        frames_rate=FOOTAGE_RATE if stills.footage_frames else 0.0,
+        frames_width=0,
+        frames_height=0,
+        frames_rate=0.0,
     )
 
 
-def _sources(data: DataSet, split: Split, recipe: CameraRecipe) -> Sources:
-    """The stills of all videos of a split, and what footage there is in them."""
-    videos, num_frames = data.opened(split), recipe.stills.footage_frames
-    footage = [find_footage(video.frames, num_frames) for video in videos] if num_frames else []
-    return Sources(
-        stills=[still for video in videos for still in without_bars(video.clip)],
-        footage=[frames for frames in footage if frames is not None],
-    )
+def _stills(data: DataSet, split: Split) -> list[Still]:
+    return [still for video in data.opened(split) for still in without_bars(video.clip)]
 
 
 def _golden_frames(style: SceneStyle) -> NDArray[np.uint8]:
     """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
     generator = np.random.default_rng(GOLDEN_SEED)
-    scenes = [draw_scene(Sources(), 8 * max(GOLDEN_LENGTHS), style, generator).frames for _ in GOLDEN_LENGTHS]
+    scenes = [draw_scene([], 8 * max(GOLDEN_LENGTHS), style, generator).frames for _ in GOLDEN_LENGTHS]
     return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

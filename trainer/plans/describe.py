@@ -18,7 +18,6 @@ from trainer.data.prepare import DataSet, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.scene_labels import LABELS
 from trainer.data.sentences import to_facts, to_words, vocabulary
-from trainer.data.shots import Sources
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
@@ -198,5 +197,5 @@ def _examples(pairs: Described) -> str:
 def _golden_frames() -> NDArray[np.uint8]:
     """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
     generator = np.random.default_rng(0)
-    scenes = [draw_described(Sources(), DESCRIBED_STYLE, generator)[0].frames for _ in GOLDEN_LENGTHS]
+    scenes = [draw_described([], DESCRIBED_STYLE, generator)[0].frames for _ in GOLDEN_LENGTHS]
     return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

@@ -28,14 +28,7 @@ class Stills(Section):
     """Pixels; larger than the input's by as much as zooming in shall not blur. The same shape as the input's."""
     height: Size
     per_video: int = Field(ge=1, le=64)
-    """Stills taken of each video, spread over it."""
-
-
-class Sources(Stills):
-    """And footage, of videos whose camera stands still."""
-
-    footage_frames: int = Field(default=0, ge=0, le=600)
-    """Taken of the middle of each such video, 12 a second; 0: stills only."""
+    """Frames taken of each video, spread over it."""
 
 
 class Network(Section):
@@ -75,7 +68,7 @@ class CameraOptimisation(Optimisation):
 
 class CameraRecipe(Recipe):
     input: Input
-    stills: Sources
+    stills: Stills
     network: Network
     sampling: Sampling
     optimisation: CameraOptimisation

@@ -36,17 +36,16 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
-def _may_gain(device: torch.device) -> bool:
-    """Whether it is worth a measurement. Without tiles, by AVX-512 alone, `actions` runs 0.8 times as fast."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
 def in_bfloat16(
     choice: PrecisionChoice, frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device
 ) -> torch.jit.ScriptModule | None:
     """What `frozen`, which is left as it is, would run as; None where that is not to be, or would change nothing."""
-    is_possible = has_bfloat16(device) if choice == "bfloat16" else choice == "auto" and _may_gain(device)
-    if not is_possible or not isinstance(manifest.output, ClassifyOutput) or manifest.input.media == "audio":
+    if (
+        choice == "float32"
+        or not has_bfloat16(device)
+        or not isinstance(manifest.output, ClassifyOutput)
+        or manifest.input.media == "audio"
+    ):
         return None
     fast = torchscript.copy(frozen, device)
     try:

@@ -96,8 +96,7 @@ def test_auto_takes_what_is_faster(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measured: float, expected: Precision
 ) -> None:
     monkeypatch.setattr(precision, "gain", lambda *_: measured)
-    has_tiles = torch.cpu.get_capabilities().get("amx_bf16")
-    assert load_version(folder, choice="auto").precision == (expected if has_tiles else "float32")
+    assert load_version(folder, choice="auto").precision == (expected if precision.has_bfloat16(CPU) else "float32")
 
 
 def test_other_tasks_stay_exact(tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
-from trainer.arguments import fraction, model_name, whole_number
+from trainer.arguments import add_data, data_options, model_name, whole_number
 from trainer.data.captions import read_msr_vtt, read_msvd, write_captions
 from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
@@ -22,9 +21,6 @@ from trainer.data.listing import Split, Video, list_files, read_listing, write_l
 from trainer.data.rows import InvalidListing
 from trainer.progress import progress
 from trainer.recipe.reading import RECIPES, RecipeError
-
-if TYPE_CHECKING:
-    from trainer.data.prepare import DataOptions
 
 # torch and Lightning take seconds to import: what needs them is imported where it is called.
 
@@ -79,30 +75,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
-    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded videos are kept")
-    parser.add_argument(
-        "--decoders", type=whole_number(1), metavar="N", help="videos decoded at once (default: one per core)"
-    )
-
-
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     defaults = ", ".join(f"{recipe.name} to {task}" for task, recipe in DEFAULT_RECIPES.items())
     parser.add_argument("--recipe", type=Path, help=f"YAML (default: {defaults})")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
 
 
-def _add_splits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--val-fraction", type=fraction, default=0.15, help="of groups, where no split is given")
-    parser.add_argument("--test-fraction", type=fraction, default=0.0, help="of groups, where no split is given")
-    parser.add_argument("--test-data", type=Path, help="a folder or CSV that is all test")
-
-
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    _add_data(parser)
-    _add_splits(parser)
+    add_data(parser)
     _add_recipe(parser)
     parser.add_argument("--output", type=Path, help="folder of the report (default: runs/inspect-<data>)")
     parser.set_defaults(run=_inspect)
@@ -111,8 +91,7 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=list(DEFAULT_RECIPES))
     parser.add_argument("--name", type=model_name, required=True, help="of the model: lower case, digits, hyphens")
-    _add_data(parser)
-    _add_splits(parser)
+    add_data(parser)
     _add_recipe(parser)
     parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0)
@@ -146,8 +125,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME[@VERSION]")
-    _add_data(parser)
-    _add_splits(parser)
+    add_data(parser)
     parser.add_argument(
         "--split", choices=["train", "val", "test"], help="of the data, as `train` makes it (default: all of it)"
     )
@@ -204,7 +182,7 @@ def _inspect(options: argparse.Namespace) -> str:
 
     output = options.output or Path("runs") / f"inspect-{options.data.stem}"
     recipe = read_recipe(options.recipe or DEFAULT_RECIPES["classify"], options.set, ClassifyRecipe)
-    return inspect_data(_data_options(options), recipe, output)
+    return inspect_data(data_options(options), recipe, output)
 
 
 def _train(options: argparse.Namespace) -> str:
@@ -215,7 +193,7 @@ def _train(options: argparse.Namespace) -> str:
         TrainOptions(
             task=options.task,
             name=options.name,
-            data=_data_options(options),
+            data=data_options(options),
             recipe=options.recipe or DEFAULT_RECIPES[options.task],
             settings=tuple(options.set),
             cell=options.cell,
@@ -240,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> str:
     from trainer.evaluate import evaluate
 
     name, _, version = options.model.partition("@")
-    return evaluate(options.store, name, version or None, _data_options(options), options.split, options.output)
+    return evaluate(options.store, name, version or None, data_options(options), options.split, options.output)
 
 
 def _publish(options: argparse.Namespace) -> str:
@@ -287,20 +265,6 @@ def _generate(options: argparse.Namespace) -> str:
     total = options.count * len(MOTION_LABELS)
     paths = list(progress(write_motion(options.output, options.count, options.seed), total, "drawing"))
     return f"{len(paths)} videos in {options.output}"
-
-
-def _data_options(options: argparse.Namespace) -> DataOptions:
-    from trainer.data.prepare import DataOptions
-
-    return DataOptions(
-        data=options.data,
-        group_pattern=options.group_pattern,
-        val_fraction=options.val_fraction,
-        test_fraction=options.test_fraction,
-        test_data=options.test_data,
-        cache=options.cache,
-        num_processes=options.decoders,
-    )
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class _SpooledPictures:
         return len(self.parts)
 
     async def read(self, first: int, most: int) -> list[bytes]:
-        """Up to `most` of them from `first` on: as many as MAX_READ_BYTES allow, but one."""
+        """Up to `most` of them from `first` on: as many as MAX_READ_BYTES allow, one at least."""
         wanted = self.parts[first : first + most]
         count = max(1, sum(part.end - wanted[0].start <= MAX_READ_BYTES for part in wanted))
         return await to_thread.run_sync(self._read, wanted[:count])

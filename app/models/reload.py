@@ -68,8 +68,9 @@ class StoreWatcher:
             await asyncio.sleep(seconds)
             try:
                 await self.look()
-            except Exception:  # the edge of the task: no version may end it
+            except Exception as error:  # the edge of the task: no version may end it
                 logger.exception("a look at the model store failed; the next one is in %g s", seconds)
+                self.faults["the model store"] = f"a look at it failed: {type(error).__name__}"
 
     async def look(self) -> None:
         """Loads what is new, retires what is gone, reports what is wrong."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from app.models.reload import StoreWatcher
-from app.models.store import Selection, ServedModel, load_version, open_store
+from app.models.store import ModelStore, Selection, ServedModel, load_version, open_store
 from tests.tiny_models import TinyClassifier, write_version
 
 
@@ -231,3 +231,20 @@ def test_a_look_that_fails_is_not_the_last(tmp_path: Path, caplog: pytest.LogCap
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.exc_info is not None
     assert "an error of our own" in str(record.exc_info[1])
+
+
+def test_a_look_that_fails_is_a_fault_for_whoever_runs_the_service(tmp_path: Path) -> None:
+    tried = asyncio.Event()
+
+    async def load(folder: Path) -> ServedModel:
+        tried.set()
+        raise RuntimeError("an error of our own")
+
+    async def test() -> None:
+        watcher = StoreWatcher(tmp_path, Selection(), ModelStore([]), load, lambda: None)
+        async with watcher.looking(0.01), asyncio.timeout(30):
+            write_version(tmp_path, "other")
+            await tried.wait()
+            assert watcher.faults == {"the model store": "a look at it failed: RuntimeError"}
+
+    asyncio.run(test())

@@ -4,7 +4,7 @@ import base64
 import itertools
 import struct
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -332,7 +332,8 @@ def test_time_does_not_run_backwards(live, pictures):
 def test_messages_are_bounded(live):
     with streaming(live, model="tiny") as client:
         client.start()
-        client.send(bytes(MAX_MESSAGE_BYTES + 1))
+        with suppress(ConnectionClosed):  # its head is enough to be refused: the rest may find no one
+            client.send(bytes(MAX_MESSAGE_BYTES + 1))
         assert client.close_code() == 1009
 
 

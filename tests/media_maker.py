@@ -1,6 +1,8 @@
 """Makes the videos and sounds that tests use."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,18 @@ def moving_frames(count: int, width: int = 96, height: int = 64, seed: int = 0) 
     return frames
 
 
+@contextmanager
+def _scheduled_as_before() -> Iterator[None]:
+    """SVT-AV1, where root runs it, makes the thread that opens it a real-time one: spinning in a parallel region of
+    torch later, it would starve the very thread that it waits for, and never end."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@_scheduled_as_before()
 def write_video(
     path: Path,
     frames: np.ndarray,

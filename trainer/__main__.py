@@ -8,6 +8,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,6 +22,9 @@ from trainer.data.listing import Split, Video, list_files, read_listing, write_l
 from trainer.data.rows import InvalidListing
 from trainer.progress import progress
 from trainer.recipe.reading import RECIPES, RecipeError
+
+if TYPE_CHECKING:
+    from trainer.train import Training
 
 # torch and Lightning take seconds to import: what needs them is imported where it is called.
 
@@ -66,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_inspect(commands.add_parser("inspect", help="what a data set holds, and what is wrong with it"))
     _add_train(commands.add_parser("train", help="train, evaluate and publish"))
+    _add_tune(commands.add_parser("tune", help="try settings of a recipe, and tell which are best in validation"))
     _add_evaluate(commands.add_parser("evaluate", help="a published model on labelled videos"))
     _add_publish(commands.add_parser("publish", help="a finished run into the model store"))
     _add_card(commands.add_parser("card", help="finished runs compared in a table"))
@@ -88,7 +93,8 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_inspect)
 
 
-def _add_train(parser: argparse.ArgumentParser) -> None:
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """What is trained, on what: for `_training`."""
     parser.add_argument("task", choices=list(DEFAULT_RECIPES))
     parser.add_argument("--name", type=model_name, required=True, help="of the model: lower case, digits, hyphens")
     add_data(parser)
@@ -99,20 +105,25 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
     )
-    parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
-    parser.add_argument(
-        "--patience", type=whole_number(0), default=0, metavar="EPOCHS", help="stop after these without a better one"
-    )
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
-    parser.add_argument(
-        "--devices", type=whole_number(1), default=1, metavar="N", help="GPUs, or processes on CPU; of sound, one"
-    )
     parser.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="of torch, per process (default: as torch has it)"
     )
     parser.add_argument(
         "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw what is generated"
+    )
+    parser.set_defaults(devices=1)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_training(parser)
+    parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    parser.add_argument(
+        "--patience", type=whole_number(0), default=0, metavar="EPOCHS", help="stop after these without a better one"
+    )
+    parser.add_argument(
+        "--devices", type=whole_number(1), metavar="N", help="GPUs, or processes on CPU (default: 1); of sound, one"
     )
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
@@ -121,6 +132,20 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-license", default="not stated", help="for the card, SPDX or in words")
     parser.add_argument("--data-source", default="not stated", help="for the card, such as a URL")
     parser.set_defaults(run=_train)
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    _add_training(parser)
+    parser.add_argument(
+        "--search",
+        action="append",
+        required=True,
+        metavar="SECTION.KEY=RANGE",
+        help="low..high, low..high:log or a,b,c; more than once for several at a time",
+    )
+    parser.add_argument("--trials", type=whole_number(1), default=20, metavar="N", help="in all (default: 20)")
+    parser.add_argument("--output", type=Path, help="folder of the trials (default: runs/tune-<name>)")
+    parser.set_defaults(run=_tune)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -170,48 +195,68 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["motion"])
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
-    parser.add_argument("--count", type=int, default=100, help="videos of each label")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=whole_number(1), default=100, help="videos of each label")
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.set_defaults(run=_generate)
 
 
 def _inspect(options: argparse.Namespace) -> str:
     from trainer.inspection import inspect_data
-    from trainer.recipe.classify import ClassifyRecipe
-    from trainer.recipe.reading import read_recipe
 
-    output = options.output or Path("runs") / f"inspect-{options.data.stem}"
-    recipe = read_recipe(options.recipe or DEFAULT_RECIPES["classify"], options.set, ClassifyRecipe)
-    return inspect_data(data_options(options), recipe, output)
+    output = options.output or Path("runs") / f"inspect-{_name(options.data)}"
+    return inspect_data(data_options(options), options.recipe or DEFAULT_RECIPES["classify"], options.set, output)
+
+
+def _name(data: Path) -> str:
+    """Of a folder, with its dots; of a file, without its ending."""
+    found = data.resolve()  # `.` has no name
+    return found.name if found.is_dir() else found.stem
+
+
+def _training(options: argparse.Namespace) -> Training:
+    from trainer.train import Training
+    from trainer.training import Machine
+
+    return Training(
+        task=options.task,
+        name=options.name,
+        data=data_options(options),
+        recipe=options.recipe or DEFAULT_RECIPES[options.task],
+        settings=tuple(options.set),
+        cell=options.cell,
+        seed=options.seed,
+        weights=options.weights,
+        teachers=tuple(options.teachers),
+        machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
+    )
 
 
 def _train(options: argparse.Namespace) -> str:
     from trainer.train import TrainOptions, train
-    from trainer.training import Machine
 
     return train(
         TrainOptions(
-            task=options.task,
-            name=options.name,
-            data=data_options(options),
-            recipe=options.recipe or DEFAULT_RECIPES[options.task],
-            settings=tuple(options.set),
-            cell=options.cell,
-            seed=options.seed,
-            weights=options.weights,
-            teachers=tuple(options.teachers),
+            training=_training(options),
             output=options.output,
             resume=options.resume,
             patience=options.patience,
-            machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
             summary=options.summary,
             training_data=TrainingData(
-                name=options.data_name or options.data.stem, license=options.data_license, source=options.data_source
+                name=options.data_name or _name(options.data), license=options.data_license, source=options.data_source
             ),
             store=None if options.no_publish else options.store,
             command=options.command,
         )
     )
+
+
+def _tune(options: argparse.Namespace) -> str:
+    from trainer.recipe.search import parse_search
+    from trainer.tune import TuneOptions, tune
+
+    searched = tuple(parse_search(text) for text in options.search)
+    folder = options.output or Path("runs") / f"tune-{options.name}"
+    return tune(TuneOptions(_training(options), searched, options.trials, folder))
 
 
 def _evaluate(options: argparse.Namespace) -> str:

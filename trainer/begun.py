@@ -31,6 +31,8 @@ class Begun(BaseModel):
     test_fraction: float
     weights: str | None
     teachers: tuple[str, ...]
+    patience: int
+    num_devices: int
     num_examples: dict[str, int]
     """By split."""
     output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from app.models.manifest import ClassifyOutput, Input
 from trainer.recipe.reading import RecipeError
 from trainer.run import Epoch, Run, validated
@@ -23,7 +25,7 @@ def model_card(
     """
     sections = [
         f"# {run.name} {version}\n\n{run.summary}",
-        _facts(run, num_bytes),
+        _facts(run, recipe, num_bytes),
         f"## Results\n\n{run.report}",
         *(f"![{Path(picture).stem.replace('_', ' ')}]({picture})" for picture in pictures),
         f"## Comparison\n\n{comparison(compared)}\n\n{ABOUT_COMPARISON}" if compared else "",
@@ -62,12 +64,13 @@ def comparison(runs: Sequence[Run]) -> str:
     return table([["variant", "seeds", *(f"{shown}, {name}" for name in sets), "parameters", "minutes"], *rows])
 
 
-def _facts(run: Run, num_bytes: int) -> str:
+def _facts(run: Run, recipe: str, num_bytes: int) -> str:
     data = "; ".join(f"{data.name} ({data.source})" for data in run.training_data)
     license_ = "; ".join(dict.fromkeys(data.license for data in run.training_data))
     examples = ", ".join(f"{count:,} {split}" for split, count in run.num_examples.items())
     labels = [["labels", ", ".join(_labels(run))]] if _labels(run) else []
     epochs = run.epochs[-1].epoch if run.epochs else 0
+    processes = f" in each of {run.num_processes} processes" if run.num_processes > 1 else ""
     return table(
         [
             ["fact", "value"],
@@ -76,12 +79,17 @@ def _facts(run: Run, num_bytes: int) -> str:
             ["licence of the data", license_],
             ["examples", f"{examples}; no {run.kept_apart} is in two of them" if run.kept_apart else examples],
             ["input", _input(run.input)],
-            ["network", f"{run.cell.upper()}, {run.num_parameters:,} parameters, {num_bytes / 1e6:.1f} MB"],
-            ["training", f"{run.minutes:.1f} minutes, {epochs} epochs, torch threads: {run.num_threads}, "
+            ["network", f"{_recurrence(run, recipe)}, {run.num_parameters:,} parameters, {num_bytes / 1e6:.1f} MB"],
+            ["training", f"{run.minutes:.1f} minutes, {epochs} epochs, torch threads: {run.num_threads}{processes}, "
              f"{run.precision}, seed {run.seed}, {run.date}"],
             ["command", f"`{run.command}`"],
         ]
     )  # fmt: skip
+
+
+def _recurrence(run: Run, recipe: str) -> str:
+    network = (yaml.safe_load(recipe) or {}).get("network", {})
+    return "no recurrence, a mean over time" if network.get("recurrence") == "none" else run.cell.upper()
 
 
 def _labels(run: Run) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from app.errors import ModelRejected
 from app.models.manifest import ClassifyOutput, Input
 from app.models.store import list_versions, load_version
 from trainer.data.cache import open_video
 from trainer.data.decode import CacheSpec, stream_spec
+from trainer.data.filling import find_copies, tell
 from trainer.data.listing import Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
 from trainer.data.rows import InvalidListing
@@ -64,12 +66,20 @@ def evaluate(
 
 
 def _chosen(videos: Sequence[Video], options: DataOptions, split: Split | None) -> list[Video]:
-    """The videos of a split as `train` makes it with these options; without one all of them, and they have none."""
+    """The videos of a split as `train` makes it with these options; without one all of them, and they have none.
+
+    What `train` leaves out of the split for a copy in another is named on standard error.
+    """
     if split is None:
         return [replace(video, split=None) for video in videos]
-    if split == "train" or all(video.split != split for video in videos):
+    if split == "train" or all(video.split != split for video in videos) or (split == "val" and options.test_fraction):
         videos = split_by_group(videos, options.val_fraction, options.test_fraction)
-    return [video for video in videos if video.split == split]
+    splits = get_args(Split)
+    later = splits[splits.index(split) :]  # a split loses nothing to those before it: their files need not be read
+    copies = find_copies([video for video in videos if video.split in later])
+    chosen = [video for video in videos if video.split == split]
+    tell(copies[video] for video in chosen if video in copies)
+    return [video for video in chosen if video not in copies]
 
 
 def _open_sounds(

@@ -67,6 +67,9 @@ class Run(BaseModel):
     minutes: float
     """Of training, decoding and evaluation not counted."""
     num_threads: int
+    """Of torch, in each process."""
+    num_processes: int = 1
+    """That shared each batch."""
     precision: str
     epochs: tuple[Epoch, ...]
     metrics: dict[str, dict[str, float]]

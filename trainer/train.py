@@ -23,8 +23,8 @@ from trainer.training import Fitted, Machine, fit
 
 
 @dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """One `train TASK`."""
+class Training:
+    """What is trained, on what."""
 
     task: Task
     name: str
@@ -38,12 +38,31 @@ class TrainOptions:
     """A `model.pt` to start from where the shapes fit; None: from scratch."""
     teachers: tuple[Path, ...]
     """Finished runs to learn from too."""
+    machine: Machine
+
+    def plan(self) -> tuple[Recipe, Plan]:
+        """Ready to begin, the random numbers of this process seeded. Raises InvalidListing, RecipeError."""
+        self.machine.check()
+        lightning.seed_everything(self.seed, verbose=False)
+        asked = PlanOptions(
+            self.data, self.cell, self.seed, self.machine.num_devices, self.teachers, self.machine.num_loaders
+        )
+        recipe, plan = plan_training(self.task, self.recipe, self.settings, asked)
+        if self.weights:
+            plan.learner.start_from(self.weights)
+        return recipe, plan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """One `train TASK`."""
+
+    training: Training
     output: Path | None
     """The run's folder; None: `runs/<name>`, with a number where that is taken."""
     resume: bool
     patience: int
     """Epochs without a better validation before it stops; 0: never, and the last epoch counts."""
-    machine: Machine
     summary: str | None
     training_data: TrainingData
     store: Path | None
@@ -58,25 +77,14 @@ def train(options: TrainOptions) -> str:
     for one to resume that is not, ModelRejected for a network or a name that cannot be published, OSError for a store
     that cannot be written to.
     """
+    training = options.training
     if options.store:
-        check_place(options.store, options.name, options.task)
-    lightning.seed_everything(options.seed, verbose=False)
-    machine = options.machine
-    asked = PlanOptions(
-        options.data,
-        options.cell,
-        options.seed,
-        machine.num_devices,
-        options.teachers,
-        machine.num_loaders,
-    )
-    recipe, plan = plan_training(options.task, options.recipe, options.settings, asked)
-    if options.weights:
-        plan.learner.start_from(options.weights)
+        check_place(options.store, training.name, training.task)
+    recipe, plan = training.plan()
     begun = _begun(options, recipe, plan)
     folder = go_on(options.output, begun) if options.resume else begin(options.output, begun)
-    compiled = Compiled(options.task, plan)
-    fitted = fit(plan, folder, recipe.budget, options.patience, options.machine, options.resume)
+    compiled = Compiled(training.task, plan)
+    fitted = fit(plan, folder, recipe.budget, options.patience, training.machine, options.resume)
     if fitted is None:  # another process goes on
         return ""
     network = fitted.learner.module()
@@ -91,20 +99,23 @@ def train(options: TrainOptions) -> str:
 
 
 def _begun(options: TrainOptions, recipe: Recipe, plan: Plan) -> Begun:
-    data = options.data
+    training = options.training
+    data = training.data
     return Begun(
-        task=options.task,
-        name=options.name,
+        task=training.task,
+        name=training.name,
         recipe=recipe_text(recipe),
-        cell=options.cell,
-        seed=options.seed,
+        cell=training.cell,
+        seed=training.seed,
         data=str(data.data.resolve()),
         test_data=str(data.test_data.resolve()) if data.test_data else None,
         group_pattern=data.group_pattern,
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
-        weights=str(options.weights.resolve()) if options.weights else None,
-        teachers=tuple(str(teacher.resolve()) for teacher in options.teachers),
+        weights=str(training.weights.resolve()) if training.weights else None,
+        teachers=tuple(str(teacher.resolve()) for teacher in training.teachers),
+        patience=options.patience,
+        num_devices=training.machine.num_devices,
         num_examples=plan.num_examples,
         output=plan.output,
     )
@@ -112,28 +123,31 @@ def _begun(options: TrainOptions, recipe: Recipe, plan: Plan) -> Begun:
 
 def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
     """What else of the command changes what is learnt; the recipe with its digest, for it may be edited in place."""
+    training = options.training
     digest = hashlib.sha256(recipe_text(recipe).encode()).hexdigest()
     given = {
-        "weights": options.weights,
-        "teachers": " ".join(map(str, options.teachers)),
+        "weights": training.weights,
+        "teachers": " ".join(map(str, training.teachers)),
         "patience": options.patience,
+        "devices": training.machine.num_devices if training.machine.num_devices > 1 else 0,
     }
     return (
-        f"recipe={options.recipe.stem} {digest[:8]}",
-        f"val-fraction={options.data.val_fraction:g}",
+        f"recipe={training.recipe.stem} {digest[:8]}",
+        f"val-fraction={training.data.val_fraction:g}",
         *(f"{name}={value}" for name, value in given.items() if value),
     )
 
 
 def _run(options: TrainOptions, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
+    training = options.training
     return Run(
-        name=options.name,
-        task=options.task,
+        name=training.name,
+        task=training.task,
         summary=options.summary or plan.summary,
-        cell=options.cell,
-        settings=options.settings,
+        cell=training.cell,
+        settings=training.settings,
         options=_options(options, recipe),
-        seed=options.seed,
+        seed=training.seed,
         command=options.command,
         date=datetime.datetime.now(datetime.UTC).date(),
         input=plan.input,
@@ -144,6 +158,7 @@ def _run(options: TrainOptions, recipe: Recipe, plan: Plan, fitted: Fitted, repo
         num_parameters=sum(parameter.numel() for parameter in fitted.learner.network.parameters()),
         minutes=fitted.minutes,
         num_threads=torch.get_num_threads(),
+        num_processes=training.machine.num_devices,
         precision=fitted.precision,
         epochs=fitted.epochs,
         metrics=report.metrics,

@@ -16,7 +16,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from app.models.precision import has_bfloat16
 from trainer.plan import Plan
@@ -48,6 +48,15 @@ class Machine:
     num_loaders: int = 0
     """Processes that draw generated clips beside each training; 0: it draws its own, and waits."""
 
+    def check(self) -> None:
+        """Raises RecipeError where there are fewer GPUs than asked for."""
+        num_mps = int(torch.backends.mps.is_available())
+        num_gpus = torch.cuda.device_count() or num_mps
+        found = {"gpu": num_gpus, "mps": num_mps, "auto": num_gpus or self.num_devices}
+        if self.num_devices > (there := found.get(self.accelerator, self.num_devices)):
+            wanted = f"--accelerator {self.accelerator} --devices {self.num_devices}"
+            raise RecipeError(f"{wanted}: there are {there} here; fewer of them, or --accelerator cpu")
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -58,6 +67,10 @@ class Fitted:
     epochs: tuple[Epoch, ...]
     minutes: float
     precision: str
+
+
+class DivergedError(RecipeError):
+    """The loss is no number any more, nor will it be one again: its gradients are in the weights."""
 
 
 class LearningCurve(Callback):
@@ -79,20 +92,31 @@ class LearningCurve(Callback):
     ) -> None:
         self._losses.append(outputs["loss"].detach())
 
+    def on_validation_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        self._loss(trainer)  # where it is no number, neither are the figures of a validation
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         self.seconds += time.monotonic() - self._started  # the epoch's validation is in it
         number = trainer.current_epoch + 1
+        loss = self._loss(trainer)
         if number % self.every and number != trainer.max_epochs:
             return
         found: dict[str, float] = {}
         if number % self.every == 0:  # else what is there is of an earlier epoch
             found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
             found.pop(RANK, None)
-        self.epochs.append(Epoch(epoch=number, train_loss=float(torch.stack(self._losses).mean()), validation=found))
+        self.epochs.append(Epoch(epoch=number, train_loss=loss, validation=found))
         if trainer.is_global_zero and not sys.stderr.isatty():
             told = "".join(f", {name} {value:.4g}" for name, value in found.items())
-            loss = self.epochs[-1].train_loss
             sys.stderr.write(f"epoch {number}/{trainer.max_epochs}, {self.seconds:.0f} s: loss {loss:.4g}{told}\n")
+
+    def _loss(self, trainer: lightning.Trainer) -> float:
+        """The mean of this epoch's, over processes. Raises DivergedError."""
+        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
+        if not math.isfinite(loss):
+            epoch = trainer.current_epoch + 1
+            raise DivergedError(f"the loss is {loss} since epoch {epoch}: try a lower optimisation.learning_rate")
+        return loss
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "epochs": [epoch.model_dump() for epoch in self.epochs]}
@@ -102,13 +126,21 @@ class LearningCurve(Callback):
         self.epochs = [Epoch.model_validate(epoch) for epoch in state_dict["epochs"]]
 
 
-def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machine, resume: bool) -> Fitted | None:
+def fit(
+    plan: Plan,
+    folder: Path,
+    budget: Budget,
+    patience: int,
+    machine: Machine,
+    resume: bool,
+    callbacks: Sequence[Callback] = (),
+) -> Fitted | None:
     """The plan's learner trained; checkpoints, learning curve and logs are in `folder`.
 
     `patience`: epochs without a better validation before it stops, and the best one counts; 0: the whole budget, and
     the last one counts, so that validation has chosen nothing. `resume`: from the last epoch that ended, as if it had
     not stopped, but for states that clips would have left for later ones. None in all but the first of several
-    processes.
+    processes. Raises RecipeError where nothing says when to stop, DivergedError.
     """
     if patience and plan.val is None:
         raise RecipeError("without validation nothing says when to stop: no patience, or a validation set")
@@ -116,6 +148,7 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
         torch.set_num_threads(machine.num_threads)
     every = min(budget.validate_every, budget.num_epochs)
     curve = LearningCurve(every)
+    val = _whole(plan.val) if plan.val is not None and machine.num_devices > 1 else plan.val
     precision = _precision(budget, machine)
     checkpoints = folder / "checkpoints"
     with _quiet():
@@ -127,7 +160,7 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
             precision=precision,
             max_epochs=budget.num_epochs,
             check_val_every_n_epoch=every,
-            callbacks=[curve, *_keepers(checkpoints, patience, every)],
+            callbacks=[curve, *_keepers(checkpoints, patience, every), *callbacks],
             logger=CSVLogger(folder, name="logs"),
             log_every_n_steps=1,
             num_sanity_val_steps=0,
@@ -140,7 +173,7 @@ def fit(plan: Plan, folder: Path, budget: Budget, patience: int, machine: Machin
         if goes_on:
             _set_epoch(plan.train, torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1)
         try:
-            trainer.fit(plan.learner, plan.train, plan.val, ckpt_path=last if goes_on else None)
+            trainer.fit(plan.learner, plan.train, val, ckpt_path=last if goes_on else None)
         except SystemExit as stop:  # Lightning's way to end at Ctrl-C, with status 1, and at SIGTERM, with 0
             if trainer.is_global_zero:
                 ended = trainer.current_epoch
@@ -162,6 +195,12 @@ def _keepers(checkpoints: Path, patience: int, every: int) -> list[Callback]:
     return [last, best, EarlyStopping(RANK, mode="max", patience=math.ceil(patience / every))]
 
 
+def _whole(loader: DataLoader[Any]) -> DataLoader[Any]:
+    """All of it for each of several processes: Lightning would share it out, and repeat some to have equal shares."""
+    sampler: DistributedSampler[Any] = DistributedSampler(loader.dataset, num_replicas=1, rank=0, shuffle=False)
+    return DataLoader(loader.dataset, loader.batch_size, sampler=sampler, collate_fn=loader.collate_fn)
+
+
 def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
     """Lightning does so as well, but where a run is resumed the loader may have drawn its first batches by then."""
     for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
@@ -171,6 +210,8 @@ def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
 
 def load_weights(learner: Learner[Any], checkpoint: Path) -> None:
     """Puts a checkpoint's weights into `learner`. Raises FileNotFoundError."""
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"{checkpoint} is gone, and with it what counts of this run: begin another")
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
     learner.load_state_dict(kept["state_dict"])
 

@@ -113,6 +113,7 @@ def test_broken_files_are_left_out_and_the_others_kept(video: Video, tmp_path: P
     assert [item.video.path.name for item in decoded] == ["b.mp4"]
     assert [item.video.path.name for item in broken] == ["a.mp4", "c.mp4", "d.mp4", "e.mp4"]
     assert all(item.reason for item in broken)
+    assert broken[-1].reason == "no such file"
     assert {path.suffix for path in cache.iterdir()} == {".rgb", ".json"}
 
 
@@ -126,6 +127,39 @@ def test_what_a_job_breaks_is_its_own() -> None:
     assert "died (exit code -9)" in str(results[1])
     assert results[3] == "took over 5 s"
     assert results[4] == "MemoryError"
+
+
+def test_where_most_files_are_not_there_it_is_told_what_paths_are(video: Video, tmp_path: Path) -> None:
+    gone = [Video(tmp_path / f"squares\\{index}.mp4", "squares", str(index)) for index in range(2)]
+
+    for videos in ([video, *gone], gone):
+        problems = find_problems(videos, *decode_all(videos, SPEC, tmp_path / "cache"))
+        assert problems[0] == (
+            f"2 of {len(videos)} files are not there: paths are relative to the CSV's folder, and backslashes are no "
+            "separators here"
+        )
+    assert len(problems) == 1
+
+
+def test_repeated_rows_and_files_divided_between_splits_are_found(video: Video, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(video.path, tmp_path / "copy.mp4"))
+    first, second = replace(video, end_seconds=1.0), replace(video, start_seconds=1.0)
+    repeated = [first, replace(first, path=copy), second]
+    divided = [replace(first, split="train"), replace(second, split="val", group="other")]
+
+    found = [
+        problem
+        for videos in (repeated, divided)
+        for problem in find_problems(videos, *decode_all(videos, SPEC, tmp_path / "cache"))
+    ]
+
+    few = "there are fewer than two classes"
+    assert found == [
+        few,
+        f"1 files come more than once with the same part, such as {video.path}",
+        few,
+        f"1 files have parts in several splits, such as {video.path}",
+    ]
 
 
 def labelled(video: Video, label: str, split: Split, name: str) -> Video:

@@ -11,8 +11,13 @@ from app.models.store import load_version
 from tests.media_maker import write_video
 from trainer.__main__ import main
 from trainer.data.captions import Captioned, read_captions, read_msr_vtt, read_msvd, write_captions
+from trainer.data.prepare import DataOptions
 from trainer.data.rows import InvalidListing
 from trainer.data.words import Tokens, learn_vocabulary, split_words
+from trainer.plan import PlanOptions
+from trainer.plans.caption import plan_caption
+from trainer.recipe.caption import CaptionRecipe
+from trainer.recipe.reading import RECIPES, read_recipe
 
 COLOURS = ("red", "green", "blue")
 
@@ -120,23 +125,28 @@ def test_rare_words_are_not_in_the_vocabulary_and_come_as_unknown() -> None:
     assert tokens.decode([4, 5, 2, 4]) == ("a", "dog")
 
 
-def test_described_videos_become_a_served_model(videos: Path, tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
+def write_listing(videos: Path, folder: Path) -> Path:
+    """A CSV of two captions for each video."""
+    text = folder / "text.txt"
     colours = {path.stem: COLOURS[int(path.stem.split("_")[1][1])] for path in videos.iterdir()}
     text.write_text(
         "".join(f"{name} A {colour} wall.\n{name} the wall is {colour}\n" for name, colour in colours.items())
     )
-    listing = tmp_path / "list.csv"
+    listing = folder / "list.csv"
     main(["captions", "msvd", "--data", str(text), "--videos", str(videos), "--output", str(listing)])
+    return listing
+
+
+def run_trainer(listing: Path, folder: Path, num_epochs: int, *options: str) -> None:
     settings = ["input.width=32", "input.height=24", "input.clip_length=3", "frames.num_channels=[8]", "frames.size=16"]
     settings += [
         "frames.dropout=0",
         "words.least_count=1",
         "writing.size=16",
         "writing.max_length=8",
-        "budget.num_epochs=60",
+        f"budget.num_epochs={num_epochs}",
     ]
-    settings += ["budget.batch_size=6", "budget.validate_every=60", "budget.precision=32-true"]
+    settings += ["budget.batch_size=6", f"budget.validate_every={num_epochs}", "budget.precision=32-true"]
     settings += ["optimisation.learning_rate=0.02", "optimisation.label_smoothing=0", "optimisation.ema_decay=0.8"]
     arguments = [
         "train",
@@ -150,14 +160,18 @@ def test_described_videos_become_a_served_model(videos: Path, tmp_path: Path) ->
     ]
     arguments += [
         "--cache",
-        str(tmp_path / "cache"),
+        str(folder / "cache"),
         "--output",
-        str(tmp_path / "run"),
+        str(folder / "run"),
         "--store",
-        str(tmp_path / "store"),
+        str(folder / "store"),
     ]
-    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", "--test-fraction", "0.2"]
+    arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", *options]
     main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+
+
+def test_described_videos_become_a_served_model(videos: Path, tmp_path: Path) -> None:
+    run_trainer(write_listing(videos, tmp_path), tmp_path, 60, "--test-fraction", "0.2")
 
     model = load_version(tmp_path / "store" / "walls" / "1")
     output = model.manifest.output
@@ -168,6 +182,26 @@ def test_described_videos_become_a_served_model(videos: Path, tmp_path: Path) ->
     assert set(measured) == {"exact_match", "bleu_4", "rouge_l", "cider_d"}
     assert measured["exact_match"] == 1.0  # colours of other clips than those of training
     assert "CIDEr-D" in model.card
+
+
+def test_figures_of_what_was_trained_on_are_said_to_be_that(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_trainer(write_listing(videos, tmp_path), tmp_path, 1, "--val-fraction", "0")
+
+    card = load_version(tmp_path / "store" / "walls" / "1").card
+    assert "| train | " in card
+    assert "- Nothing was held back: its figures are of the files it was trained on" in card
+    assert "warning" not in capsys.readouterr().err  # of classes, say, for there are none
+
+
+def test_every_process_has_a_batch_of_what_is_described(videos: Path, tmp_path: Path) -> None:
+    data = DataOptions(write_listing(videos, tmp_path), val_fraction=0.0, cache=tmp_path / "cache", num_processes=1)
+    recipe = read_recipe(RECIPES / "captions.yaml", ("words.least_count=1", "budget.batch_size=16"), CaptionRecipe)
+
+    plan = plan_caption(recipe, PlanOptions(data, "gru", seed=0, num_devices=2))
+
+    assert plan.train.batch_size == 6  # half of the twelve, where half a batch would be eight
 
 
 def test_captions_are_of_one_video(tmp_path: Path) -> None:

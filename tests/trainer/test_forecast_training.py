@@ -1,5 +1,8 @@
 """Clips to learn from, what a step of learning is, and the way from videos to a checked file."""
 
+import gzip
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,9 @@ import pytest
 import torch
 
 from app.models import torchscript
+from tests.media_maker import write_video
 from trainer.data.prepare import DataOptions
+from trainer.data.rows import InvalidListing
 from trainer.plan import PlanOptions
 from trainer.plans.predict import plan_predict
 from trainer.publish import Compiled
@@ -101,7 +106,7 @@ def test_what_is_added_must_be_of_one_size() -> None:
 
 
 def test_videos_become_a_checked_forecaster(tmp_path: Path, motion: Path) -> None:
-    recipe = read_recipe(RECIPES / "forecast.yaml", (*SMALL, "input.side=64", "sampling.crop=48"), PredictRecipe)
+    recipe = forecast_recipe()
     data = DataOptions(motion, val_fraction=0.3, cache=tmp_path / "cache", num_processes=1)
     torch.manual_seed(0)
     plan = plan_predict(recipe, PlanOptions(data, "gru", seed=0))
@@ -118,10 +123,53 @@ def test_videos_become_a_checked_forecaster(tmp_path: Path, motion: Path) -> Non
     assert cards == ["forecast_of_drawn_video.png"]  # and nobody's footage
 
 
-def test_digits_become_a_checked_forecaster(tmp_path: Path) -> None:
-    import gzip
-    import struct
+def forecast_recipe(*changes: str) -> PredictRecipe:
+    return read_recipe(
+        RECIPES / "forecast.yaml", (*SMALL, "input.side=64", "sampling.crop=48", *changes), PredictRecipe
+    )
 
+
+def test_a_folder_without_classes_is_forecast_and_what_is_too_short_or_small_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, num_frames, height in (("a", 15, 48), ("b", 16, 48), ("short", 11, 48), ("small", 15, 32)):
+        write_video(folder / f"{name}.mp4", counting_video(num_frames, height, 64), 15, "mpeg4")
+    data = DataOptions(folder, val_fraction=0.0, cache=tmp_path / "cache", num_processes=1)
+
+    plan = plan_predict(forecast_recipe(), PlanOptions(data, "gru", seed=0))
+
+    assert plan.num_examples == {"train": 2}
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("decoding")]
+    assert said == [
+        f"left out: {folder}/short.mp4: 11 frames at 15/s, 12 needed",
+        f"left out: {folder}/small.mp4: 64x32 pixels, 48x48 needed",
+    ]
+    rows = "a.mp4,any,train\nb.mp4,any,train\nshort.mp4,any,val\n"
+    (folder / "split.csv").write_text(f"path,label,split\n{rows}")
+    with pytest.raises(InvalidListing, match="no val videos of 12 frames and 48 pixels are left"):
+        plan_predict(forecast_recipe(), PlanOptions(replace(data, data=folder / "split.csv"), "gru", seed=0))
+
+
+def test_several_processes_have_something_to_learn_from_each(tmp_path: Path, motion: Path) -> None:
+    data = DataOptions(motion, cache=tmp_path / "cache", num_processes=1)
+    changes = ("sampling.clips_per_epoch=6", "budget.batch_size=8")
+
+    plan = plan_predict(forecast_recipe(*changes), PlanOptions(data, "gru", seed=0, num_devices=2))
+
+    assert (plan.train.batch_size, plan.train.drop_last) == (4, False)  # of three clips each
+
+
+def test_files_of_anything_but_digits_are_told(tmp_path: Path) -> None:
+    recipe = read_recipe(RECIPES / "forecast-mnist.yaml", SMALL, PredictRecipe)
+    for content in (b"no gzip", gzip.compress(b"too short"), gzip.compress(b"not the right magic number at all")):
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)
+        with pytest.raises(InvalidListing, match=r"ubyte\.gz is not a gzipped IDX file of digits"):
+            plan_predict(recipe, PlanOptions(DataOptions(tmp_path), "lstm", seed=0))
+
+
+def test_digits_become_a_checked_forecaster(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     digits = np.zeros((6100, 28, 28), np.uint8)
     digits[:, 6:22, 8:20] = generator.integers(128, 256, (6100, 16, 12))

@@ -52,11 +52,11 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tones(tmp_path_factory.mktemp("tones"), 80)
 
 
-def run_trainer(task: str, recipe: str, data: Path, folder: Path, settings: list[str]) -> None:
+def run_trainer(task: str, recipe: str, data: Path, folder: Path, settings: list[str], *options: str) -> None:
     arguments = ["train", task, "--name", "tones", "--data", str(data), "--recipe", f"trainer/recipes/{recipe}.yaml"]
     arguments += ["--cache", str(folder / "cache"), "--output", str(folder / "run"), "--store", str(folder / "store")]
     arguments += ["--accelerator", "cpu", "--threads", "1", "--decoders", "1", "--val-fraction", "0.1"]
-    main([*arguments, *(part for setting in settings for part in ("--set", setting))])
+    main([*arguments, *options, *(part for setting in settings for part in ("--set", setting))])
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -143,6 +143,15 @@ def test_a_describer_learns_without_labels_and_is_published(tones: Path, tmp_pat
     clip, steps, _ = model.module(waveform, torch.tensor([6_400]))
     assert clip.shape == (1, manifest.output.dimension)
     assert steps.shape == (1, 10, manifest.output.step_dimension)
+    run = read_run(tmp_path / "run")
+    assert run.num_examples.keys() == {"train", "val"}
+    assert f"in the {run.num_examples['train']} files it was trained on" in run.limits[0]
+
+    settings[-2] = "budget.num_epochs=1"
+    run_trainer(
+        "features", "audio-features", tones, tmp_path, settings, "--val-fraction", "0", "--output", f"{tmp_path}/all"
+    )
+    assert "Nothing was held back" in read_run(tmp_path / "all").limits[-1]
 
 
 def make_augmentation(**changes: float) -> Augmentation:

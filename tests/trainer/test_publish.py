@@ -208,6 +208,16 @@ def test_the_card_says_what_one_must_know() -> None:
     assert "| 39 | 0.02564 | 0.05128 |" in card
 
 
+def test_the_card_says_what_shared_the_work_and_where_nothing_recurs() -> None:
+    run = make_run().model_copy(update={"num_processes": 2})
+
+    card = model_card(run, "network: {size: 8, recurrence: none}", "1", 2_000_000)
+
+    assert "| network | no recurrence, a mean over time, 1,234 parameters" in card
+    assert "torch threads: 1 in each of 2 processes, 32-true" in card
+    assert "| network | GRU, 1,234" in model_card(run, "network: {size: 8, recurrence: cell}", "1", 2_000_000)
+
+
 def test_the_card_says_what_was_kept_apart_and_nothing_of_old_runs() -> None:
     examples = [
         line

@@ -8,12 +8,13 @@ import pytest
 from app.media.decode import read_media
 from app.media.request import MediaRequest, WaveformChunk, WaveformSpec
 from tests.media_maker import moving_frames, sine, write_sound, write_video
-from trainer.data.listing import Video
+from trainer.data.listing import Split, Video
 from trainer.data.sounds import CachedSound, decode_sounds, list_unlabelled, open_sound
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.waveforms import AlikeBatches, TrainingSounds, collate
 
 RATE = 16_000
+SPLIT_STARTS: tuple[tuple[Split, float], ...] = (("train", 0.0), ("val", 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,19 @@ def test_a_copy_of_a_sound_that_is_held_back_is_left_out_and_named(
     found.tell_broken()
 
     assert found.num_sounds() == {"test": 1}
-    assert capsys.readouterr().err.endswith(f"left out: {copy}: also in test, as {folder / 'high.wav'}\n")
+    assert f"left out: {copy}: also in test, as {folder / 'high.wav'}\n" in capsys.readouterr().err
+
+
+def test_parts_of_one_sound_in_two_splits_and_repeated_ones_are_warned_of(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "high.wav"
+    parts = [Video(path, "high", f"part {split}", split, start, start + 0.5) for split, start in SPLIT_STARTS]
+
+    decode_sounds(parts, RATE, tmp_path, 1).tell_broken()
+    assert f"warning: 1 files have parts in several splits, such as {path}\n" in capsys.readouterr().err
+    decode_sounds([parts[0], parts[0]], RATE, tmp_path, 1).tell_broken()
+    assert f"warning: 1 files come more than once with the same part, such as {path}\n" in capsys.readouterr().err
 
 
 def test_unlabelled_files_of_one_source_are_one_group(folder: Path) -> None:
@@ -112,6 +125,17 @@ def test_batches_are_alike_in_length_and_of_the_whole_epoch() -> None:
     assert float(np.mean(spread)) < 2_000  # of 9,900: chance batches of 20 spread over nine tenths of it
     sampler.set_epoch(1)
     assert [[draw - 400 for draw in batch] for batch in AlikeBatches(sampler, lengths, 20)] != batches
+
+
+def test_what_fills_no_batch_is_not_always_the_longest() -> None:
+    sampler, drawn = DrawSampler(100, seed=0), set()
+    for epoch in range(20):  # a sound is left out of all of them once in 0.36 ** -20
+        sampler.set_epoch(epoch)
+        (batch,) = AlikeBatches(sampler, list(range(100)), 64)
+        assert len(batch) == 64
+        drawn |= {draw % 100 for draw in batch}
+
+    assert drawn == set(range(100))
 
 
 def test_fewer_sounds_than_a_batch_are_one_batch() -> None:

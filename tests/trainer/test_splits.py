@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,8 @@ import pytest
 from trainer.data.listing import Split, Video
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import copies_held_back, kept_apart, split_by_group
+
+ALL: tuple[Split, ...] = ("train", "val", "test")
 
 
 def make_videos(num_groups: int, per_group: int = 3, split: Split | None = None) -> list[Video]:
@@ -86,6 +89,19 @@ def test_nothing_to_validate_with() -> None:
         split_by_group(make_videos(1), val_fraction=0.001)
 
 
+def test_nothing_to_test_on() -> None:
+    with pytest.raises(InvalidListing, match="0 to test on"):
+        split_by_group(make_videos(2), val_fraction=0.0, test_fraction=0.001)
+
+
+def test_every_label_is_validated_and_tested() -> None:
+    videos = split_by_group(make_videos(8), val_fraction=0.001, test_fraction=0.001)
+
+    found = [(video.label, video.split) for video in videos if video.path.name.endswith("_0.mp4")]
+    assert sorted(set(found)) == sorted((f"label{label}", split) for label in (0, 1) for split in ALL)
+    assert len(found) == 8
+
+
 def test_nothing_is_held_back_where_nothing_was_asked_for() -> None:
     assert {video.split for video in split_by_group(make_videos(30), val_fraction=0.0)} == {"train"}
 
@@ -119,3 +135,10 @@ def test_parts_of_one_file_are_copies_where_they_overlap() -> None:
 def test_what_is_kept_apart_are_files_where_groups_join_none() -> None:
     assert kept_apart(make_videos(2)) == "source (group)"
     assert kept_apart(make_videos(2, per_group=1)) == "file"
+
+
+def test_where_files_are_divided_only_their_parts_are_kept_apart() -> None:
+    first, second = (Video(Path("a"), "label0", f"a {part}", "train", part, part + 1) for part in (0, 1))
+
+    assert kept_apart([first, second]) == "file"
+    assert kept_apart([first, replace(second, split="val")]) == "part (files are divided among them)"

@@ -1,6 +1,7 @@
 """The commands, run as a user runs them, on generated videos and a network of a few hundred parameters."""
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from app.media.request import FrameChunk, FrameSpec, MediaRequest
 from app.models import torchscript
 from app.models.manifest import ClassifyOutput
 from app.models.store import load_version
+from tests.media_maker import sine, write_sound
 from trainer.__main__ import main
 from trainer.begun import Begun, begin, go_on
 from trainer.data.generators import MOTION_LABELS
 from trainer.plans.examples import warn_of_mirrors
+from trainer.recipe.reading import RECIPES, RecipeError, read_content
 from trainer.run import MODEL, RESULT, read_run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -152,6 +155,23 @@ def test_a_split_is_evaluated_as_it_was_trained(
     assert len(set(said.values())) == 1
 
 
+def test_copies_that_training_leaves_out_are_not_evaluated(
+    trained: Path, motion: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    paths = sorted(motion.glob("*/*.*"))
+    marked = [(path, split, "") for path, split in zip(paths, ["train", "val", "val"] * 10, strict=True)]
+    marked += [(paths[index], "test", "test/") for index in (1, 2, 4)]
+    rows = [f"{path},{path.parent.name},{split},{prefix}{path.name}\n" for path, split, prefix in marked]
+    Path("copies.csv").write_text("path,label,split,group\n" + "".join(rows))
+
+    main(["evaluate", "--model", "tiny-motion@1", "--data", "copies.csv", "--split", "val"])
+
+    told, said = capsys.readouterr()
+    assert said.count(": also in test, as ") == 3
+    assert "| val | 17 |" in told
+
+
 def test_only_what_a_csv_says_is_test_is_evaluated_as_test(
     trained: Path, motion: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +220,7 @@ def test_a_killed_run_is_resumed(
         (["--set", "network.dropout=0.2"], "recipe"),
         (["--seed", "1"], "seed"),
         (["--val-fraction", "0.5"], "val fraction, num examples"),
+        (["--patience", "1", "--devices", "2"], "patience, num devices"),
     ]:
         assert f"run was begun with another {told}: see run/begun.json" in mistake(*arguments, "--resume", *other)
     trainer(*arguments, "--resume")
@@ -247,6 +268,8 @@ def test_without_a_folder_the_newest_unfinished_run_goes_on(tmp_path: Path, monk
         test_fraction=0.0,
         weights=None,
         teachers=(),
+        patience=0,
+        num_devices=1,
         num_examples={"train": 3},
         output=ClassifyOutput(labels=("left", "right")),
     )
@@ -278,12 +301,18 @@ def test_all_videos_may_be_trained_on(
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(motion: Path, tmp_path: Path) -> None:
-    process = start(tmp_path, [*train_arguments(motion, "shared"), "--devices", "2"])
+    rows = [f"{path},{path.parent.name},{'val' if '00001' in path.name else ''}\n" for path in motion.glob("*/*")]
+    (tmp_path / "odd.csv").write_text("path,label,split\n" + "".join(rows))
+    process = start(tmp_path, [*train_arguments(tmp_path / "odd.csv", "shared"), "--devices", "2"])
     said, _ = process.communicate()
 
     assert process.returncode == 0
     assert said.count("published: model_store/shared/1") == 1
-    assert len(read_run(tmp_path / "runs/shared").epochs) == 2
+    run = read_run(tmp_path / "runs/shared")
+    assert (len(run.epochs), run.num_processes) == (2, 2)
+    assert "devices=2" in run.variant
+    # Of five videos, shared out between two, one would count twice.
+    assert run.epochs[-1].validation["val_accuracy"] == pytest.approx(run.metrics["val"]["accuracy"])
 
 
 def test_a_finished_run_teaches_another_but_not_of_other_labels(
@@ -327,6 +356,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         (["--devices", "0"], "0 is not at least 1"),
         (["--seed", "4294967296"], "is not at least 0 and at most 4294967295"),
         (["--store", "/dev/null"], "/dev/null is not a folder"),
+        (["--accelerator", "gpu", "--devices", "1000"], "--accelerator gpu --devices 1000: there are "),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(
@@ -383,6 +413,49 @@ def test_list_writes_a_csv_that_can_be_inspected(
     assert Path("runs/inspect-data/contact_sheet.png").stat().st_size > 10_000
 
 
+def copy_labels(motion: Path, folder: Path) -> Path:
+    for label in MOTION_LABELS[:2]:
+        shutil.copytree(motion / label, folder / label)
+    return folder
+
+
+def test_data_are_called_as_their_folder_is(
+    motion: Path, tmp_path: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy_labels(motion, tmp_path / "my.videos-v1.2"))
+
+    for data in (".", Path.cwd()):
+        report = trainer("inspect", "--data", data, "--recipe", RECIPES / "motion.yaml", "--cache", tmp_path / "cache")
+        assert report.startswith("# my.videos-v1.2\n")
+        assert report.endswith("runs/inspect-my.videos-v1.2\n")
+        shutil.rmtree("runs")
+
+
+def test_data_are_inspected_as_the_recipe_has_them(
+    motion: Path, tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    videos = copy_labels(motion, tmp_path / "videos")
+    for index, label in enumerate(("high", "high", "low", "low")):
+        Path("sounds", label).mkdir(parents=True, exist_ok=True)
+        write_sound(Path("sounds", label, f"{index}.wav"), sine(0.5, 16_000, 200.0 + index), 16_000)
+
+    seen = trainer("inspect", "--data", videos, "--recipe", RECIPES / "fight.yaml")
+    heard = trainer("inspect", "--data", "sounds", "--recipe", RECIPES / "emotion.yaml", "--val-fraction", "0")
+    assert "| frame rate | train |" in seen
+    assert Path("runs/inspect-videos/contact_sheet.png").is_file()
+    assert "| all | 4 | 4 |" in heard
+    assert "| duration (s) | train | 0.5 | 0.5 | 0.5 |" in heard
+    assert "Nothing suspicious found." in heard
+    assert "for sounds, give a recipe of them" in mistake("inspect", "--data", "sounds")
+    for other in ("camera", "describe", "captions", "forecast", "forecast-mnist", "audio-features"):
+        said = mistake("inspect", "--data", videos, "--recipe", RECIPES / f"{other}.yaml")
+        assert said == (
+            f"python -m trainer: inspect takes recipes of classifiers of labelled videos or sounds: {other}.yaml is of "
+            "none\n"
+        )
+
+
 def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = ["generate", "motion", "--output", "m", "--count", "1"]
@@ -390,3 +463,12 @@ def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatc
     assert trainer(*arguments) == "5 videos in m\n"
     assert sorted(path.name for path in Path("m").iterdir()) == sorted(MOTION_LABELS)
     assert "File exists" in mistake(*arguments)
+    assert "-1 is not at least 0" in mistake(*arguments, "--seed", "-1")
+    assert "0 is not at least 1" in mistake(*arguments, "--count", "0")
+
+
+def test_a_recipe_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_bytes("input: {width: 32} # größer".encode("latin-1"))
+
+    with pytest.raises(RecipeError, match=r"recipe\.yaml is not UTF-8: invalid \w+ byte at byte 23"):
+        read_content(tmp_path / "recipe.yaml")

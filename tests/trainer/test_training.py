@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.plan import Plan, Report
@@ -17,7 +17,7 @@ from trainer.recipe.sections import Budget, Optimisation
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 from trainer.tasks.waveforms import AlikeBatches
-from trainer.training import Machine, fit
+from trainer.training import DivergedError, Machine, _whole, fit
 
 RANKS = (0.1, 0.5, 0.4, 0.3, 0.2, 0.1)
 MACHINE = Machine("cpu", 1, 1)
@@ -99,6 +99,53 @@ def test_patience_is_never_shorter_than_asked_for(tmp_path: Path) -> None:
 
     assert fitted is not None
     assert [epoch.epoch for epoch in fitted.epochs] == [2, 4, 6]
+
+
+def test_a_resumed_run_without_its_best_epoch_says_so(tmp_path: Path) -> None:
+    fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=False)
+    (tmp_path / "checkpoints/best.ckpt").unlink()
+
+    with pytest.raises(FileNotFoundError, match=r"best\.ckpt is gone"):
+        fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=True)
+
+
+class DivergingLearner(CountingLearner):
+    """Its loss is a number in the first two epochs."""
+
+    def training_step(self, batch: Tensor, batch_index: int) -> Tensor:
+        loss = super().training_step(batch, batch_index)
+        return loss * torch.nan if self.current_epoch >= 2 else loss
+
+
+def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
+    learner = DivergingLearner()
+
+    with pytest.raises(DivergedError, match=r"nan since epoch 3: try a lower optimisation\.learning_rate"):
+        fit(replace(make_plan(), learner=learner), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
+
+    assert learner.network.epochs == 3
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1  # the second
+
+
+@pytest.mark.filterwarnings("ignore:Total length of")
+def test_fewer_examples_than_a_batch_are_told(tmp_path: Path) -> None:
+    plan = replace(make_plan(), train=DataLoader([0.0], batch_size=2, drop_last=True))
+
+    with pytest.raises(RecipeError, match="fewer examples than a batch has"):
+        fit(plan, tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
+
+
+def test_every_one_of_several_processes_validates_on_each_example_once() -> None:
+    loader = _whole(DataLoader(torch.arange(5), batch_size=2))
+
+    assert isinstance(loader.sampler, DistributedSampler)  # or Lightning would put another in its place
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4]]
+
+
+def test_more_gpus_than_there_are_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"--accelerator gpu --devices 1000: there are \d+ here"):
+        Machine("gpu", 1000).check()
+    Machine("cpu", 1000).check()
 
 
 class Draws(Dataset[float]):

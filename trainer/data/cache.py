@@ -39,6 +39,20 @@ class DecodedVideo:
     entry: CacheEntry
     pixels: Path
 
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return self.entry.sha256
+
+    def facts(self) -> dict[str, float]:
+        """What splits should be alike in, by name and unit."""
+        return {
+            "duration (s)": self.entry.duration_seconds,
+            "frame rate": self.entry.frame_rate or 0.0,
+            "width": self.entry.width,
+            "height": self.entry.height,
+        }
+
 
 VIDEOS = Kind(decode_video, "trainer.data.decode", read_entry, ".rgb", "decoding")
 

@@ -1,14 +1,15 @@
 """What is wrong with a data set before any training: the report of `inspect` and the warnings of `train`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from trainer.data.cache import DecodedVideo
-from trainer.data.filling import BrokenVideo
-from trainer.data.listing import Video, labels_of
+from trainer.data.filling import ABSENT, BrokenVideo
+from trainer.data.listing import Split, Video, labels_of
 from trainer.data.splits import groups_in_several_splits
 
 MAX_IMBALANCE = 5.0
@@ -17,12 +18,19 @@ MAX_MEDIAN_RATIO = 1.5
 """Between the medians of two splits."""
 MAX_BROKEN_SHARE = 0.05
 
-FACTS: dict[str, Callable[[DecodedVideo], float]] = {
-    "duration (s)": lambda decoded: decoded.entry.duration_seconds,
-    "frame rate": lambda decoded: decoded.entry.frame_rate or 0.0,
-    "width": lambda decoded: decoded.entry.width,
-    "height": lambda decoded: decoded.entry.height,
-}
+
+class Decoded(Protocol):
+    """What is in the cache: a DecodedVideo or a DecodedSound."""
+
+    @property
+    def video(self) -> Video: ...
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+
+    def facts(self) -> dict[str, float]:
+        """What splits should be alike in, by name and unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +44,17 @@ class Spread:
     high: float
 
 
-def spreads(decoded: Sequence[DecodedVideo]) -> list[Spread]:
+def spreads(decoded: Sequence[Decoded]) -> list[Spread]:
     """Every fact of every split, splits in order."""
-    by_split: dict[str, list[DecodedVideo]] = defaultdict(list)
+    by_fact: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for item in decoded:
-        by_split[item.video.split or "all"].append(item)
-    result = []
-    for fact, value in FACTS.items():
-        for split in _ordered(by_split):
-            values = np.array([value(item) for item in by_split[split]])
-            result.append(Spread(fact, split, values.min(), float(np.median(values)), values.max()))
-    return result
+        for fact, value in item.facts().items():
+            by_fact[fact][item.video.split or "all"].append(value)
+    return [
+        Spread(fact, split, min(by_split[split]), float(np.median(by_split[split])), max(by_split[split]))
+        for fact, by_split in by_fact.items()
+        for split in _ordered(by_split)
+    ]
 
 
 def count_table(videos: Sequence[Video]) -> list[list[str]]:
@@ -61,17 +69,27 @@ def count_table(videos: Sequence[Video]) -> list[list[str]]:
     return [*rows, ["all", *sums, str(len({video.group for video in videos}))]]
 
 
-def find_problems(videos: Sequence[Video], decoded: Sequence[DecodedVideo], broken: Sequence[BrokenVideo]) -> list[str]:
+def find_problems(videos: Sequence[Video], decoded: Sequence[Decoded], broken: Sequence[BrokenVideo]) -> list[str]:
     """One sentence for each thing that would make training or its figures worth less; empty: nothing found."""
-    return [
-        *_broken_problems(broken, len(videos)),
-        *_class_problems([item.video for item in decoded]),
-        *_overlap_problems(decoded),
-        *_shift_problems(decoded),
-    ]
+    problems = _broken_problems(broken, len(videos))
+    if decoded:
+        problems += _class_problems([item.video for item in decoded])
+        problems += [*_overlap_problems(decoded), *_shift_problems(decoded)]
+    return problems
+
+
+def file_problems(decoded: Sequence[Decoded], broken: Sequence[BrokenVideo]) -> list[str]:
+    """Those of `find_problems` that are problems whatever the labels are for."""
+    return [*_broken_problems(broken, len(decoded) + len(broken)), *_overlap_problems(decoded)]
 
 
 def _broken_problems(broken: Sequence[BrokenVideo], num_videos: int) -> list[str]:
+    num_absent = sum(item.reason == ABSENT for item in broken)
+    if num_absent > num_videos / 2:
+        return [
+            f"{num_absent} of {num_videos} files are not there: paths are relative to the CSV's folder, and "
+            "backslashes are no separators here"
+        ]
     if len(broken) <= MAX_BROKEN_SHARE * num_videos:
         return []
     return [f"{len(broken)} of {num_videos} files are left out"]
@@ -92,23 +110,32 @@ def _class_problems(videos: Sequence[Video]) -> list[str]:
     return problems
 
 
-def _overlap_problems(decoded: Sequence[DecodedVideo]) -> list[str]:
+def _overlap_problems(decoded: Sequence[Decoded]) -> list[str]:
     problems = []
     if groups := groups_in_several_splits(item.video for item in decoded):
         problems.append(f"{len(groups)} groups are in several splits, such as {sorted(groups)[0]}")
     labels: dict[tuple[str, float | None], set[str]] = defaultdict(set)
+    splits: dict[str, dict[Split | None, Path]] = defaultdict(dict)
+    parts: dict[tuple[object, ...], list[Path]] = defaultdict(list)
     for item in decoded:
-        labels[item.entry.sha256, item.video.start_seconds].add(item.video.label)
+        video = item.video
+        labels[item.sha256, video.start_seconds].add(video.label)
+        splits[item.sha256][video.split] = video.path
+        parts[item.sha256, video.start_seconds, video.end_seconds, video.label].append(video.path)
+    if divided := [next(iter(found.values())) for found in splits.values() if len(found) > 1]:
+        problems.append(f"{len(divided)} files have parts in several splits, such as {divided[0]}")
+    if repeated := [paths[0] for paths in parts.values() if len(paths) > 1]:
+        problems.append(f"{len(repeated)} files come more than once with the same part, such as {repeated[0]}")
     if conflicts := [" and ".join(sorted(found)) for found in labels.values() if len(found) > 1]:
         problems.append(f"{len(conflicts)} files have several labels, such as {conflicts[0]}")
     return problems
 
 
-def _shift_problems(decoded: Sequence[DecodedVideo]) -> list[str]:
+def _shift_problems(decoded: Sequence[Decoded]) -> list[str]:
     """Where videos of validation or test are not like those of training, the figures are of something else."""
     problems = []
     medians = {(spread.fact, spread.split): spread.median for spread in spreads(decoded)}
-    for fact in FACTS:
+    for fact in dict.fromkeys(fact for fact, _ in medians):
         train = medians.get((fact, "train"))
         for split in ("val", "test"):
             other = medians.get((fact, split))

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from trainer.data.workers import JobLimits, run_jobs
 from trainer.progress import progress
 
 E = TypeVar("E")
+ABSENT = "no such file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,8 @@ def fill_cache(
     moved. `wanted` goes to the worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor() as threads:
-        digests = list(threads.map(sha256_of, [video.path for video in videos]))
-    copies = copies_held_back(videos, digests)
+    digests, unread = _digests(videos)
+    copies = _copies(videos, digests)
     places = [
         folder / f"{_name(key(video, digest))}{kind.suffix}" if digest and video not in copies else None
         for video, digest in zip(videos, digests, strict=True)
@@ -80,21 +81,48 @@ def fill_cache(
         entry = kind.read_entry(path) if path else None
         if path and entry:
             decoded.append((video, entry, path))
-        elif other := copies.get(video):
-            broken.append(BrokenVideo(video, f"also in {other.split}, as {other.path}"))
+        elif video in copies:
+            broken.append(copies[video])
         else:
-            reason = reasons.get(path) if path else None
+            reason = reasons.get(path) if path else unread.get(video.path)
             broken.append(BrokenVideo(video, reason or "cannot be read"))
     return decoded, broken
 
 
-def sha256_of(path: Path) -> str | None:
-    """The digest of a file in hexadecimal, None where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+def find_copies(videos: Sequence[Video]) -> dict[Video, BrokenVideo]:
+    """Those that `fill_cache` leaves out of these for what is in another split: of one split alone it cannot know."""
+    return _copies(videos, _digests(videos)[0])
+
+
+def tell(broken: Iterable[BrokenVideo], problems: Iterable[str] = ()) -> None:
+    """Names on standard error what is left out, and what else is wrong."""
+    for item in broken:
+        sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")
+    for problem in problems:
+        sys.stderr.write(f"warning: {problem}\n")
+
+
+def _copies(videos: Sequence[Video], digests: Sequence[str | None]) -> dict[Video, BrokenVideo]:
+    copies = copies_held_back(videos, digests)
+    return {video: BrokenVideo(video, f"also in {other.split}, as {other.path}") for video, other in copies.items()}
+
+
+def _digests(videos: Sequence[Video]) -> tuple[list[str | None], dict[Path, str]]:
+    """SHA-256 of the files, None where one cannot be read; and why not, by path."""
+    unread: dict[Path, str] = {}
+
+    def digest(path: Path) -> str | None:
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            unread[path] = ABSENT
+        except OSError as error:
+            unread[path] = error.strerror or str(error)
         return None
+
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(digest, [video.path for video in videos])), unread
 
 
 def _name(parts: tuple[Any, ...]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.data.cache import CachedVideo, DecodedVideo, decode_all, open_video
 from trainer.data.checks import find_problems
 from trainer.data.decode import CacheSpec
-from trainer.data.filling import BrokenVideo
+from trainer.data.filling import BrokenVideo, tell
 from trainer.data.listing import Split, Video, labels_of, read_listing
 from trainer.data.rows import InvalidListing
 from trainer.recipe.classify import ClassifyRecipe
@@ -64,7 +64,10 @@ def cache_spec(recipe: ClassifyRecipe) -> CacheSpec:
 
 
 def list_videos(options: DataOptions) -> list[Video]:
-    """All videos that the options name, with the splits they were given so far. Raises InvalidListing."""
+    """All videos that the options name, with the splits they were given so far. Raises InvalidListing.
+
+    With test data, what shares a group with them is left out.
+    """
     videos = read_listing(options.data, options.group_pattern)
     if options.test_data:
         if options.test_data.resolve() == options.data.resolve():
@@ -73,17 +76,27 @@ def list_videos(options: DataOptions) -> list[Video]:
         test = [replace(video, split="test") for video in test]
         if unknown := set(labels_of(test)) - set(labels_of(videos)):
             raise InvalidListing(f"{options.test_data} has labels that {options.data} has not: {', '.join(unknown)}")
-        videos = [*videos, *test]
+        videos = [*without_groups(videos, test), *test]
     return videos
+
+
+def without_groups(videos: Sequence[Video], test: Sequence[Video]) -> list[Video]:
+    """The videos but for those of a group of the test data, told on standard error: a test would be of both."""
+    held_back = {video.group for video in test}
+    if shared := [video for video in videos if video.group in held_back]:
+        first = shared[0]
+        sys.stderr.write(
+            f"left out: {len(shared)} files whose group is in the test data too, such as {first.path}: {first.group}\n"
+        )
+    return [video for video in videos if video.group not in held_back]
 
 
 def decode_data(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) -> DataSet:
     """The videos, decoded. Those left out are named on standard error, and so is what else is wrong."""
     decoded, broken = decode_all(videos, spec, options.cache, options.num_processes)
-    for item in broken:
-        sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")
-    for problem in find_problems(videos, decoded, broken):
-        sys.stderr.write(f"warning: {problem}\n")
+    tell(broken, find_problems(videos, decoded, broken))
     if not decoded:
-        raise InvalidListing(f"none of {len(videos)} videos can be decoded")
+        sounds = any("no moving picture" in item.reason for item in broken)
+        hint = ": for sounds, give a recipe of them, such as --recipe trainer/recipes/emotion.yaml" if sounds else ""
+        raise InvalidListing(f"none of {len(videos)} videos can be decoded{hint}")
     return DataSet(list(videos), labels_of(videos), decoded, broken)

@@ -1,6 +1,5 @@
 """Each sound decoded once, through the decoder of the service, into plain samples on disk."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainer.data.checks import file_problems
 from trainer.data.decode_sound import SoundEntry, decode_sound, read_entry
-from trainer.data.filling import BrokenVideo, Kind, fill_cache
+from trainer.data.filling import BrokenVideo, Kind, fill_cache, tell
 from trainer.data.listing import Split, Video, list_files, read_listing
 from trainer.data.workers import JobLimits
 
@@ -39,6 +39,15 @@ class DecodedSound:
     entry: SoundEntry
     samples: Path
 
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return self.entry.sha256
+
+    def facts(self) -> dict[str, float]:
+        """What splits should be alike in, by name and unit."""
+        return {"duration (s)": self.entry.num_samples / self.entry.sample_rate}
+
 
 @dataclass(frozen=True, slots=True)
 class SoundSet:
@@ -52,9 +61,8 @@ class SoundSet:
         return [open_sound(item, labels) for item in self.decoded if item.video.split == split]
 
     def tell_broken(self) -> None:
-        """Names on standard error what is left out, and why."""
-        for item in self.broken:
-            sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")
+        """Names on standard error what is left out, and why, and what is wrong whatever the labels are for."""
+        tell(self.broken, file_problems(self.decoded, self.broken))
 
     def num_sounds(self) -> dict[str, int]:
         """By split, those that are decoded."""

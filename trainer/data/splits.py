@@ -2,9 +2,10 @@
 
 import hashlib
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from trainer.data.listing import Split, Video, labels_of
 from trainer.data.rows import InvalidListing
@@ -15,10 +16,10 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
 
     Where no video is `val` yet, it is drawn from those that are `train` or nothing; the same for `test`. A draw
     depends on the group's name alone, so that adding or removing files never moves another, with one exception: a
-    label that drew no group for `val` gives the one that came closest, if it has two.
+    label that drew no group for `val` or `test` gives the one that came closest, if it has two to train on.
     Fractions are of groups, in [0, 1), and met only roughly where groups are few.
     A fraction of 0 holds nothing back that was not given. Raises InvalidListing if a group is in several splits
-    already, or if `train` would be empty, or `val` though some was asked for.
+    already, or if `train` would be empty, or `val` or `test` though some was asked for.
     """
     if overlap := groups_in_several_splits(videos):
         raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
@@ -31,13 +32,15 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
         if split == "train":
             splits[group] = _draw(group, val_fraction, test_fraction)
     if val_fraction:
-        _validate_every_label(videos, splits)
+        _hold_back_every_label(videos, splits, "val")
+    if test_fraction:
+        _hold_back_every_label(videos, splits, "test")
     result = [replace(video, split=splits[video.group]) for video in videos]
-    num_train, num_val = (sum(video.split == split for video in result) for split in ("train", "val"))
-    if not num_train or (val_fraction and not num_val):
+    counts = Counter(video.split for video in result)
+    if not counts["train"] or (val_fraction and not counts["val"]) or (test_fraction and not counts["test"]):
         raise InvalidListing(
-            f"{num_train} videos to train on, {num_val} to validate with: "
-            "more groups, another validation fraction or a column `split` is needed"
+            f"{counts['train']} videos to train on, {counts['val']} to validate with, {counts['test']} to test on: "
+            "more groups, other fractions or a column `split` is needed"
         )
     return result
 
@@ -64,7 +67,10 @@ def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> 
 
 
 def kept_apart(videos: Sequence[Video]) -> str:
-    """What is never in two splits, in words: where groups join no files, it is each file alone."""
+    """What is never in two splits, in words: where groups join no files, it is each file alone, or each part of one."""
+    parts = [video for video in videos if (video.start_seconds, video.end_seconds) != (None, None)]
+    if len({(part.path, part.split) for part in parts}) > len({part.path for part in parts}):
+        return "part (files are divided among them)"
     joined = len({video.group for video in videos}) < len({video.path for video in videos})
     return "source (group)" if joined else "file"
 
@@ -92,13 +98,14 @@ def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:
     return {group for group, found in splits.items() if len(found) > 1}
 
 
-def _validate_every_label(videos: Sequence[Video], splits: dict[str, Split]) -> None:
-    """Moves a group from `train` to `val` for each label that has none there, in place."""
+def _hold_back_every_label(videos: Sequence[Video], splits: dict[str, Split], split: Literal["val", "test"]) -> None:
+    """Moves a group from `train` to `split` for each label that has none there, in place."""
+    closest = min if split == "val" else max  # as `_draw` has them
     for label in labels_of(videos):
         groups = {video.group for video in videos if video.label == label}
         train = [group for group in groups if splits[group] == "train"]
-        if len(train) > 1 and all(splits[group] != "val" for group in groups):
-            splits[min(train, key=_place)] = "val"
+        if len(train) > 1 and all(splits[group] != split for group in groups):
+            splits[closest(train, key=_place)] = split
 
 
 def _overlap(video: Video, other: Video) -> bool:

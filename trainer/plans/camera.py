@@ -12,13 +12,14 @@ from app.models.manifest import ClassifyOutput, Input
 from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
-from trainer.data.prepare import DataSet, decode_data, list_videos
+from trainer.data.prepare import DataSet
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
 from trainer.data.shots import Still
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import without_bars
 from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.unlabelled import decode_any, list_any
 from trainer.recipe.camera import CameraRecipe
 from trainer.tables import table
 from trainer.tasks.camera import CameraTask
@@ -40,8 +41,8 @@ LIMITS = (
 
 def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter."""
-    videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
-    data = decode_data(videos, _cache_spec(recipe), options.data)
+    videos = split_by_group(list_any(options.data), options.data.val_fraction, options.data.test_fraction)
+    data = decode_any(videos, _cache_spec(recipe), options.data)
     stills = _stills(data, "train")
     held_back = _stills(data, "val")
     wanted, sampling = recipe.input, recipe.sampling

@@ -15,7 +15,6 @@ from trainer.caption_metrics import caption_metrics
 from trainer.data.captions import read_captions
 from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
-from trainer.data.prepare import decode_data
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.words import Tokens, learn_vocabulary, split_words
@@ -23,6 +22,8 @@ from trainer.networks.describer import Describer
 from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.evaluating import NOTHING_HELD_BACK
+from trainer.plans.unlabelled import decode_any
 from trainer.recipe.caption import CaptionRecipe
 from trainer.tables import table
 from trainer.tasks.caption import CaptionTask
@@ -74,7 +75,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     wanted, writing = recipe.input, recipe.writing
     videos = split_by_group(videos, options.data.val_fraction, options.data.test_fraction)
     spec = CacheSpec(wanted.width, wanted.height, wanted.fit, wanted.clip_length, 0, 0, 0.0)
-    data = decode_data(videos, spec, options.data)
+    data = decode_any(videos, spec, options.data)
     clips: dict[Split, list[DescribedClip]] = {
         split: [DescribedClip(video.clip, captions[Path(video.path)]) for video in data.opened(split)]
         for split in ("train", "val", "test")
@@ -88,7 +89,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     network = Describer(steps, options.cell, writing.size, len(words) - len(SPECIAL_WORDS), clock)
     train = CaptionedClips(clips["train"], tokens, writing.max_length, options.seed)
     held_back = CaptionedClips(clips["val"], tokens, writing.max_length, options.seed)
-    batch_size = min(max(1, recipe.budget.batch_size // options.num_devices), len(train))
+    batch_size = max(1, min(recipe.budget.batch_size, len(train)) // options.num_devices)
     return Plan(
         learner=CaptionTask(network, recipe.optimisation, writing.max_length),
         train=DataLoader[Example](
@@ -129,7 +130,8 @@ def _evaluate(
     text = "Lower-case words without punctuation, against all references of a video; beam search.\n\n" + table(
         [["set", "BLEU-4", "ROUGE-L", "CIDEr-D", "exact match"], *rows]
     )
-    return Report(metrics=metrics, text=text, limits=LIMITS)
+    limits = (*LIMITS, NOTHING_HELD_BACK) if sets == ["train"] else LIMITS
+    return Report(metrics=metrics, text=text, limits=limits)
 
 
 def _write(module: ScriptModule, clip: DescribedClip, tokens: Tokens, recipe: CaptionRecipe) -> tuple[str, ...]:

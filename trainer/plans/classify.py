@@ -43,7 +43,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
     style = MotionStyle(width=wanted.width, height=wanted.height, max_speed=2.0)
     return Plan(
         learner=ClassifyTask(recipe, options.cell, counts, teachers),
-        train=_training_loader(train, recipe, options.seed, batch_size),
+        train=_training_loader(train, recipe, options, batch_size),
         val=DataLoader[Clip](ServedClips(val), batch_size=batch_size) if val else None,
         input=Input(
             media="video",
@@ -70,9 +70,9 @@ def _evaluate(module: ScriptModule, data: DataSet, folder: Path) -> Report:
 
 
 def _training_loader(
-    videos: Sequence[CachedVideo], recipe: ClassifyRecipe, seed: int, batch_size: int
+    videos: Sequence[CachedVideo], recipe: ClassifyRecipe, options: PlanOptions, batch_size: int
 ) -> DataLoader[Clip]:
     # A last batch of one or two clips would move the weights as far as a full one.
-    drop_last = len(videos) >= 2 * batch_size
-    clips = TrainingClips(videos, recipe, seed)
-    return DataLoader(clips, batch_size=batch_size, sampler=DrawSampler(len(videos), seed), drop_last=drop_last)
+    drop_last = len(videos) // options.num_devices >= 2 * batch_size
+    clips, sampler = TrainingClips(videos, recipe, options.seed), DrawSampler(len(videos), options.seed)
+    return DataLoader(clips, batch_size=batch_size, sampler=sampler, drop_last=drop_last)

@@ -11,6 +11,8 @@ from trainer.data.listing import Split
 from trainer.metrics import Evaluation, Example, results, write_predictions
 from trainer.plan import Report
 
+NOTHING_HELD_BACK = "Nothing was held back: its figures are of the files it was trained on, and say nothing of others."
+
 E = TypeVar("E", bound=Example)
 
 
@@ -40,7 +42,7 @@ def report(evaluations: dict[str, Evaluation], labels: Sequence[str], about: str
         off = f"{found.calibration_error:.3f}"
         worth = f"Its scores are off by {off} on average on files like its own, and mean less on others."
     else:
-        worth = "Nothing was held back: its figures are of the files it was trained on, and say nothing of others."
+        worth = NOTHING_HELD_BACK
     return Report(
         metrics={name: evaluation.metrics() for name, evaluation in evaluations.items()},
         text=results(evaluations, labels, about),

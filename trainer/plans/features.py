@@ -17,6 +17,7 @@ from trainer.networks.log_mel import HOP, NUM_MELS
 from trainer.networks.sound_encoder import SoundEncoder
 from trainer.pictures import draw_spectrograms
 from trainer.plan import Plan, PlanOptions, Report, check_alone
+from trainer.plans.evaluating import NOTHING_HELD_BACK
 from trainer.progress import progress
 from trainer.recipe.features import FeaturesRecipe
 from trainer.tables import table
@@ -96,8 +97,9 @@ def _evaluate(module: ScriptModule, learner: FeaturesTask, data: SoundSet, part_
         metrics={name: metrics},
         text=f"{table(rows)}\n\nMean squared error of log-mel, normalised and centred; half of the true steps told.",
         limits=(
-            f"What is not heard in the {sum(data.num_sounds().values())} files it was trained on, it knows nothing of.",
+            f"What is not heard in the {data.num_sounds()['train']} files it was trained on, it knows nothing of.",
             "The first steps of a sound are judged as after silence.",
+            *((NOTHING_HELD_BACK,) if name == "train" else ()),
         ),
     )
 

@@ -47,7 +47,7 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
             MeasuredVideos(measured, _labels(train), recipe, options.seed),
             batch_size,
             sampler=DrawSampler(len(train), options.seed),
-            drop_last=len(train) >= 2 * batch_size,
+            drop_last=len(train) // options.num_devices >= 2 * batch_size,
             collate_fn=collate,
         ),
         val=_validation_loader(learner, val, recipe, batch_size) if val else None,

@@ -8,6 +8,8 @@ import numpy as np
 from torch.jit import ScriptModule
 
 from app.models.manifest import ClassifyOutput, Input
+from trainer.data.checks import find_problems
+from trainer.data.filling import tell
 from trainer.data.golden_sound import draw_sound
 from trainer.data.listing import labels_of
 from trainer.data.prepare import list_videos
@@ -36,7 +38,7 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     videos = split_by_group(list_videos(options.data), options.data.val_fraction, options.data.test_fraction)
     labels, sample_rate = labels_of(videos), recipe.input.sample_rate
     data = decode_sounds(videos, sample_rate, options.data.cache, options.data.num_processes)
-    data.tell_broken()
+    tell(data.broken, find_problems(videos, data.decoded, data.broken))
     train, val, counts = examples(partial(data.opened, labels=labels), labels)
     teachers = load_listening_teachers(options.teachers, labels)
     max_samples = round(recipe.input.max_seconds * sample_rate)

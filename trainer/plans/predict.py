@@ -1,5 +1,13 @@
 """From videos, or from handwritten digits, to a training of a forecaster."""
 
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from gzip import BadGzipFile
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -10,10 +18,11 @@ from trainer.data.decode import CacheSpec
 from trainer.data.generators import MotionStyle, draw_motion
 from trainer.data.listing import Split
 from trainer.data.moving_mnist import SIDE, read_digits, read_sequences
-from trainer.data.prepare import decode_data, list_videos
+from trainer.data.prepare import DataSet
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions
+from trainer.plans.unlabelled import decode_any, list_any
 from trainer.recipe.predict import PredictRecipe
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.predict import PredictTask
@@ -24,6 +33,7 @@ DIGITS = "train-images-idx3-ubyte.gz"
 NUM_VAL_DIGITS = 6000  # the last of 60,000
 VAL_SEED = 1_000_003
 """Added to the run's, so that sequences to validate with are none of those trained on."""
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 GOLDEN_SEED = 0
 GOLDEN_LENGTHS = (6, 4)
 """Valid frames of each golden clip: one is padded."""
@@ -36,20 +46,12 @@ def plan_predict(recipe: PredictRecipe, options: PlanOptions) -> Plan:
 
 
 def _plan_videos(recipe: PredictRecipe, options: PlanOptions) -> Plan:
-    listed = list_videos(options.data)
-    videos = split_by_group(listed, options.data.val_fraction, options.data.test_fraction)
+    videos = split_by_group(list_any(options.data), options.data.val_fraction, options.data.test_fraction)
     side, num_observed = recipe.input.side, recipe.input.num_observed
     spec = CacheSpec(side, side, "keep", 1, side, side, recipe.input.rate)
-    data = decode_data(videos, spec, options.data)
+    data = decode_any(videos, spec, options.data)
+    train, val, test = (_usable(data, split, recipe) for split in SPLITS)
     num_frames = num_observed + recipe.optimisation.horizon
-
-    def usable(split: Split) -> list[NDArray[np.uint8]]:
-        frames = [video.frames for video in data.opened(split)]
-        return [video for video in frames if len(video) >= num_frames and min(video.shape[1:3]) >= recipe.sampling.crop]
-
-    train, val, test = usable("train"), usable("val"), usable("test")
-    if not train:
-        raise InvalidListing(f"no videos of {num_frames} frames and {recipe.sampling.crop} pixels to train on")
     held_back = {name: MiddleClips(found, num_frames) for name, found in (("val", val), ("test", test)) if found}
 
     return Plan(
@@ -76,17 +78,39 @@ def _plan_videos(recipe: PredictRecipe, options: PlanOptions) -> Plan:
     )
 
 
+def _usable(data: DataSet, split: Split, recipe: PredictRecipe) -> list[NDArray[np.uint8]]:
+    """The frames of those videos that a clip can be cut from. Those left out are named on standard error.
+
+    Raises InvalidListing where a split that there is loses all of its videos.
+    """
+    num_frames, side = recipe.input.num_observed + recipe.optimisation.horizon, recipe.sampling.crop
+    found = []
+    for video in data.opened(split):
+        length, height, width = video.frames.shape[:3]
+        if length < num_frames:
+            reason = f"{length} frames at {recipe.input.rate:g}/s, {num_frames} needed"
+        elif min(height, width) < side:
+            reason = f"{width}x{height} pixels, {side}x{side} needed"
+        else:
+            found.append(video.frames)
+            continue
+        sys.stderr.write(f"left out: {video.path}: {reason}\n")
+    if not found and any(video.split == split for video in data.videos):
+        raise InvalidListing(f"no {split} videos of {num_frames} frames and {side} pixels are left")
+    return found
+
+
 def _plan_digits(recipe: PredictRecipe, options: PlanOptions) -> Plan:
     num_observed = recipe.input.num_observed
     num_frames = num_observed + recipe.optimisation.horizon
-    digits = read_digits(options.data.data / DIGITS)
+    digits = _read(read_digits, options.data.data / DIGITS, "a gzipped IDX file of digits")
     per_epoch, num_val = recipe.sampling.clips_per_epoch, recipe.sampling.num_drawn_to_validate
     clips = MovingDigits(digits[:-NUM_VAL_DIGITS], num_frames, per_epoch, options.seed)
     val = MovingDigits(digits[-NUM_VAL_DIGITS:], num_frames, num_val, options.seed + VAL_SEED)
     num_drawn = per_epoch * recipe.budget.num_epochs
     sets = {"val": [val[index].numpy() for index in range(len(val))]}
     if options.data.test_data:
-        sets["test"] = list(read_sequences(options.data.test_data))
+        sets["test"] = list(_read(read_sequences, options.data.test_data, "an .npz file of `sequences`"))
 
     return Plan(
         learner=PredictTask(recipe, options.cell),
@@ -111,10 +135,18 @@ def _plan_digits(recipe: PredictRecipe, options: PlanOptions) -> Plan:
     )
 
 
+def _read(read: Callable[[Path], NDArray[np.uint8]], path: Path, wanted: str) -> NDArray[np.uint8]:
+    """What `read` makes of a file. Raises OSError, and InvalidListing for a file of anything but what is wanted."""
+    try:
+        return read(path)
+    except (ValueError, EOFError, BadGzipFile, BadZipFile, struct.error, zlib.error, TypeError) as error:
+        raise InvalidListing(f"{path} is not {wanted}") from error
+
+
 def _loader(clips: VideoClips | MovingDigits, recipe: PredictRecipe, options: PlanOptions) -> DataLoader[Tensor]:
     batch_size = max(1, recipe.budget.batch_size // options.num_devices)
-    sampler = DrawSampler(len(clips), options.seed)
-    return DataLoader[Tensor](clips, batch_size=batch_size, sampler=sampler, drop_last=len(clips) >= batch_size)
+    sampler, drop_last = DrawSampler(len(clips), options.seed), len(clips) // options.num_devices >= batch_size
+    return DataLoader[Tensor](clips, batch_size=batch_size, sampler=sampler, drop_last=drop_last)
 
 
 def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:

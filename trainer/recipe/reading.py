@@ -36,6 +36,8 @@ def read_content(path: Path) -> dict[str, object]:
     """The sections of a recipe, not yet checked. Raises RecipeError or OSError."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path.name} is not UTF-8: {error.reason} at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path.name} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -106,6 +106,8 @@ class Learner(lightning.LightningModule, Generic[N]):
         else:
             optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         num_steps = int(self.trainer.estimated_stepping_batches)
+        if not num_steps:
+            raise RecipeError("there are fewer examples than a batch has: try a lower budget.batch_size")
         num_warmup = max(1, round(settings.warmup * num_steps))
 
         def factor(step: int) -> float:

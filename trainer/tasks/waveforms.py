@@ -81,14 +81,14 @@ class AlikeBatches(Sampler[list[int]]):
         return max(1, len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        draws, size = list(self.sampler), self.pool * self.batch_size
+        # What fills no batch is left out while the order is random: of sorted draws it would be the longest, always.
+        draws, size = list(self.sampler)[: len(self) * self.batch_size], self.pool * self.batch_size
         batches: list[list[int]] = []
         for start in range(0, len(draws), size):
             ordered = sorted(draws[start : start + size], key=lambda draw: self.lengths[draw % len(self.lengths)])
             batches += [ordered[place : place + self.batch_size] for place in range(0, len(ordered), self.batch_size)]
-        full = [batch for batch in batches if len(batch) == self.batch_size] or batches[:1]
-        order = np.random.default_rng(draws[0]).permutation(len(full))
-        return iter([full[place] for place in order][: len(self)])
+        order = np.random.default_rng(draws[0]).permutation(len(batches))
+        return iter([batches[place] for place in order])
 
 
 def training_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size: int, seed: int) -> DataLoader[Sound]:

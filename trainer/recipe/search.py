@@ -1,0 +1,75 @@
+"""What to try for a recipe's settings: `section.key=low..high`, `section.key=low..high:log`, `section.key=a,b,c`."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+from trainer.recipe.reading import RecipeError
+
+_RANGE = re.compile(r"(?P<low>[^,:]+?)\.\.(?P<high>[^,:]+?)(?P<log>:log)?")
+_DIGITS = 4
+"""Of a number drawn from a range: what is told is what was tried."""
+
+
+class Draws(Protocol):
+    """Where values come from; an `optuna.Trial` is one."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int: ...
+    def suggest_categorical(self, name: str, choices: tuple[str, ...]) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some values, as YAML."""
+
+    key: str
+    values: tuple[str, ...]
+
+    def draw(self, draws: Draws) -> str:
+        """`section.key=value`."""
+        return f"{self.key}={draws.suggest_categorical(self.key, self.values)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Whole numbers or any, both ends among them."""
+
+    key: str
+    low: float
+    high: float
+    is_log: bool
+    """As likely between 1 and 10 as between 10 and 100."""
+    is_whole: bool
+
+    def draw(self, draws: Draws) -> str:
+        """`section.key=value`."""
+        if self.is_whole:
+            return f"{self.key}={draws.suggest_int(self.key, int(self.low), int(self.high), log=self.is_log)}"
+        return f"{self.key}={draws.suggest_float(self.key, self.low, self.high, log=self.is_log):.{_DIGITS}g}"
+
+
+Searched = Choice | Range
+
+
+def parse_search(text: str) -> Searched:
+    """Raises RecipeError for what is none of the forms."""
+    key, equals, wanted = text.partition("=")
+    if not equals or "." not in key:
+        raise RecipeError(f"{text} is not of the form section.key=low..high, low..high:log or a,b,c")
+    found = _RANGE.fullmatch(wanted)
+    if found is None:
+        values = tuple(value.strip() for value in wanted.split(","))
+        if len(set(values)) < 2 or "" in values:
+            raise RecipeError(f"{text}: there is nothing to choose from")
+        return Choice(key, values)
+    try:
+        low, high = float(found["low"]), float(found["high"])
+    except ValueError:
+        raise RecipeError(f"{text}: a range is between two numbers") from None
+    is_log = found["log"] is not None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high) or (is_log and low <= 0):
+        raise RecipeError(f"{text}: a range rises{' from above 0' if is_log else ''}")
+    is_whole = re.fullmatch(r"-?\d+", found["low"]) is not None and re.fullmatch(r"-?\d+", found["high"]) is not None
+    return Range(key, low, high, is_log, is_whole)

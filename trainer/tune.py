@@ -1,0 +1,139 @@
+"""`tune TASK`: tries settings of a recipe, and tells which came out best in validation. No test set is read."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import lightning
+import optuna
+from lightning.pytorch.callbacks import Callback
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from trainer.recipe.reading import RecipeError, recipe_text
+from trainer.recipe.search import Searched
+from trainer.run import RECIPE
+from trainer.tables import table
+from trainer.train import Training
+from trainer.training import RANK, DivergedError, fit
+
+BEST = "best.yaml"
+STUDY = "study.log"
+_BLIND_SHARE = 0.25
+"""Of a trial's epochs, in which it is not given up: a large learning rate shows late what it is worth."""
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """One `tune TASK`."""
+
+    training: Training
+    """What each trial is, but for what is searched."""
+    searched: tuple[Searched, ...]
+    num_trials: int
+    """In all, those that are there already included."""
+    folder: Path
+    """Of all trials."""
+
+
+class Judged(Callback):
+    """Tells the study of each validation, and gives up a trial that is behind the median of the others."""
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self.trial = trial
+        self.score: float | None = None
+
+    def on_validation_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        self.score = float(trainer.callback_metrics[RANK])
+        epoch = trainer.current_epoch + 1
+        self.trial.report(self.score, epoch)
+        if epoch > _BLIND_SHARE * (trainer.max_epochs or 0) and self.trial.should_prune():
+            raise optuna.TrialPruned
+
+
+def tune(options: TuneOptions) -> str:
+    """Trains until there are so many trials; what to tell the person who waited for it.
+
+    The same command goes on with what is there, and started twice, shares the work. Settings are drawn by a
+    tree-structured Parzen estimator (Bergstra et al. 2011). Raises what `train` raises, RecipeError where there is
+    nothing to validate on, FileExistsError for a folder of other trials.
+    """
+    study = _study(options)
+    while len(study.get_trials(deepcopy=False, states=_FINISHED)) < options.num_trials:
+        study.optimize(lambda trial: _try(trial, options), n_trials=1)
+    return _told(study, options.folder)
+
+
+def _study(options: TuneOptions) -> optuna.Study:
+    options.folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(options.folder / STUDY)))
+    num_known = sum(summary.n_trials for summary in optuna.get_all_study_summaries(storage))
+    study = optuna.create_study(
+        storage=storage,
+        # Else it would draw the first ones again.
+        sampler=optuna.samplers.TPESampler(seed=options.training.seed + num_known),
+        study_name=options.training.name,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    asked = json.loads(json.dumps([asdict(options.training), [asdict(one) for one in options.searched]], default=str))
+    if study.user_attrs.get("asked", asked) != asked:
+        raise FileExistsError(f"{options.folder} has trials of something else: another --output, or the same command")
+    study.set_user_attr("asked", asked)
+    return study
+
+
+def _try(trial: optuna.Trial, options: TuneOptions) -> float:
+    """What a training with settings that the trial draws comes to in validation: the more the better."""
+    training = options.training
+    settings = tuple(searched.draw(trial) for searched in options.searched)
+    trial.set_user_attr("settings", list(settings))
+    recipe, plan = replace(training, settings=(*training.settings, *settings)).plan()
+    if plan.val is None:
+        raise RecipeError("without validation nothing says which settings are better: more groups, or --val-fraction")
+    own = options.folder / f"trial-{trial.number}"
+    own.mkdir(exist_ok=True)
+    (own / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+    judged = Judged(trial)
+    try:
+        fitted = fit(plan, own, recipe.budget, 0, training.machine, resume=False, callbacks=[judged])
+    except DivergedError as error:
+        raise optuna.TrialPruned(str(error)) from error
+    finally:
+        shutil.rmtree(own / "checkpoints", ignore_errors=True)  # what settings are worth is kept, not what they made
+    assert fitted is not None
+    assert judged.score is not None
+    seen = [epoch.validation for epoch in fitted.epochs if epoch.validation]
+    trial.set_user_attr("validation", seen[-1])
+    trial.set_user_attr("minutes", fitted.minutes)
+    return judged.score
+
+
+def _told(study: optuna.Study, folder: Path) -> str:
+    finished = study.get_trials(states=_FINISHED)
+    complete = sorted((t for t in finished if t.state == TrialState.COMPLETE), key=_score, reverse=True)
+    if not complete:
+        return f"None of {len(finished)} trials came to its end: a smaller learning rate, or other ranges."
+    best = complete[0]
+    shutil.copyfile(folder / f"trial-{best.number}" / RECIPE, folder / BEST)
+    names = list(best.user_attrs["validation"])
+    header = ["trial", *(setting.partition("=")[0] for setting in best.user_attrs["settings"])]
+    rows = [[*header, *(name.removeprefix("val_").replace("_", " ") for name in names), "minutes"]]
+    for trial in complete:
+        values = (setting.partition("=")[2] for setting in trial.user_attrs["settings"])
+        found = (f"{trial.user_attrs['validation'][name]:.4g}" for name in names)
+        rows.append([str(trial.number), *values, *found, f"{trial.user_attrs['minutes']:.1f}"])
+    given_up = f"; {len(finished) - len(complete)} were given up" if len(finished) > len(complete) else ""
+    return (
+        f"\n{table(rows)}\n\nOn the validation set, best first{given_up}. It chose: what it says of the best one is too"
+        f" good.\n\nbest: --recipe {folder / BEST}"
+    )
+
+
+def _score(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value

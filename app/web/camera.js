@@ -3,8 +3,25 @@ const SHOWN_SECONDS = 60; // of the timeline
 
 /** What the camera shows, step by step, until `signal` is aborted: labels, segments of the last minute. */
 export async function* watchCamera(video, model, key, signal) {
+  if (!navigator.mediaDevices) throw new Error("Browsers allow the camera only on https:// and localhost.");
   const camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
+  const release = () => {
+    for (const track of camera.getTracks()) track.stop();
+    if (video.srcObject === camera) video.srcObject = null; // else a clip has taken its place
+  };
+  signal.addEventListener("abort", release);
+  try {
+    if (!signal.aborted) yield* watch(camera, video, model, key, signal); // whoever was asked may have taken long
+  } catch (problem) {
+    if (!signal.aborted) throw problem; // what fails because it was stopped is no problem
+  } finally {
+    release();
+  }
+}
+
+async function* watch(camera, video, model, key, signal) {
   const socket = new WebSocket(address(model), key ? ["afterframe", `afterframe.key.${key}`] : []);
+  signal.addEventListener("abort", () => socket.close(1000));
   const inbox = new Inbox(socket);
   let timer = 0;
   try {
@@ -14,17 +31,15 @@ export async function* watchCamera(video, model, key, signal) {
     await inbox.opened;
     socket.send(JSON.stringify({ type: "start", backpressure: "drop", pace: "model" }));
     const welcome = await inbox.next();
+    if (!welcome) throw new Error("The service has closed the stream.");
     if (welcome.type !== "welcome") throw { status: welcome.code, ...welcome };
     const sentAt = [];
     const send = sender(video, socket, sentAt);
     timer = setInterval(send, 1000 / welcome.rate);
-    signal.addEventListener("abort", () => socket.close(1000));
     yield* told(inbox, welcome, sentAt, signal);
   } finally {
     clearInterval(timer);
     socket.close(1000);
-    for (const track of camera.getTracks()) track.stop();
-    video.srcObject = null;
   }
 }
 

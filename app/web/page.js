@@ -11,11 +11,19 @@ const timeline = new Timeline(element("timeline"), (seconds) => {
 });
 
 const TASKS = { classify: "Labels", caption: "In words" };
+// What the service opens; by extension what systems often have no type for.
+const VIDEOS = "video/*,image/gif,.mkv,.avi,.flv,.mxf,.ts,.mts,.m2ts,.vob,.ogv,.wmv,.asf,.h264,.264,.hevc,.h265,.265";
+const SOUNDS = "audio/*,.mka,.ogg,.opus,.flac,.m4a,.aac,.wma";
 let models = [];
-let stop = () => {}; // ends what is going on
+let missing = "The models are not there yet."; // why nothing can be asked while there is none
+let clip = null; // the file that is shown, for other models to be asked of it
+let current = new AbortController(); // ends what is going on
 
 const chosen = () => models.find((model) => model.name === select.value);
 const taskOf = (model) => model.versions[0].task;
+const listens = (model) => model.versions[0].media === "audio";
+const answersLive = (model) => !listens(model) && model.versions[0].causal;
+const isLive = () => cameraButton.getAttribute("aria-pressed") === "true";
 const key = () => element("api-key").value;
 
 /** What a screen reader says too: not what changes many times a second. */
@@ -25,7 +33,10 @@ function say(text, isProblem = false) {
 }
 
 function refuse(problem) {
-  if (problem.status === 401) element("key").hidden = false;
+  if (problem.status === 401) {
+    element("key").hidden = false;
+    missing = "Enter the API key first.";
+  }
   say(problem.status ? `${problem.title}: ${problem.detail}` : problem.message, true);
 }
 
@@ -39,9 +50,10 @@ function showLabels(labels) {
     ...labels.map(({ label, score }) => {
       const item = document.createElement("li");
       const name = document.createElement("span");
-      const value = document.createElement("output");
+      const value = document.createElement("span"); // no <output>: it would be read out at every change
       const meter = document.createElement("meter");
       name.textContent = label;
+      value.className = "score";
       value.textContent = `${Math.round(100 * score)} %`;
       meter.value = score;
       meter.setAttribute("aria-label", label);
@@ -57,19 +69,54 @@ function showSegments(segments, first, last) {
   element("scale").firstElementChild.textContent = clock(first);
 }
 
-function begin(text) {
-  stop();
+/** No empty headings stay below what is said where nothing was answered. */
+function hideEmpty() {
+  if (element("labels").hasChildNodes()) return;
+  video.pause();
+  element("result").hidden = true;
+}
+
+/** Ends what is going on, and begins with `file`, or else the camera; gives back the signal of its end. */
+function begin(text, file = null) {
+  current.abort();
+  current = new AbortController();
+  clip = file;
+  video.removeAttribute("src");
+  video.srcObject = null;
+  showCamera(false);
   say(text);
   showLabels([]);
   showSegments([], 0, 0);
   element("labels-title").textContent = TASKS[taskOf(chosen())];
   element("result").hidden = false;
+  return current.signal;
+}
+
+function showCamera(isOn) {
+  cameraButton.setAttribute("aria-pressed", isOn);
+  cameraButton.textContent = isOn ? "Stop the camera" : "Start the camera";
+  if (!isOn) element("pace").hidden = true;
+  describeModel();
 }
 
 function describeModel() {
   const model = chosen();
   element("summary").textContent = model ? model.versions[0].summary : "";
-  cameraButton.disabled = !model || model.versions[0].media === "audio" || !model.versions[0].causal;
+  element("file").disabled = !model;
+  element("file").accept = model && listens(model) ? `${VIDEOS},${SOUNDS}` : VIDEOS;
+  cameraButton.disabled = !isLive() && !(model && answersLive(model));
+  element("camera-hint").textContent = model && cameraButton.disabled ? "This model cannot answer live." : "";
+}
+
+/** Another model is asked of the clip that is there; not one that looks of what is only a sound. */
+function chooseModel() {
+  describeModel();
+  if (!clip) return;
+  if (listens(chosen()) || !clip.type.startsWith("audio/")) return openClip(clip);
+  current.abort();
+  showLabels([]);
+  hideEmpty();
+  say(`${clip.name} is a sound, and ${select.value} looks at pictures.`);
 }
 
 async function loadModels() {
@@ -81,26 +128,24 @@ async function loadModels() {
   select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
   select.value = (models.find((model) => model.default) ?? models[0])?.name ?? "";
   describeModel();
-  say(models.length ? "" : "No model for the page is served.");
+  missing = models.length ? "" : "No model for the page is served.";
+  say(missing);
 }
 
 async function openClip(file) {
-  begin(`Sending ${file.name} …`);
+  if (!chosen()) return say(missing, true);
+  const signal = begin(`Sending ${file.name} …`, file);
   const address = URL.createObjectURL(file);
-  const leaving = new AbortController();
-  video.srcObject = null;
+  signal.addEventListener("abort", () => URL.revokeObjectURL(address));
   video.src = address;
   video.controls = true;
-  stop = () => {
-    leaving.abort();
-    URL.revokeObjectURL(address);
-  };
   const segments = [];
   try {
     const asked = { name: select.value, task: taskOf(chosen()) };
-    for await (const event of askClip(file, asked, key(), leaving.signal)) {
+    const kind = listens(chosen()) ? "sound" : "video";
+    for await (const event of askClip(file, asked, key(), signal)) {
       if (event.type === "waiting") say(event.detail);
-      if (event.type === "problem") return refuse(event);
+      if (event.type === "problem") throw event;
       if (!event.results) continue;
       const [result] = event.results;
       showLabels(result.labels);
@@ -108,7 +153,7 @@ async function openClip(file) {
         const length = event.media.duration_seconds ?? 0;
         showSegments(result.segments ?? [], 0, length);
         const { total_seconds: total, upload_seconds: upload } = event.timing;
-        say(`${clock(length)} of video in ${(total - upload).toFixed(1)} s, by ${result.model.name}.`);
+        say(`${clock(length)} of ${kind} in ${(total - upload).toFixed(1)} s, by ${result.model.name}.`);
       } else {
         segments.push(...result.segments);
         showSegments(segments, 0, Math.max(result.seconds, video.duration || 0));
@@ -116,40 +161,47 @@ async function openClip(file) {
       }
     }
   } catch (problem) {
-    if (problem.name !== "AbortError") refuse(problem);
+    if (signal.aborted) return;
+    hideEmpty();
+    refuse(problem);
   }
 }
 
+function endCamera() {
+  current.abort();
+  showCamera(false);
+  hideEmpty();
+  say("The camera is off.");
+}
+
 async function toggleCamera() {
-  if (cameraButton.getAttribute("aria-pressed") === "true") return stop();
-  begin("Asking for the camera …");
-  cameraButton.setAttribute("aria-pressed", "true");
-  cameraButton.textContent = "Stop the camera";
-  const leaving = new AbortController();
-  stop = () => leaving.abort();
+  if (isLive()) return endCamera();
+  const signal = begin("Asking for the camera …");
+  showCamera(true);
   try {
-    for await (const news of watchCamera(video, select.value, key(), leaving.signal)) {
+    for await (const news of watchCamera(video, select.value, key(), signal)) {
       showLabels(news.labels);
       showSegments(news.segments, news.first, news.last);
       say(`Live: ${news.rate} pictures a second.`);
       element("pace").textContent = `The last one was answered within ${Math.round(news.milliseconds)} ms.`;
       element("pace").hidden = false;
     }
-    say("The camera is off.");
+    if (!signal.aborted) endCamera(); // else something else may be going on by now
   } catch (problem) {
+    if (signal.aborted) return;
+    endCamera();
     refuse(problem);
-  } finally {
-    stop = () => {};
-    element("pace").hidden = true;
-    cameraButton.setAttribute("aria-pressed", "false");
-    cameraButton.textContent = "Start the camera";
   }
 }
 
-element("file").addEventListener("change", ({ target }) => target.files[0] && openClip(target.files[0]));
+element("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // else there is no change where the same file is chosen again
+  if (file) openClip(file);
+});
 cameraButton.addEventListener("click", toggleCamera);
-select.addEventListener("change", describeModel);
-element("api-key").addEventListener("change", loadModels);
+select.addEventListener("change", chooseModel);
+element("api-key").addEventListener("change", () => loadModels().catch(refuse));
 element("choice").addEventListener("submit", (event) => event.preventDefault());
 video.addEventListener("timeupdate", () => timeline.point(video.srcObject ? null : video.currentTime));
 

@@ -1,7 +1,7 @@
 # The words people and CI use. `make serve` and `make test` set everything up by themselves.
 
 PYTHON ?= python3
-PORT ?= 8000
+PORT ?= $(or $(AFTERFRAME_PORT),8000)
 # PyTorch's own index of CPU builds; on a machine with a GPU, `make setup TORCH_INDEX=` takes the default build.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
@@ -76,10 +76,10 @@ UCF101 := --data-name "UCF101, six classes" --data-license "none stated; collect
 ACTIONS := $(TRAINER) train classify --name actions --data $(DATA) --recipe trainer/recipes/actions.yaml \
 	  --val-fraction 0 --threads 1 --no-publish $(UCF101)
 
-train-actions: .venv/.dev ## trains `actions` on all of DATA but its test split, a quarter of an hour; CELL, SEED
+train-actions: .venv/.dev ## trains `actions` on all of DATA but its test split, half an hour; CELL, SEED
 	$(ACTIONS) --cell $(CELL) --seed $(SEED) --output runs/actions-$(CELL)-$(SEED)
 
-train-actions-taught: .venv/.dev ## trains it twice more, taught by three such runs (gru 0, gru 1, lstm 0), then by all four; an hour and a half
+train-actions-taught: .venv/.dev ## trains it twice more, taught by three such runs (gru 0, gru 1, lstm 0), then by all four; two hours
 	$(ACTIONS) --seed 2 --set budget.num_epochs=150 --weights runs/actions-gru-0/model.pt \
 	  --teachers runs/actions-gru-0 runs/actions-lstm-0 runs/actions-gru-1 --output runs/actions-taught
 	$(ACTIONS) --seed 3 --output runs/actions-taught-twice \
@@ -127,7 +127,10 @@ train-digits: .venv/.dev ## trains `digits` on DATA, a list of FSDD; CELL, SEED
 
 train-audio-features: .venv/.dev ## trains `audio-features` on the sounds of DATA, labels or none; CELL, SEED
 	$(TRAINER) train features --name audio-features --data $(DATA) --recipe trainer/recipes/audio-features.yaml \
-	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish
+	  --val-fraction 0.05 --cell $(CELL) --seed $(SEED) --threads 1 --output runs/audio-features-$(CELL)-$(SEED) --no-publish \
+	  --data-name "Free Spoken Digit Dataset (train), RAVDESS (actors 1-16), UCF101 (sound tracks of six classes, train)" \
+	  --data-license "CC-BY-SA-4.0; CC-BY-NC-SA-4.0; none stated for UCF101" --data-source \
+	  "https://github.com/Jakobovski/free-spoken-digit-dataset, https://zenodo.org/records/1188976, https://www.crcv.ucf.edu/data/UCF101.php"
 
 eval-camera: .venv/.bench ## `camera` beside a classical estimate: scenes of DATA, joined clips of DATA, labelled clips in CLIPS
 	$(BIN)/python -m bench.camera scenes --data $(DATA) --split test --count 120 --model camera

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from app.api.protocol import ServingConfig
 from app.api.server import START_FAILED, Server
-from app.config import Settings
+from app.config import PREFIX, Settings, misspelt
 from app.main import create_app
 from app.telemetry import configure_logging
 
@@ -15,8 +15,10 @@ KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep theirs, so that it is
 
 
 def main() -> None:
+    if complaints := misspelt(os.environ):
+        sys.exit("\n".join(complaints))
     settings = Settings()
-    for name in [name for name in os.environ if name.startswith("AFTERFRAME_")]:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,6 +1,8 @@
 """Every knob of the service, read by `app.main` and `app.lifespan`; everything else gets plain values as arguments."""
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,11 +15,14 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+PREFIX = "AFTERFRAME_"
+
+
 class Settings(BaseSettings):
     """Environment variables `AFTERFRAME_…`; `.env.example` shows them all."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AFTERFRAME_", env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
     )
 
     host: str = "127.0.0.1"
@@ -145,3 +150,15 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+
+def misspelt(names: Iterable[str]) -> list[str]:
+    """What is wrong with those variables that begin like a setting and are none: one with a letter too few would
+    leave the service without keys, and nobody the wiser."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    complaints = []
+    for name in sorted(names):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            close = get_close_matches(name.upper(), known, n=1)
+            complaints.append(f"{name} is no setting" + (f"; {close[0]} is" if close else ""))
+    return complaints

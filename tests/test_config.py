@@ -1,12 +1,19 @@
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from app.config import Settings
+from app.config import Settings, misspelt
 
-EXAMPLE = (Path(__file__).parents[1] / ".env.example").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+OF_THE_IMAGE = {"host", "port", "model_store"}
+"""In a container it listens on all addresses at 8000, and the store is mounted."""
 PER_CORE = {"decoder_workers", "inference_threads"}
 
 
@@ -36,3 +43,28 @@ def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: 
     monkeypatch.setenv(f"AFTERFRAME_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_compose_passes_on_every_setting() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    passed = compose["services"]["afterframe"]["environment"]
+    assert passed == {
+        f"AFTERFRAME_{name.upper()}": f"${{AFTERFRAME_{name.upper()}:-}}"
+        for name in Settings.model_fields
+        if name not in OF_THE_IMAGE
+    }
+
+
+def test_a_name_that_is_no_setting_is_told_with_the_one_that_is_meant() -> None:
+    assert misspelt(["AFTERFRAME_API_KEY_FILE", "AFTERFRAME_PORT", "HOME"]) == [
+        "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is"
+    ]
+
+
+def test_a_misspelt_setting_stops_the_start() -> None:
+    environment = os.environ | {"AFTERFRAME_API_KEY_FILE": "keys.toml", "AFTERFRAME_PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "app"], env=environment, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is\n"

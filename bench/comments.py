@@ -4,20 +4,45 @@ python -m bench.comments --data DATA.csv --split test [--count 300] [--model des
 """
 
 import argparse
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from app.models import torchscript
 from app.models.manifest import CaptionOutput
 from app.models.store import list_versions, load_version
 from bench.videos import add_options, chosen
 from trainer.data.described_scenes import DESCRIBED_STYLE
 from trainer.data.filmed_scenes import SceneReader, film_scenes
 from trainer.data.prepare import DataOptions, decode_data
+from trainer.data.shots import Still
 from trainer.data.stills import still_spec, stills_of
 from trainer.data.words import Tokens
-from trainer.plans.describe import SEEDS, describe_scenes, report
+from trainer.plans.describe import SEEDS, Described, describe_scenes, report
 from trainer.recipe.caption import DescribeRecipe
 from trainer.recipe.reading import RECIPES, read_recipe
 from trainer.tasks.scene_comments import certain
+
+
+class PublishedReader(SceneReader):
+    """Reads pictures through the steps that a published describer carries: its camera need not be today's recipe's."""
+
+    def __init__(self, model: Path) -> None:
+        """`model`: the describer's `model.pt`."""
+        content = model.read_bytes()
+        self.digest = hashlib.sha256(content).hexdigest()
+        self._steps = torchscript.load_as_saved(content).eval().steps
+        self.camera = self._steps.camera
+
+
+def describe(folder: Path, stills: Sequence[Still], count: int, seed: int, cache: Path) -> Described:
+    """What the version in `folder` says of scenes made of `stills`, of `count` those of which all is certain."""
+    model, style = load_version(folder), DESCRIBED_STYLE
+    output = model.manifest.output
+    assert isinstance(output, CaptionOutput)
+    filmed = film_scenes(stills, count, style, seed, PublishedReader(folder / "model.pt"), cache)
+    tokens = Tokens(output.vocabulary)
+    return describe_scenes(model.module, certain(filmed, style.rate), tokens, output.max_length, style.rate)
 
 
 def main() -> None:
@@ -28,19 +53,14 @@ def main() -> None:
     parser.add_argument("--model-store", type=Path, default=Path("model_store"))
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     options = parser.parse_args()
-    model = load_version(options.model_store / options.model / list_versions(options.model_store, options.model)[-1])
-    output = model.manifest.output
-    assert isinstance(output, CaptionOutput)
+    folder = options.model_store / options.model / list_versions(options.model_store, options.model)[-1]
 
-    recipe, style = read_recipe(RECIPES / "describe.yaml", (), DescribeRecipe), DESCRIBED_STYLE
+    recipe = read_recipe(RECIPES / "describe.yaml", (), DescribeRecipe)
     spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
     data = decode_data(chosen(options), spec, DataOptions(options.data, cache=options.cache))
-    reader = SceneReader(recipe.input.camera)
     stills = stills_of(data, options.split)
-    scenes = certain(film_scenes(stills, options.count, style, SEEDS[options.split], reader, options.cache), style.rate)
-    tokens = Tokens(output.vocabulary)
-    described = describe_scenes(model.module, scenes, tokens, output.max_length, style.rate)
-    print(f"{len(scenes)} scenes\n\n{report({options.split: described}).text}")
+    described = describe(folder, stills, options.count, SEEDS[options.split], options.cache)
+    print(f"{len(described)} scenes\n\n{report({options.split: described}).text}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import http.client
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -41,30 +41,35 @@ class Limit:
 
     name = "limit"
 
-    def __init__(self, model: Path) -> None:
-        command = [sys.executable, "-m", "bench.limit", str(model)]
+    def __init__(self, model: Path, program: str = "bench.limit") -> None:
+        command = [sys.executable, "-m", program, str(model)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._all = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment)
             for _ in range(len(os.sched_getaffinity(0)))
         ]
-        self._idle: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
-        for process in self._all:
-            self._idle.put(process)
+        self._idle = list(self._all)
+        # First come, first served. A lock, or a queue of what is idle, would go to whoever has just let go of it, long
+        # before who waits for it wakes: most would never wait, and a median would say nothing of the few that did.
+        self._turns = ThreadPoolExecutor(len(self._all))
         self.pids = [process.pid for process in self._all]
 
     def ask(self, clip: Path) -> list[float]:
-        process = self._idle.get()
+        return self._turns.submit(self._answer, clip).result()
+
+    def _answer(self, clip: Path) -> list[float]:
+        process = self._idle.pop()  # there are as many as turns
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(f"{clip}\n".encode())
         process.stdin.flush()
         scores: list[float] = json.loads(process.stdout.readline())
-        self._idle.put(process)
+        self._idle.append(process)
         return scores
 
     def stop(self) -> None:
         """End the processes."""
+        self._turns.shutdown()
         for process in self._all:
             process.communicate()
 

@@ -8,7 +8,6 @@ everything. The machine need not be idle: what counts are ratios of neighbours i
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -156,8 +155,8 @@ def main() -> None:
                 measure(services[0], clips[name], reference, max(options.at_once), 2 * max(options.at_once))
     parts = time_parts(model)
     sizes = {name: path.stat().st_size for name, path in clips.items()}
-    cores = os.cpu_count() or 1
-    report = Report(measurements, sizes, starts, watch.peak_mb, parts, max(busy, 0.0), cores, precision, tolerance)
+    rounds, peak_mb = options.rounds, watch.peak_mb
+    report = Report(model.parent.name, rounds, measurements, sizes, starts, peak_mb, parts, busy, precision, tolerance)
     write(report, options.output)
 
 

@@ -1,5 +1,6 @@
 """`bench/results.md` and its plot, from the measurements of one run."""
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ RIGHT = 0.001
 class Report:
     """What one run found."""
 
+    model: str
+    """The name of the model that was measured."""
+    num_rounds: int
     measurements: list[Measurement]
     sizes: dict[str, int]
     """Bytes of each clip."""
@@ -35,7 +39,6 @@ class Report:
     """Milliseconds of the model."""
     busy_elsewhere: float
     """Share of the cores that others used before the run."""
-    num_cores: int
     precision: Precision
     """What the service runs the model in."""
     tolerance: float
@@ -61,12 +64,14 @@ def write(report: Report, path: Path) -> None:
     lines = [
         "# The service beside the limit",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {_machine(report)}; `make bench`.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine(report.busy_elsewhere)}, Python {platform.python_version()}, torch"
+        f" {torch.__version__}; `make bench`.",
         "",
         "The limit is one bare process per core, without HTTP, that decodes only what it must, is told beforehand which"
-        " packets those are, and runs the frozen fp32 model. Medians over rounds of ratios to the limit, measured one"
-        f" after the other. The service runs the model in {report.precision}; answers are right where every score is"
-        f" within {report.tolerance:g} of the reference's, those of the naive service within {RIGHT:g}.",
+        " packets those are, and runs the frozen fp32 model; who waits for it is served in turn. Medians over"
+        f" {report.num_rounds} rounds of ratios to the limit, measured one after the other. The service runs the model"
+        f" in {report.precision}; answers are right where every score is within {report.tolerance:g} of the"
+        f" reference's, those of the naive service within {RIGHT:g}.",
         "",
         *_table(report),
         "",
@@ -74,7 +79,7 @@ def write(report: Report, path: Path) -> None:
         "",
         f"Memory of the service (PSS of all its processes) at 16 requests at once: {report.peak_mb:.0f} MB at most."
         f" From nothing to the first right answer: {report.starts[0]:.2f} s,"
-        f" {report.starts[0] / report.starts[1]:.2f} times `python -c 'import torch, fastapi'`.",
+        f" {report.starts[0] / report.starts[1]:.2f} times `python -c 'import torch, fastapi'`. {alone(report.model)}",
         "",
         "The model, one thread, 16 frames:",
         "",
@@ -88,11 +93,20 @@ def write(report: Report, path: Path) -> None:
     _plot(report, path.with_suffix(".png"))
 
 
-def _machine(report: Report) -> str:
+def machine(busy_elsewhere: float) -> str:
+    """Its cores, its processor, and the share of them that others used."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
-    busy = f", of which others used {100 * report.busy_elsewhere:.0f} % before the run"
-    return f"{report.num_cores} cores of {model}{busy}, Python {platform.python_version()}, torch {torch.__version__}"
+    busy = 100 * max(busy_elsewhere, 0.0)  # of so short a look, ticks can be missing
+    return f"{os.cpu_count()} cores of {model}, of which others used {busy:.0f} % before the run"
+
+
+def alone(model: str) -> str:
+    """What the figures of the service's memory and start leave out."""
+    return (
+        f"The service has this one model loaded (`AFTERFRAME_MODELS={model}`): with all of the store it needs more"
+        " memory and longer to start, so size no container by this."
+    )
 
 
 def _concurrencies(report: Report, clip: str) -> list[int]:

@@ -6,7 +6,6 @@ The others are run by the Python of build/peers-venv, which `make bench-peers` m
 """
 
 import argparse
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from bench.contenders import Contender, Limit, OverHttp, started
 from bench.load import Measurement, busy_elsewhere, measure, median
 from bench.performance import MAIN_CLIPS, STORE, compare, our_service
 from bench.processes import MemoryWatch
+from bench.report import alone, machine
 from bench.service import ROOT
 
 PYTHON = ROOT / "build/peers-venv/bin/python"
@@ -117,14 +117,16 @@ def main() -> None:
     lines = [
         "# The service beside other servers of models",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, of which others used {100 * max(busy, 0.0):.0f} %"
-        f" before; {versions()}; `make bench-peers`.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine(busy)}; {versions()}; `make bench-peers`.",
         "",
         "The same TorchScript model, the same clips, 16 frames spread over each; a worker per core and one thread in"
         " each of them, see `bench/peers`. CPU seconds a request and requests a second are over those of the limit,"
-        " which is told in full; latencies are medians.",
+        " which is told in full, and whose clients are served in turn; latencies are medians. All figures are medians"
+        f" over {options.rounds} rounds.",
         "",
         *table(measurements, memory),
+        "",
+        alone(model.parent.name),
     ]
     options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from app.api.access import Access, Routes
 from app.api.admission import Admission
 from app.api.body import BodyLimits
 from app.api.departure import Departure
+from app.api.head import Head
 from app.api.headers import CrossOrigin, SecurityHeaders
 from app.api.keys import KeyRing
 from app.api.observe import Observe
@@ -22,6 +23,9 @@ from app.telemetry import Telemetry
 
 CAPABILITIES = (classify, predict, features, caption, stream_steps)
 """Each takes uploads, which need a place."""
+
+PARTS = (*CAPABILITIES, stream, models, health, page)
+"""All that have routes."""
 
 PUBLIC = page.PATHS | {"/docs", "/openapi.json"}
 """What people read; it needs no API key."""
@@ -49,9 +53,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _guard(app, settings, telemetry, places)
     problems.install(app)
-    for part in (*CAPABILITIES, stream, models, health, page):
+    for part in PARTS:
         app.include_router(part.router)
-    openapi.install(app)
+    openapi.install(app, keyless=health.PATHS | PUBLIC)
     return app
 
 
@@ -70,6 +74,7 @@ def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Place
     """What a request passes before a route sees it, innermost first."""
     uploads = frozenset(capability.PATH for capability in CAPABILITIES)
     limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
+    app.add_middleware(Head)
     app.add_middleware(Admission, telemetry=telemetry, paths=uploads, places=places, limits=limits)
     app.add_middleware(Departure, paths=uploads)
     app.add_middleware(
@@ -87,4 +92,5 @@ def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Place
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observe, telemetry=telemetry)
+    routes = [*app.routes, *(route for part in PARTS for route in part.router.routes)]
+    app.add_middleware(Observe, telemetry=telemetry, routes=routes)

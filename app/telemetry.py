@@ -111,7 +111,8 @@ class Telemetry:
         )
         self.realtime_factor = Histogram(
             "afterframe_realtime_factor",
-            "Seconds of media answered per second of work on it.",
+            "Seconds of media answered per second of work on it: after the upload's last byte, or of decoding where "
+            "that took longer, as it may while the upload comes.",
             ("route",),
             buckets=REALTIME_BUCKETS,
             registry=registry,

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
-from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.events import Emit, answer_in_events
+from app.api.formats import described, event_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
@@ -126,8 +127,8 @@ class CaptionFinal(CaptionResponse):
 @router.post(
     PATH,
     summary="A comment on a video, in words",
-    openapi_extra=UPLOAD_BODY,
-    responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
+    openapi_extra=UPLOAD,
+    responses={**UPLOAD_PROBLEMS, **described(CaptionProgress | CaptionFinal)},
     response_model=CaptionResponse,
 )
 async def caption(

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import EVENT_CONTENT, Emit, answer_in_events, event_format
-from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.events import Emit, answer_in_events
+from app.api.formats import described, event_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Label, Media, ModelRef, Rounded, Timing, UploadQuery
@@ -139,8 +140,8 @@ class ClassifyFinal(ClassifyResponse):
 @router.post(
     PATH,
     summary="What a video shows, what a sound is",
-    openapi_extra=UPLOAD_BODY,
-    responses={**UPLOAD_PROBLEMS, 200: EVENT_CONTENT},
+    openapi_extra=UPLOAD,
+    responses={**UPLOAD_PROBLEMS, **described(ClassifyProgress | ClassifyFinal)},
     response_model=ClassifyResponse,
 )
 async def classify(

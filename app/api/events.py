@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -17,21 +17,11 @@ from app.api.stream_schemas import Problem
 EventFormat = Literal["application/x-ndjson", "text/event-stream"]
 FORMATS: tuple[EventFormat, ...] = ("application/x-ndjson", "text/event-stream")
 
-EVENT_CONTENT: dict[str, Any] = {
-    "content": {
-        kind: {"schema": {"type": "string", "description": "Events of the type progress, then one of the type result."}}
-        for kind in FORMATS
-    }
-}
-"""Beside the answer in one piece."""
-
 Emit = Callable[[BaseModel], None]
 
 
-def event_format(request: Request) -> EventFormat | None:
-    """The format of events that `request` accepts; None where it wants its answer whole."""
-    accepted = [entry.split(";")[0].strip().lower() for entry in request.headers.get("accept", "").split(",")]
-    return next((kind for kind in FORMATS if kind in accepted), None)
+class ProblemEvent(Problem):
+    """The last event, where something went wrong after the first."""
 
 
 async def answer_in_events(
@@ -75,7 +65,7 @@ async def answer_in_events(
                 await task
             except Exception as error:  # noqa: BLE001 - the head has gone out: only an event can tell the client now
                 refusal = refusal_of(error, request.state.request_id)
-                yield _line(kind, Problem(title=refusal.title, status=refusal.status, detail=str(refusal)))
+                yield _line(kind, ProblemEvent(title=refusal.title, status=refusal.status, detail=str(refusal)))
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, answer_in_events, event_format
+from app.api.events import Emit, answer_in_events
 from app.api.features_files import as_csv, as_npz, as_parquet
-from app.api.formats import described, respond, wanted_format
-from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.formats import described, event_format, respond, wanted_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
@@ -58,7 +58,8 @@ class FeaturesQuery(UploadQuery):
 
 
 class Window(BaseModel):
-    """[start_seconds, end_seconds); its features are the mean of the steps that begin in it."""
+    """[start_seconds, end_seconds); its features are the mean of the steps that begin in it; the step it lies in, where
+    it is so short that none does. Windows begin before the end of the sound; the first that reaches it is the last."""
 
     start_seconds: Rounded
     end_seconds: Rounded
@@ -125,11 +126,12 @@ _Answer = TypeVar("_Answer", bound=FeaturesResponse)
 @router.post(
     PATH,
     summary="What a sound is like, in numbers",
-    openapi_extra=UPLOAD_BODY,
+    openapi_extra=UPLOAD,
     response_model=FeaturesResponse,
     responses={
         **UPLOAD_PROBLEMS,
         **described(
+            FeaturesProgress | FeaturesFinal,
             FORMATS,
             "JSON; CSV in the form of openSMILE's Python package (`file,start,end,…`, a row for the clip, each step or "
             "each window); Parquet with the same rows, times as durations; npz: `clip` and, as asked, `steps`, "
@@ -148,12 +150,12 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     """
     service = service_of(request)
     model = service.store.get(query.model, query.version, "features")
+    kind = event_format(request, FORMATS) if query.format is None else None
     chosen = wanted_format(request, query.format, FORMATS)
-    if query.log_mel and chosen in TABLES:
+    if kind is None and query.log_mel and chosen in TABLES:
         raise MalformedRequest(f"log_mel has other rows than the features: it is in json and npz, not in {chosen}.")
     window_seconds = query.window_seconds or DEFAULT_WINDOW_SECONDS
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
-    kind = event_format(request) if query.format is None else None
     wait_seconds = wait_preference(request)
     if kind is not None:
         return await answer_in_events(

@@ -19,12 +19,14 @@ MAX_NAME_LENGTH = 255  # what file systems take
 
 @dataclass(frozen=True, slots=True)
 class FormLayout:
-    """What a form may have; what it has beside is passed over."""
+    """What a form may have."""
 
     files: Mapping[str, int]
     """How many there may be of each field that is a file. At least one of all of them must be there."""
     texts: frozenset[str] = frozenset()
     """Fields that are text, and kept."""
+    passes_over_others: bool = True
+    """Else a field that is neither is refused: a typo does not pass."""
     max_file_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of each file of a field; those that are not named here may have any size."""
     max_fields: int = 8
@@ -129,6 +131,9 @@ class Form:
             if b"filename" in options:
                 raise MalformedRequest(f"The form's field '{name}' is a file, not text.")
             self._text = name
+        elif not self._layout.passes_over_others:
+            known = ", ".join(sorted({*self._layout.files, *self._layout.texts}))
+            raise MalformedRequest(f"The form has a field '{_printable(name)}'; it may have {known}.")
 
     def _begin_file(self, name: str, file_name: bytes | None) -> None:
         if file_name is None:
@@ -161,5 +166,8 @@ class Form:
 
 
 def _base_name(given: str) -> str:
-    printable = "".join(letter for letter in given if letter.isprintable())
-    return re.split(r"[/\\]", printable)[-1][:MAX_NAME_LENGTH] or NAMELESS
+    return re.split(r"[/\\]", _printable(given))[-1][:MAX_NAME_LENGTH] or NAMELESS
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())

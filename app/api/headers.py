@@ -55,7 +55,7 @@ class CrossOrigin(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "HEAD", "POST"),
             allow_headers=("Authorization", "X-API-Key", "X-Request-Id", "Traceparent", "Prefer", "Afterframe-State"),
             expose_headers=(
                 *("X-Request-Id", "X-Model", "X-Model-License", "Retry-After", "Server-Timing"),

@@ -3,8 +3,10 @@
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import Telemetry, access_logger
@@ -31,6 +33,13 @@ class RequestRecord:
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
 
+    def work_seconds(self, seconds: float) -> float:
+        """Of `seconds` that the request took, those from the last byte of its upload on.
+
+        While a client takes its time the file may be decoded: no less than that took.
+        """
+        return max(seconds - self.stages.get("upload", 0.0), self.stages.get("decode", 0.0))
+
 
 def _header(scope: Scope, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
@@ -42,9 +51,11 @@ class Observe:
     A WebSocket that is accepted reports itself when it closes.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, routes: Sequence[BaseRoute]) -> None:
+        """`routes`: of the application, to name in what is reported."""
         self.app = app
         self.telemetry = telemetry
+        self.routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,7 +84,7 @@ class Observe:
                 self._report(scope, request_id, record, time.perf_counter() - started)
 
     def _report(self, scope: Scope, request_id: str, record: RequestRecord, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = self._route_of(scope)
         method = scope.get("method", "GET")
         method = method if method in METHODS else "other"  # a client may call its method anything
         telemetry = self.telemetry
@@ -82,7 +93,7 @@ class Observe:
             telemetry.stage_seconds.labels(route, stage).observe(stage_seconds)
         if record.media_seconds:
             telemetry.media_seconds.labels(route).inc(record.media_seconds)
-            telemetry.realtime_factor.labels(route).observe(record.media_seconds / seconds)
+            telemetry.realtime_factor.labels(route).observe(record.media_seconds / record.work_seconds(seconds))
         fields = {
             "request_id": request_id,
             "trace_id": record.trace_id,
@@ -96,3 +107,13 @@ class Observe:
             "key": record.key,
         }
         access_logger.info("request", extra={"fields": fields})
+
+    def _route_of(self, scope: Scope) -> str:
+        """The path of the route that answered, or would have, had the request not been refused before it came there.
+
+        As the application has it, `/models/{name}`: there are no more of them than routes.
+        """
+        found = scope.get("route") or next(
+            (route for route in self.routes if route.matches(scope)[0] is not Match.NONE), None
+        )
+        return getattr(found, "path", UNMATCHED)

@@ -1,11 +1,26 @@
-"""The OpenAPI document, with the errors as they really are: problem+json instead of FastAPI's own."""
+"""The OpenAPI document, with what FastAPI cannot know: errors as they really are, keys, headers, events."""
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import JsonValue
 
 from app.api.schemas import Problem
+
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
+
+
+def header(description: str, example: JsonValue, kind: str = "string") -> dict[str, Any]:
+    """What the document says of one header, which is not always there."""
+    return {"description": description, "schema": {"type": kind}, "example": example}
+
+
+def request_header(name: str, description: str, example: str) -> dict[str, Any]:
+    """What the document says of one header that a request may have."""
+    return {"name": name, "in": "header", "required": False, **header(description, example)}
+
 
 PROBLEM: dict[str, Any] = {
     "description": "problem+json (RFC 9457)",
@@ -13,12 +28,27 @@ PROBLEM: dict[str, Any] = {
 }
 """What every error answers."""
 
-UPLOAD_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys(
-    (400, 401, 403, 404, 408, 411, 413, 415, 422, 429, 503, 504, 507), PROBLEM
-)
+OVERLOADED = {**PROBLEM, "headers": {"Retry-After": header("Seconds after which to come back.", 1, "integer")}}
+
+UPLOAD_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    **dict.fromkeys((400, 404, 408, 411, 413, 415, 422, 503, 504, 507), PROBLEM),
+    429: OVERLOADED,
+}
 """What can go wrong where something is uploaded."""
 
-UPLOAD_BODY: dict[str, Any] = {
+KEY_PROBLEMS: dict[str, dict[str, Any]] = {"401": PROBLEM, "403": PROBLEM, "429": OVERLOADED}
+"""What can go wrong where a key is needed."""
+
+KEYS: dict[str, Any] = {
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "Bearer": {"type": "http", "scheme": "bearer"},
+}
+"""How a key is sent, as `app.api.access` takes it."""
+
+UPLOAD: dict[str, Any] = {
+    "parameters": [
+        request_header("Prefer", "`wait=SECONDS` (RFC 7240): then the best answer that there is by then.", "wait=5")
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -31,31 +61,40 @@ UPLOAD_BODY: dict[str, Any] = {
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
-    }
+    },
 }
 """A route with an upload reads its body itself: FastAPI's UploadFile would consume a raw one."""
 
 
-def install(app: FastAPI) -> None:
-    """Makes `app` describe itself this way at /openapi.json and /docs."""
+def install(app: FastAPI, keyless: Collection[str]) -> None:
+    """Makes `app` describe itself this way at /openapi.json and /docs. `keyless`: paths that need no API key."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _describe(app)
+            app.openapi_schema = _describe(app, keyless)
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]  # https://fastapi.tiangolo.com/how-to/extending-openapi/
 
 
-def _describe(app: FastAPI) -> dict[str, Any]:
+def _describe(app: FastAPI, keyless: Collection[str]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-    schemas = document["components"]["schemas"]
-    schemas["Problem"] = Problem.model_json_schema()
+    components, paths = document["components"], document["paths"]
+    components["securitySchemes"] = KEYS
+    schemas = components["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            _replace_validation_error(operation["responses"])
+    problem = Problem.model_json_schema(ref_template=SCHEMA_REFERENCE)
+    schemas |= problem.pop("$defs") | {"Problem": problem}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            _replace_validation_error(responses)
+            for content in responses["200"]["content"].values():
+                schemas |= content.get("schema", {}).pop("$defs", {})  # of events, which FastAPI does not see
+            if path not in keyless:
+                operation["security"] = [{}, *({scheme: []} for scheme in KEYS)]  # {}: keys may be off
+                operation["responses"] = KEY_PROBLEMS | responses
     return document
 
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
 
 from app.errors import UnknownRoute
 
 FOLDER = Path(__file__).parents[1] / "web"
+STATIC = StaticFiles(directory=FOLDER)
 PATH = "/"
 FILES = ("page.css", "page.js", "camera.js", "clip.js", "timeline.js")
 PATHS = frozenset({PATH, *(f"/web/{name}" for name in FILES)})
@@ -22,19 +25,23 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get(PATH)
-async def page() -> FileResponse:
-    return FileResponse(
-        FOLDER / "index.html",
-        headers={
-            "Content-Security-Policy": POLICY,
-            "Permissions-Policy": "camera=(self), microphone=()",
-            "Cache-Control": "no-cache",
-        },
-    )
+async def page(request: Request) -> Response:
+    response = await _file(request, "index.html")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Permissions-Policy"] = "camera=(self), microphone=()"
+    return response
 
 
 @router.get("/web/{name}")
-async def file(name: str) -> FileResponse:
+async def file(request: Request, name: str) -> Response:
     if name not in FILES:
         raise UnknownRoute("Not Found")
-    return FileResponse(FOLDER / name, headers={"Cache-Control": "no-cache"})
+    return await _file(request, name)
+
+
+async def _file(request: Request, name: str) -> Response:
+    """The file, or 304 to whom has it. Both must say all: browsers keep the headers of the 304."""
+    path = FOLDER / name
+    response = STATIC.file_response(path, await to_thread.run_sync(path.stat), request.scope)
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, answer_in_events, event_format
-from app.api.formats import described, respond, wanted_format
-from app.api.openapi import UPLOAD_BODY, UPLOAD_PROBLEMS
+from app.api.events import Emit, answer_in_events
+from app.api.formats import described, event_format, respond, wanted_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
@@ -148,11 +148,12 @@ _Answer = TypeVar("_Answer", bound=PredictResponse)
 @router.post(
     PATH,
     summary="What comes next in a video",
-    openapi_extra=UPLOAD_BODY,
+    openapi_extra=UPLOAD,
     response_model=PredictResponse,
     responses={
         **UPLOAD_PROBLEMS,
         **described(
+            SurpriseProgress | PredictFinal,
             FORMATS,
             "JSON with PNG frames; MP4 or GIF: what was observed, then what is predicted in an orange border; npz: "
             "`observed`, `predicted` (T, H, W, 3) uint8, `observed_times`, `predicted_times`, with `surprise=true` "
@@ -171,7 +172,7 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     service = service_of(request)
     model = service.store.get(query.model, query.version, "predict")
     options = PredictOptions(_horizon(query.horizon, model), query.at_seconds, query.surprise)
-    kind = event_format(request) if query.surprise and query.format is None else None
+    kind = event_format(request, FORMATS) if query.surprise and query.format is None else None
     wait_seconds = wait_preference(request) if query.surprise else None  # half a forecast is none
     if kind is not None:
         return await answer_in_events(

@@ -85,17 +85,22 @@ class Received:
             total_seconds=time.perf_counter() - self.started,
             decoded_while_uploading=cost.decode.while_uploading,
         )
-        self.record.media_seconds = cost.decode.duration_seconds
-        self.record.stages = {
-            "upload": timing.upload_seconds,
-            "queue": timing.queue_seconds,
-            "decode": timing.decode_seconds,
-            "infer": timing.infer_seconds,
-        }
-        frames = self.service.telemetry.frames
-        frames.labels("decoded").inc(cost.decode.frames_decoded)
-        frames.labels("skipped").inc(cost.decode.frames_skipped)
+        record_cost(self.service, self.record, cost, self.spool.seconds)
         return timing
+
+
+def record_cost(service: Service, record: RequestRecord, cost: Cost, upload_seconds: float) -> None:
+    """What the log line and the metrics get of one upload."""
+    record.media_seconds = cost.decode.duration_seconds
+    record.stages = {
+        "upload": upload_seconds,
+        "queue": cost.queue_seconds,
+        "decode": cost.decode.decode_seconds,
+        "infer": cost.infer_seconds,
+    }
+    frames = service.telemetry.frames
+    frames.labels("decoded").inc(cost.decode.frames_decoded)
+    frames.labels("skipped").inc(cost.decode.frames_skipped)
 
 
 @asynccontextmanager

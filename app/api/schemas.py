@@ -91,6 +91,11 @@ class Readiness(BaseModel):
     faults: list[str]
 
 
+class InvalidParameter(BaseModel):
+    parameter: str
+    message: str
+
+
 class Problem(BaseModel):
     """RFC 9457."""
 
@@ -99,6 +104,20 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str = Field(description="Also in the log line and the header X-Request-ID.")
+    errors: list[InvalidParameter] = Field(default=[], description="Where it is the query that is malformed.")
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:afterframe:problem:malformed-request",
+                "title": "Malformed request",
+                "status": 400,
+                "detail": "top_k: Input should be greater than or equal to 1",
+                "request_id": "4f1c8a0b9d3e2f67",
+                "errors": [{"parameter": "top_k", "message": "Input should be greater than or equal to 1"}],
+            }
+        }
+    )
 
 
 EXAMPLE_VIDEO: dict[str, JsonValue] = {

@@ -66,8 +66,8 @@ class Start(_ClientMessage):
     state: str | None = None
     """A token to go on from, base64."""
     session: str | None = Field(default=None, max_length=64)
-    acknowledged: int = Field(default=0, ge=0)
-    """With `session`: the last step the client has; what came after is sent again."""
+    acknowledged: int | None = Field(default=None, ge=0)
+    """With `session`: the last step the client has; what came after is sent again. Without: all since it began."""
 
     @model_validator(mode="after")
     def _one_past(self) -> Self:

@@ -13,7 +13,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from app.api.form import FormLayout, FormPart
-from app.api.openapi import PROBLEM, UPLOAD_PROBLEMS
+from app.api.openapi import PROBLEM, UPLOAD_PROBLEMS, request_header
+from app.api.receive import record_cost
 from app.api.schemas import Media, ModelRef, Rounded
 from app.api.service import StreamService, service_of
 from app.api.stream_messages import StreamQuery, decode_state, encode_state
@@ -22,7 +23,7 @@ from app.api.upload import spooling
 from app.errors import MalformedRequest
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StateTokens
-from app.pipelines.reading import Upload
+from app.pipelines.reading import Cost, Upload
 from app.pipelines.sources import MAX_SECONDS
 from app.pipelines.starting import start_of
 from app.pipelines.stepping import step_file, step_pictures
@@ -40,12 +41,16 @@ _TIMES: TypeAdapter[list[float]] = TypeAdapter(
 router = APIRouter(tags=["stream"])
 
 _BODY: dict[str, Any] = {
+    "parameters": [
+        request_header(STATE_HEADER, "The token of the answer before, base64; or the form's field `state`.", "AQIDBA==")
+    ],
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
+                    "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "A chunk of video or sound."},
                         "picture": {
@@ -67,7 +72,7 @@ _BODY: dict[str, Any] = {
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
-    }
+    },
 }
 
 
@@ -118,6 +123,8 @@ class _Sent:
     times: list[float] | None
     file: int
     """The file's descriptor, where there are no pictures."""
+    seconds: float
+    """That sending it took."""
 
 
 @router.post(
@@ -140,15 +147,16 @@ async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Resp
         model, point = start_of(parts.store, parts.tokens, query.model, query.version, token)
         request.state.record.models = (f"{model.manifest.name}@{model.manifest.version}",)
         stream = parts.sessions.stream(model, point, live=sent.pictures is not None)
-        media, stages = None, {}
+        media = None
         if sent.pictures is not None:
-            taken = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
+            taken, read = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
         else:
-            taken, info, cost = await step_file(parts.decoders, Upload(sent.file, deadline), stream, parts.max_values)
-            media, stages = Media.of(info), {"decode": cost.decode.decode_seconds}
+            taken, info, read = await step_file(parts.decoders, Upload(sent.file, deadline), stream, parts.max_values)
+            media = Media.of(info)
     done = Done.of(stream, await stream.finish()) if query.end else None
     calls = stream.calls
-    request.state.record.stages = {"queue": calls.queue_seconds, "infer": calls.infer_seconds, **stages}
+    cost = Cost(read, read.queue_seconds + calls.queue_seconds, calls.infer_seconds)
+    record_cost(service, request.state.record, cost, sent.seconds)
     encode = partial(_encode, parts.tokens, stream, taken, media, done)
     return Response(await to_thread.run_sync(encode, limiter=service.encoders), media_type="application/json")
 
@@ -177,6 +185,7 @@ def _layout(service: StreamService) -> FormLayout:
     return FormLayout(
         files={"file": 1, "picture": MAX_PICTURES},
         texts=frozenset({"times", "state"}),
+        passes_over_others=False,
         max_file_bytes={"picture": service.max_message_bytes},
         max_other_bytes=2 * service.tokens.max_state_bytes,  # base64 takes 4/3
     )
@@ -189,13 +198,16 @@ async def _receive(request: Request, layout: FormLayout) -> AsyncIterator[_Sent]
         await spool.finished
         state, pictures, times = request.headers.get(STATE_HEADER), None, None
         if spool.form is not None:
-            state = spool.form.texts.get("state") or state
+            texts = spool.form.texts
+            state = texts.get("state", state)
             if len({part.field for part in spool.form.files}) > 1:
                 raise MalformedRequest("The form has a file 'file' and pictures: send the one or the other.")
             if spool.form.files[0].field == "picture":
                 pictures = _SpooledPictures(spool.descriptor, spool.form.files)
-                times = _times(spool.form.texts.get("times"), len(pictures))
-        yield _Sent(state, pictures, times, spool.descriptor)
+                times = _times(texts.get("times"), len(pictures))
+            elif "times" in texts:
+                raise MalformedRequest("The form has 'times' and no pictures: a file has its own times.")
+        yield _Sent(state, pictures, times, spool.descriptor, spool.seconds)
 
 
 def _times(text: str | None, num_pictures: int) -> list[float] | None:

@@ -51,12 +51,14 @@ class _Frames(_Header):
     type: Literal["frames"]
     spec: _Count
     shape: tuple[_Count, _Count, _Count, Literal[3]]
+    decode_seconds: _Seconds
 
 
 class _Waveform(_Header):
     type: Literal["waveform"]
     spec: _Count
     start_seconds: float
+    decode_seconds: _Seconds
 
 
 class _Info(_Header):
@@ -120,12 +122,13 @@ class Answer:
         header = self._header
         if isinstance(header, _Frames):
             split = header.shape[0] * 8
-            return FrameChunk(header.spec, body[split:].reshape(header.shape), body[:split].view("<f8"))
+            frames, times = body[split:].reshape(header.shape), body[:split].view("<f8")
+            return FrameChunk(header.spec, frames, times, decode_seconds=header.decode_seconds)
         if isinstance(header, _Waveform):
             waveform = body.view("<f4")
             if not np.isfinite(waveform).all():
                 raise AnswerError("a sample that is not a number")
-            return WaveformChunk(header.spec, waveform, header.start_seconds)
+            return WaveformChunk(header.spec, waveform, header.start_seconds, decode_seconds=header.decode_seconds)
         if isinstance(header, _Error):
             return ERRORS[header.error](header.message)
         if isinstance(header, _Ready):

@@ -1,7 +1,7 @@
 """The one entry to decoding in process: what the decoder workers run, and the trainer."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -17,7 +17,15 @@ from app.media.onepass import VideoOutcome
 from app.media.packets import SMALL_BYTES
 from app.media.pictures import read_pictures
 from app.media.probe import Readable, best_video, describe, first_seconds, open_media
-from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
+from app.media.request import (
+    FrameChunk,
+    MediaEvent,
+    MediaInfo,
+    MediaLimits,
+    MediaRequest,
+    MediaSummary,
+    WaveformChunk,
+)
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.video import VideoReader, file_size
@@ -39,8 +47,7 @@ def read_media(
     early = Early([0] * len(request.frames))
     clock = _BusyClock()
     if isinstance(file, GrowingFile):
-        yield from clock.time(read_early(file, request, limits, early))
-        clock.seconds -= file.waited_seconds
+        yield from clock.time(read_early(file, request, limits, early), lambda: file.waited_seconds)
         yield from _read_whole(file.whole(), request, limits, early, clock)
     elif isinstance(file, SocketFile):
         yield from read_arriving(file, request, limits)
@@ -107,15 +114,18 @@ class _BusyClock:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def time(self, events: Iterator[_Event]) -> Iterator[_Event]:
+    def time(self, events: Iterator[_Event], waited: Callable[[], float] = lambda: 0.0) -> Iterator[_Event]:
+        """The events, each chunk with the seconds so far; without those that it `waited` for the file to grow."""
         while True:
-            began = time.perf_counter()
+            began, waited_before = time.perf_counter(), waited()
             try:
                 event = next(events)
             except StopIteration:
                 return
             finally:
-                self.seconds += time.perf_counter() - began
+                self.seconds += time.perf_counter() - began - (waited() - waited_before)
+            if isinstance(event, FrameChunk | WaveformChunk):
+                event = replace(event, decode_seconds=self.seconds)
             yield event
 
 

@@ -103,6 +103,9 @@ class FrameChunk:
     """(T, H, W, 3) RGB."""
     times: NDArray[np.float64]
     """(T,) the moments asked for, seconds since the first displayed frame of the video: k / rate, or evenly spread."""
+    queue_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    """As in MediaSummary, up to here: where no more is read, there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,9 @@ class WaveformChunk:
     waveform: NDArray[np.float32]
     """(N,) in [-1, 1], finite."""
     start_seconds: float
+    queue_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    """As of frames."""
 
 
 @dataclass(frozen=True, slots=True)

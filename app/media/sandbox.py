@@ -6,17 +6,19 @@ nonsense costs its own request only: the request is tried once more on another w
 
 import asyncio
 import logging
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from multiprocessing import forkserver, util
 from pathlib import Path
 
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media.confinement import LAYERS, Layer
-from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
+from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.worker_process import WorkerLostError, WorkerProcess
 
 _MAX_THREADS = 4
@@ -89,6 +91,7 @@ class DecoderPool:
             worker = self._workers.pop()
             worker.kill()
             await worker.bury(self._starter)
+        await asyncio.get_running_loop().run_in_executor(self._starter, _end_fork_server)
         self._starter.shutdown()
 
     async def read(
@@ -118,6 +121,7 @@ class DecoderPool:
                         number += 1
                         if isinstance(event, MediaSummary):
                             reason = ""
+                        if not isinstance(event, MediaInfo):
                             event = replace(event, queue_seconds=queue_seconds)
                         if number > delivered:  # what a crashed worker has delivered is not repeated
                             delivered = number
@@ -216,6 +220,16 @@ class DecoderPool:
             raise
         self.missing_layers = tuple(layer for layer in LAYERS if layer not in worker.layers)
         self._idle.put_nowait(worker)
+
+
+def _end_fork_server() -> None:
+    """Ends the fork server and removes its folder, `pymp-…`, unless there are still workers, of whatever pool.
+
+    Python does that where a process ends by itself, not where it ends by a signal, as the server does.
+    """
+    if not multiprocessing.active_children():
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        util._run_finalizers(-100)  # type: ignore[attr-defined]  # of which the one that removes the folder is the last
 
 
 def _idle_cores() -> int:

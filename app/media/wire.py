@@ -51,10 +51,11 @@ def encode_event(event: MediaEvent) -> list[bytes | memoryview]:
     """The message for one event, in parts, so that frames and samples are not copied again."""
     if isinstance(event, FrameChunk):
         header = {"type": "frames", "spec": event.spec, "shape": event.frames.shape}
-        return _message(header, _bytes(event.times, "<f8"), _bytes(event.frames, "u1"))
+        body = (_bytes(event.times, "<f8"), _bytes(event.frames, "u1"))
+        return _message({**header, "decode_seconds": event.decode_seconds}, *body)
     if isinstance(event, WaveformChunk):
         header = {"type": "waveform", "spec": event.spec, "start_seconds": event.start_seconds}
-        return _message(header, _bytes(event.waveform, "<f4"))
+        return _message({**header, "decode_seconds": event.decode_seconds}, _bytes(event.waveform, "<f4"))
     return _message({"type": "info" if isinstance(event, MediaInfo) else "summary", **asdict(event)})
 
 

@@ -156,7 +156,7 @@ class _Listener:
             starts = start + np.arange(len(vectors), dtype=np.float64) * self.output.hop_seconds
             steps = self._rows(starts, starts + self.output.hop_seconds, vectors)
         if self.options.level == "windows":
-            first, last, vectors = self.windows.finish()
+            first, last, vectors = self.windows.finish(self.heard_seconds - start)
             windows = self._rows(start + first, start + last, vectors)
         clip = Rows(np.array([start]), np.array([self.heard_seconds]), self.clip[None])
         return Features(media, self.calls.model, self.output, clip, steps, windows, self.log_mel, is_partial, cost)

@@ -2,9 +2,10 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, Protocol, TypeVar
 
@@ -89,12 +90,12 @@ class Read:
 
     media: MediaInfo
     summary: MediaSummary
-    """Empty where the upload was not read to its end."""
+    """Where the upload was not read to its end, of what was read; of the frames decoded, those that were taken."""
     ended: Literal["end", "enough", "deadline"] = "end"
     """Why no more was read."""
 
 
-NOT_READ = MediaSummary(0.0, 0, 0, "exact", 0.0, 0.0)
+NOTHING_READ = MediaSummary(0.0, 0, 0, "exact", 0.0, 0.0)
 
 
 async def read_for(
@@ -125,7 +126,7 @@ async def read_for(
         events = decoders.read(upload.descriptor, request, upload.deadline)
     else:
         events = arriving.decoders.read(upload.descriptor, request, math.inf, arriving.growth)
-    consumers = _Consumers([consumer for _, consumer in frames], [consumer for _, consumer in waveforms])
+    consumers = _Consumers(upload, frames, waveforms)
     try:
         async with asyncio.timeout_at(upload.deadline) as limit, aclosing(events):
             if arriving is not None:
@@ -152,17 +153,25 @@ async def read_for(
 class _Consumers:
     """All who want something of one upload, and what is known of it."""
 
-    watching: list[Consumer[FrameChunk]]
-    listening: list[Consumer[WaveformChunk]]
+    upload: Upload
+    watching: Sequence[tuple[FrameSpec, Consumer[FrameChunk]]]
+    listening: Sequence[tuple[WaveformSpec, Consumer[WaveformChunk]]]
     media: MediaInfo | None = None
-    summary: MediaSummary = NOT_READ
+    summary: MediaSummary = NOTHING_READ
+    num_frames: Counter[int] = field(default_factory=Counter)
+    """Taken, of each spec: the same ones, where several want them."""
 
     async def take(self, event: MediaEvent) -> None:
         match event:
             case FrameChunk():
-                await self.watching[event.spec].add(event)
+                wanted, watcher = self.watching[event.spec]
+                self.num_frames[event.spec] += len(event.frames)
+                self._count(event, float(event.times[-1]) + (1 / wanted.rate if wanted.rate else 0.0))
+                await watcher.add(event)
             case WaveformChunk():
-                await self.listening[event.spec].add(event)
+                heard, listener = self.listening[event.spec]
+                self._count(event, event.start_seconds + len(event.waveform) / heard.sample_rate)
+                await listener.add(event)
             case MediaInfo():
                 self.media = event
             case MediaSummary():
@@ -170,7 +179,7 @@ class _Consumers:
 
     @property
     def all(self) -> "list[Consumer[FrameChunk] | Consumer[WaveformChunk]]":
-        return [*self.watching, *self.listening]
+        return [*(watcher for _, watcher in self.watching), *(listener for _, listener in self.listening)]
 
     async def finish(self) -> None:
         for consumer in self.all:
@@ -183,6 +192,18 @@ class _Consumers:
     def read(self, ended: Literal["end", "enough", "deadline"]) -> Read:
         assert self.media is not None
         return Read(self.media, self.summary, ended)
+
+    def _count(self, chunk: FrameChunk | WaveformChunk, end_seconds: float) -> None:
+        """What has been read with `chunk`, which ends at `end_seconds`."""
+        arriving, before = self.upload.arriving, self.summary
+        self.summary = replace(
+            before,
+            duration_seconds=max(before.duration_seconds, end_seconds - (self.upload.start_seconds or 0.0)),
+            frames_decoded=max(self.num_frames.values(), default=0),
+            queue_seconds=chunk.queue_seconds,
+            decode_seconds=chunk.decode_seconds,
+            while_uploading=before.while_uploading or (arriving is not None and not arriving.finished.done()),
+        )
 
 
 def _limit(limit: asyncio.Timeout, seconds: float, finished: "asyncio.Future[None]") -> None:

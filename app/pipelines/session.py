@@ -74,7 +74,8 @@ class Session:
         """Counts the clients it has had; a client whose number is another's has been replaced."""
         self._events: deque[Event] = deque()
         self._num_sent = 0  # of `_events`, to the present client
-        self._last_kept = self.stream.sequence  # the last step that is not in `_events` any more
+        self._began_after = self.stream.sequence  # the step that it goes on from, from a state or after a rewind
+        self._last_kept = self._began_after  # the last step that is not in `_events` any more
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # held while a chunk is stepped over
         self._worker = asyncio.create_task(self._work())
@@ -92,12 +93,13 @@ class Session:
         """Makes the caller the client, in the place of one that there may be; the number it then has.
 
         Nothing more is taken of the client before, not even what it had sent already: `source.num_received` holds.
-        `acknowledged`: the last step it knows of; what came after is sent again. Raises UnknownSession where that is
-        not kept any more.
+        `acknowledged`: the last step it knows of; what came after is sent again. None: it knows of none. Raises
+        UnknownSession where that is not kept any more.
         """
+        known = self._began_after if acknowledged is None else acknowledged
+        if known < self._last_kept:
+            raise UnknownSession(f"Answers up to {self._last_kept} are not kept any more; go on from a state.")
         if acknowledged is not None:
-            if acknowledged < self._last_kept:
-                raise UnknownSession(f"Answers up to {self._last_kept} are not kept any more; go on from a state.")
             self.acknowledge(acknowledged)
         self._num_sent = 0
         self.attachment += 1
@@ -167,7 +169,7 @@ class Session:
             await self.source.rewind(stream)
             self._events.clear()
             self._num_sent = 0
-            self._last_kept = stream.sequence
+            self._began_after = self._last_kept = stream.sequence
             self._changed.notify_all()
 
     async def point(self) -> StreamPoint | None:

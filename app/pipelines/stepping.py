@@ -1,5 +1,6 @@
 """A stream's next steps from what one request brings: a chunk as a file, or some pictures."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -7,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from app.errors import MalformedRequest, MediaTooLarge, ServiceError
-from app.media.request import FrameChunk, MediaInfo, WaveformChunk
+from app.media.request import FrameChunk, MediaInfo, MediaSummary, WaveformChunk
 from app.media.sandbox import DecoderPool
 from app.pipelines.picture_jobs import PictureDecoder
-from app.pipelines.reading import Cost, Upload, read_for
+from app.pipelines.reading import Upload, read_for
 from app.pipelines.stream import Stream, StreamStep
 
 CHUNK_FRAMES = 16
@@ -30,27 +31,26 @@ class Pictures(Protocol):
 
 async def step_file(
     decoders: DecoderPool, upload: Upload, stream: Stream, max_values: int
-) -> tuple[list[StreamStep], MediaInfo, Cost]:
+) -> tuple[list[StreamStep], MediaInfo, MediaSummary]:
     """The steps over a whole file, as if it followed what the stream has seen or heard.
 
     Raises UnsupportedMedia, InvalidMedia, MediaTooLarge over MAX_STEPS or `max_values` numbers in their vectors,
     DeadlineExceeded.
     """
     follower = _Follower(stream, max_values)
-    calls = stream.calls
     if stream.model.manifest.input.media == "audio":
         read = await read_for(decoders, upload, waveforms=[(stream.sound_spec(CHUNK_SECONDS), _Listener(follower))])
     else:
         read = await read_for(decoders, upload, [(stream.frame_spec(CHUNK_FRAMES), _Watcher(follower))])
-    cost = Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds)
-    return follower.steps, read.media, cost
+    return follower.steps, read.media, read.summary
 
 
 async def step_pictures(
     decoder: PictureDecoder, pictures: Pictures, times: Sequence[float] | None, deadline: float, stream: Stream
-) -> list[StreamStep]:
+) -> tuple[list[StreamStep], MediaSummary]:
     """The steps over `pictures`, on display from `times` on; without them, at the model's rate.
 
+    For the summary each lasts one step, and is decoded from when it waits for that: pictures of several share a job.
     Raises MalformedRequest where `times` begin before what the stream has seen, UnsupportedMedia, InvalidMedia for the
     first picture that does not decode, DeadlineExceeded.
     """
@@ -59,19 +59,21 @@ async def step_pictures(
     elif times[0] < stream.earliest_seconds:
         raise MalformedRequest(f"A picture of {times[0]:g} s came after one of {stream.earliest_seconds:g} s.")
     steps: list[StreamStep] = []
-    done = 0
+    done, decode_seconds = 0, 0.0
     while done < len(pictures):
         spec = stream.frame_spec(CHUNK_FRAMES)
         encoded = await pictures.read(done, CHUNK_FRAMES if spec.width else 1)  # the first one gives the size
         after = done + len(encoded)
+        began = time.perf_counter()
         found = await decoder.decode(encoded, spec, deadline)
+        decode_seconds += time.perf_counter() - began
         for frame in found:
             if isinstance(frame, ServiceError):
                 raise frame
         frames = np.stack([frame for frame in found if isinstance(frame, np.ndarray)])
         steps += await stream.step_frames(frames, np.array(times[done:after]))
         done = after
-    return steps
+    return steps, MediaSummary(done / stream.rate, done, 0, "exact", 0.0, decode_seconds)
 
 
 @dataclass

@@ -74,6 +74,20 @@ def test_without_a_key_there_is_nothing(client: httpx.Client, path: str, headers
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [("/classify", "/classify"), ("/models/mine/card", "/models/{name}/card"), ("/nowhere", "unmatched")],
+)
+def test_what_is_refused_carries_the_route_that_it_was_for(
+    guarded: Guarded, client: httpx.Client, path: str, route: str
+) -> None:
+    name = f'afterframe_http_request_duration_seconds_count{{method="GET",route="{route}",status="401"}}'
+    before = guarded.server.metric(name)
+    response = client.get(path)
+    assert guarded.server.line(response.headers["x-request-id"])["route"] == route
+    guarded.server.wait_for_metric(name, before + 1)
+
+
 def test_what_people_read_needs_none(client: httpx.Client) -> None:
     assert [client.get(path).status_code for path in ("/", "/web/page.js", "/docs", "/openapi.json")] == [200] * 4
 
@@ -116,6 +130,8 @@ def test_streams_with_keys_and_as_many_as_theirs_may_have(guarded: Guarded) -> N
 
 def test_streams_without_a_key_or_from_another_page(guarded: Guarded) -> None:
     assert_refused(guarded, 401)
+    refused = 'afterframe_http_request_duration_seconds_count{method="GET",route="/stream",status="401"}'
+    guarded.server.wait_for_metric(refused, 1, at_least=True)
     assert_refused(guarded, 403, headers=guarded.headers() | {"origin": "https://other.example"})
     assert_refused(guarded, 404, "/classify", headers=guarded.headers())
     for origin in (PAGE, guarded.server.url):
@@ -155,10 +171,23 @@ def test_operations_are_on_their_port_alone_and_need_no_key(guarded: Guarded, cl
             assert_problem(operations.get(path, headers=guarded.headers()), 404)
 
 
+def test_operations_answer_probes_by_head(guarded: Guarded, client: httpx.Client) -> None:
+    with httpx.Client(base_url=guarded.server.operations_url) as operations:
+        for path in ("/health/live", "/health/ready", "/metrics"):
+            answer = operations.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+        assert operations.head("/models").status_code == 404
+    assert client.head("/health/live").status_code == 404
+    assert client.head("/models").status_code == 401
+    assert client.head("/models", headers=guarded.headers()).status_code == 200
+
+
 def test_pages_of_the_origins_may_ask_and_no_others(guarded: Guarded, client: httpx.Client) -> None:
     asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-    allowed = client.options("/classify", headers={"origin": PAGE, **asking})
-    assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, PAGE)
+    for method in ("GET", "HEAD", "POST"):
+        asked = asking | {"access-control-request-method": method}
+        allowed = client.options("/classify", headers={"origin": PAGE, **asked})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, PAGE)
     refused = client.options("/classify", headers={"origin": "https://other.example", **asking})
     assert refused.status_code == 204
     assert "access-control-allow-origin" not in refused.headers

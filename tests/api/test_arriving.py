@@ -117,6 +117,19 @@ def test_an_answer_in_one_piece_is_the_same(client: httpx.Client, long_video, su
     assert slowly["timing"]["decoded_while_uploading"] is early
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_the_time_of_the_upload_is_not_that_of_the_work(server, client, long_video, suffix: str) -> None:
+    name = 'afterframe_realtime_factor_sum{route="/classify"}'
+    before = server.metric(name)
+    response = client.post("/classify?model=tiny-rate", content=in_pieces(long_video(suffix)))
+    line = server.line(response.headers["x-request-id"])
+    stages = line["stages"]
+    work_seconds = max(line["seconds"] - stages["upload"], stages["decode"])
+    assert work_seconds < line["seconds"] - PIECE_SECONDS  # while the client slept there was little to do
+    media_seconds = response.json()["media"]["duration_seconds"]
+    assert server.metric(name) - before == pytest.approx(media_seconds / work_seconds, rel=0.02)  # the line rounds
+
+
 def test_a_plain_mp4_says_that_it_has_to_be_complete(client: httpx.Client, long_video) -> None:
     url = "/classify?model=tiny-rate&timeline=true"
     answer = client.post(url, content=in_pieces(long_video(".mp4")), headers={"accept": EVENTS})

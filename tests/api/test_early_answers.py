@@ -12,7 +12,7 @@ import pytest
 
 from app.pipelines.settling import SETTLED_SECONDS
 from bench.memory import loop
-from tests.api.test_arriving import EVENTS, Uploader
+from tests.api.test_arriving import EVENTS, Uploader, in_pieces
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import sine, write_sound, write_video
 from tests.server import RunningServer
@@ -89,7 +89,15 @@ def last_event(uploader: Uploader) -> dict[str, Any]:
         events.append(event)
     assert events[-1]["type"] == "result"
     assert events[-1]["partial"] is True
+    assert_told_of_what_was_read(events[-1])
     return events[-1]
+
+
+def assert_told_of_what_was_read(answer: dict[str, Any]) -> None:
+    """Of an upload that was decoded while it came, and not to its end."""
+    timing = answer["timing"]
+    assert timing["decoded_while_uploading"] is True
+    assert 0 < timing["decode_seconds"] < timing["total_seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +155,7 @@ def test_the_shots_described_so_far(server, minute_of_video: bytes, model: str) 
     with stopped_halfway(server, url, minute_of_video, f'method="forward",model="{model}"', "*/*") as uploader:
         answer = json.loads(uploader.body())
     assert answer["partial"] is True
+    assert_told_of_what_was_read(answer)
     assert answer["segments"][0]["text"] == "A red film."
     assert 4 <= answer["segments"][-1]["end_seconds"] < 31
     assert answer["comments"][0]["text"].startswith("A red film.")
@@ -183,6 +192,23 @@ def test_settled_scores_end_it(client: httpx.Client, large_video: bytes, model: 
     assert result["labels"][0]["label"] == "red"
     assert SETTLED_SECONDS * 4 <= result["frames_used"] < 100
     assert answer["partial"] is False
+
+
+def test_what_was_read_is_counted(server: RunningServer, client: httpx.Client, minute_of_video: bytes) -> None:
+    names = [
+        'afterframe_frames_total{outcome="decoded"}',
+        'afterframe_media_seconds_total{route="/classify"}',
+        'afterframe_realtime_factor_count{route="/classify"}',
+    ]
+    before = [server.metric(name) for name in names]
+    response = client.post("/classify?early_exit=true&model=tiny-rate", content=in_pieces(minute_of_video))
+    server.line(response.headers["x-request-id"])
+    frames, seconds, requests = (server.metric(name) - value for name, value in zip(names, before, strict=True))
+    assert response.json()["results"][0]["settled"] is True
+    assert_told_of_what_was_read(response.json())
+    assert SETTLED_SECONDS <= seconds < 60
+    assert frames == seconds * 4  # those that were taken
+    assert requests == 1
 
 
 @pytest.mark.parametrize("model", ["tiny-rate", "tiny"])

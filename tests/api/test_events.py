@@ -68,6 +68,31 @@ def test_server_sent_events_say_the_same(client: httpx.Client, red_video: Path):
     assert [result["model"]["name"] for result in last["results"]] == ["tiny-rate", "tiny"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("application/json, text/event-stream;q=0", "application/json"),
+        ("application/json, application/x-ndjson;q=0.9", "application/json"),
+        ("application/json;q=0.5, application/x-ndjson", "application/x-ndjson"),
+        ("text/event-stream;q=0.5, application/x-ndjson;q=0.4, application/json;q=0.3", "text/event-stream"),
+        ("TEXT/EVENT-STREAM ; Q=1.0", "text/event-stream"),
+        ("text/html, application/xhtml+xml, */*;q=0.8", "application/json"),
+        ("image/*", "application/json"),
+    ],
+)
+def test_the_accept_header_is_weighed(client: httpx.Client, red_video: Path, accept: str, media_type: str):
+    response = client.post("/classify", content=red_video.read_bytes(), headers={"accept": accept})
+    assert response.headers["content-type"].split(";")[0] == media_type
+
+
+def test_files_are_weighed_against_events(client: httpx.Client, tmp_path: Path):
+    sound = write_sound(tmp_path / "sound.wav", sine(1.0, 8000), 8000).read_bytes()
+    for weight, media_type in ((0.1, "text/csv"), (1, "application/x-ndjson")):
+        headers = {"accept": f"text/csv;q=0.5, application/x-ndjson;q={weight}"}
+        response = client.post("/features?model=tiny-describer", content=sound, headers=headers)
+        assert response.headers["content-type"].split(";")[0] == media_type
+
+
 def test_sound_comes_in_events_too(client: httpx.Client, tmp_path: Path):
     sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
     response = client.post("/classify?model=tiny-listener", content=sound, headers=NDJSON)

@@ -73,6 +73,16 @@ def test_windows_do_not_overlap_by_default_and_the_last_ends_with_the_sound(
     assert len(features(client, swelling, level="windows").json()["windows"]) == 4
 
 
+def test_no_window_begins_after_the_sound_nor_is_its_end_left_out(client: httpx.Client, tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "s.wav", sine(0.301, SAMPLE_RATE), SAMPLE_RATE)
+    windows = features(client, sound, level="windows", window_seconds=0.08).json()["windows"]
+    edges = [0.0, 0.08, 0.16, 0.24, 0.301]
+    assert [window["start_seconds"] for window in windows] == pytest.approx(edges[:-1])
+    assert [window["end_seconds"] for window in windows] == pytest.approx(edges[1:])
+    short = features(client, sound, level="windows", window_seconds=0.01).json()["windows"]
+    assert (len(short), short[-1]["start_seconds"], short[-1]["end_seconds"]) == (31, 0.3, 0.301)
+
+
 def test_a_part(client: httpx.Client, swelling: Path) -> None:
     answer = features(client, swelling, start_seconds=2, end_seconds=3).json()
     assert answer["clip"][0] == pytest.approx(0.3, abs=PCM_LEVEL)

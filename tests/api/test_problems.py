@@ -60,6 +60,12 @@ def test_wrong_method(client: httpx.Client) -> None:
     response = client.get("/classify")
     assert_problem(response, 405)
     assert response.headers["allow"] == "POST"
+    headless = client.head("/classify")
+    assert (headless.status_code, headless.headers["allow"], headless.content) == (405, "POST", b"")
+    for path in ("/models", "/openapi.json"):
+        response = client.post(path)
+        assert_problem(response, 405)
+        assert {*response.headers["allow"].split(", ")} == {"GET", "HEAD"}
 
 
 def test_no_body(server: RunningServer, client: httpx.Client) -> None:
@@ -114,12 +120,15 @@ def test_limits_of_size_and_places(store: Path, red_video: Path) -> None:
         assert str(len(video)) in str(problem["detail"])
         longer = iter([video, b"\x00" * 70000])
         assert_problem(client.post("/classify", content=longer), 413)
+        refused = 'afterframe_http_request_duration_seconds_count{method="POST",route="/classify",status="413"}'
+        server.wait_for_metric(refused, 2)  # the first was refused before it came to a route
 
         with ThreadPoolExecutor() as threads, server.workers_stopped():
             first = threads.submit(client.post, "/classify", content=video)
             server.wait_for_metric("afterframe_requests_in_flight", 1)
             response = client.post("/classify", content=video)
             assert_problem(response, 429)
+            assert server.line(response.headers["x-request-id"])["route"] == "/classify"
             assert int(response.headers["retry-after"]) >= 1
             assert client.get("/health/ready").status_code == 200
         assert first.result().status_code == 200
@@ -138,7 +147,7 @@ def test_what_fails_inside_stays_inside(caplog: pytest.LogCaptureFixture) -> Non
     app = FastAPI()
     problems.install(app)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Observe, telemetry=Telemetry())
+    app.add_middleware(Observe, telemetry=Telemetry(), routes=app.routes)
 
     @app.get("/break")
     async def fail() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from app.config import Settings
@@ -22,6 +23,104 @@ def test_the_document_has_every_kind_of_answer_to_a_file() -> None:
         answers = document["paths"][path]["post"]["responses"]
         assert {"application/json", "application/x-ndjson", "text/event-stream"} <= answers["200"]["content"].keys()
         assert {"408", "413", "429", "503", "504", "507"} <= answers.keys()
+
+
+def described_answer(client: httpx.Client, path: str, method: str, status: int) -> tuple[dict, dict]:
+    """An answer as the document has it, and the whole document."""
+    document = client.get("/openapi.json").json()
+    return document["paths"][path][method]["responses"][str(status)], document
+
+
+def is_described(value: object, schema: dict, document: dict) -> bool:
+    return OAS31Validator({**schema, "components": document["components"]}).is_valid(value)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "own"),
+    [
+        ("/classify", "model=tiny-rate&timeline=true", {"ClassifyProgress", "ClassifyFinal"}),
+        ("/predict", "surprise=true&horizon=1", {"SurpriseProgress", "PredictFinal"}),
+        ("/caption", "timeline=true", {"CaptionProgress", "CaptionFinal"}),
+    ],
+)
+def test_events_are_as_described(
+    client: httpx.Client, three_colour_video: Path, path: str, query: str, own: set[str]
+) -> None:
+    answer, document = described_answer(client, path, "post", 200)
+    schema = answer["content"]["application/x-ndjson"]["schema"]
+    assert answer["content"]["text/event-stream"]["schema"] == schema
+    names = {event["$ref"].rpartition("/")[2] for event in schema["oneOf"]}
+    assert names == own | {"Waiting", "ProblemEvent"}
+    headers = {"accept": "application/x-ndjson"}
+    lines = client.post(f"{path}?{query}", content=three_colour_video.read_bytes(), headers=headers).text.splitlines()
+    assert len(lines) >= 2
+    assert all(is_described(json.loads(line), schema, document) for line in lines)
+    assert not is_described({"type": "result"}, schema, document)
+
+
+def test_headers_are_as_described(client: httpx.Client, three_colour_video: Path) -> None:
+    query, prefer = {"/predict": "?surprise=true", "/classify": ""}, {"prefer": "wait=20"}
+    sent = {"/predict": {"Server-Timing", "X-Model", "X-Model-License"}, "/classify": set()}
+    for path, own in sent.items():
+        answer, document = described_answer(client, path, "post", 200)
+        assert answer["headers"].keys() == own | {"Preference-Applied", "X-Partial"}
+        response = client.post(path + query[path], content=three_colour_video.read_bytes(), headers=prefer)
+        assert response.headers["preference-applied"] == "wait=20"
+        assert {name for name in answer["headers"] if name in response.headers} == own | {"Preference-Applied"}
+        overloaded = document["paths"][path]["post"]["responses"]["429"]
+        assert overloaded["headers"].keys() == {"Retry-After"}
+    taken = {
+        path: [parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"]
+        for path, operations in document["paths"].items()
+        if (operation := operations.get("post"))
+    }
+    assert taken.pop("/stream/steps") == ["Afterframe-State"]
+    assert taken == {path: ["Prefer"] for path in ("/classify", "/predict", "/features", "/caption")}
+
+
+def test_a_malformed_query_is_as_described(client: httpx.Client) -> None:
+    answer, document = described_answer(client, "/classify", "post", 400)
+    schema = answer["content"]["application/problem+json"]["schema"]
+    problem = client.post("/classify?top_k=0", content=b"video").json()
+    assert is_described(problem, schema, document)
+    assert problem["errors"][0]["parameter"] == "top_k"
+    assert not is_described({**problem, "errors": ["top_k"]}, schema, document)
+
+
+def test_the_document_says_what_needs_a_key() -> None:
+    document = json.loads(SNAPSHOT.read_text())
+    assert document["components"]["securitySchemes"] == {
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer"},
+    }
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path in ("/health/live", "/health/ready", "/metrics"):
+                assert "security" not in operation
+            else:
+                assert operation["security"] == [{}, {"X-API-Key": []}, {"Bearer": []}]
+                assert {"401", "403", "429"} <= operation["responses"].keys()
+                assert "Retry-After" in operation["responses"]["429"]["headers"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/web/page.js", "/docs", "/openapi.json", "/models", "/models/tiny", "/models/tiny/card"),
+        *("/health/live", "/health/ready", "/metrics", "/stream/schema", "/nowhere", "/models/nobody"),
+    ],
+)
+def test_head_is_get_without_the_body(server: RunningServer, client: httpx.Client, path: str) -> None:
+    got, headless = client.get(path), client.head(path)
+    assert (headless.status_code, headless.content) == (got.status_code, b"")
+    assert headless.headers.keys() == got.headers.keys()
+    changing = {"date", "x-request-id", *(["content-length"] if path == "/metrics" else [])}
+    assert {name: value for name, value in headless.headers.items() if name not in changing} == {
+        name: value for name, value in got.headers.items() if name not in changing
+    }
+    lines = [server.line(response.headers["x-request-id"]) for response in (headless, got)]
+    assert [line["method"] for line in lines] == ["HEAD", "GET"]
+    assert lines[0]["route"] == lines[1]["route"]
 
 
 def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:

@@ -167,6 +167,24 @@ def test_who_was_cut_off_goes_on_and_nothing_is_lost_or_counted_twice(live, pict
     assert done["sequence"] == 24
 
 
+def test_who_was_cut_off_before_any_answer_needs_not_say_what_it_has(live, pictures):
+    """Also where the session goes on from a state, whose steps it never had to answer."""
+    with streaming(live, model="tiny", state="true") as client:
+        client.start()
+        state = show_all(client, pictures[:3])[-1]["state"]
+    with streaming(live) as client:
+        session = client.start(state=state)["session"]
+        client.show(3 / STEP_RATE, pictures[3])
+        client.cut()
+    with streaming(live) as client:
+        welcome = client.start(session=session)
+        assert welcome["type"] == "welcome", welcome
+        for number in range(3 + welcome["received"], 5):
+            client.show(number / STEP_RATE, pictures[number])
+        steps, _ = client.end()
+    assert [step["sequence"] for step in steps] == [4, 5]
+
+
 def test_a_session_that_nobody_comes_back_to_is_gone(live, pictures):
     with streaming(live, model="tiny") as client:
         session = client.start()["session"]

@@ -12,7 +12,7 @@ from app.api import stream_steps
 from app.api.form import FormPart
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames, sine, write_sound, write_video
-from tests.server import running_server
+from tests.server import RunningServer, running_server
 from tests.streaming import picture
 
 STEP_RATE = 4.0
@@ -129,6 +129,8 @@ def test_times_are_the_clients(client: httpx.Client, pictures):
         ({"times": "[0, 1e13]"}, 400, "1e12 at most"),
         ({"state": "AAAA"}, 401, "not one of this service"),
         ({"state": "?"}, 401, "not base64"),
+        ({"state": ""}, 401, "not one of this service"),
+        ({"sate": "AAAA"}, 400, "a field 'sate'; it may have file, picture, state, times"),
     ],
 )
 def test_what_is_wrong_is_said(client: httpx.Client, pictures, fields, status, detail):
@@ -158,7 +160,7 @@ def test_a_damaged_picture_is_refused(client: httpx.Client, pictures):
 
 
 def test_a_form_without_anything_is_refused(client: httpx.Client):
-    response = client.post("/stream/steps?model=tiny", files={"other": ("x", b"x")})
+    response = client.post("/stream/steps?model=tiny", files={"times": (None, "[1]")})
     assert response.status_code == 400
     assert "no field 'file' or 'picture'" in response.json()["detail"]
 
@@ -167,6 +169,40 @@ def test_a_form_has_pictures_or_a_file(client: httpx.Client, pictures):
     both = [*parts(pictures[:1]), ("file", ("video", b"x"))]
     response = client.post("/stream/steps?model=tiny", files=both)
     assert (response.status_code, "the one or the other" in response.json()["detail"]) == (400, True)
+
+
+def test_times_are_of_pictures(client: httpx.Client, red_video: Path):
+    files = {"file": ("video", red_video.read_bytes())}
+    response = client.post("/stream/steps?model=tiny", files=files, data={"times": "[1]"})
+    assert (response.status_code, "no pictures" in response.json()["detail"]) == (400, True)
+
+
+def test_an_empty_state_in_the_header_is_none_either(client: httpx.Client, red_video: Path):
+    headers = {"Afterframe-State": ""}
+    assert client.post("/stream/steps?model=tiny", content=red_video.read_bytes(), headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("kind", ["pictures", "file"])
+def test_metrics_and_the_log_tell_of_it(server: RunningServer, client: httpx.Client, pictures, red_video, kind):
+    names = [
+        'afterframe_frames_total{outcome="decoded"}',
+        'afterframe_media_seconds_total{route="/stream/steps"}',
+        'afterframe_realtime_factor_count{route="/stream/steps"}',
+        'afterframe_stage_duration_seconds_count{route="/stream/steps",stage="upload"}',
+    ]
+    before = [server.metric(name) for name in names]
+    files = parts(pictures[:6]) if kind == "pictures" else {"file": ("video", red_video.read_bytes())}
+    response = client.post("/stream/steps?model=tiny-rate", files=files)
+    line = server.line(response.headers["x-request-id"])
+    frames, seconds, requests, uploads = (
+        server.metric(name) - value for name, value in zip(names, before, strict=True)
+    )
+    steps = len(response.json()["steps"])
+    assert frames >= steps
+    assert seconds == pytest.approx(steps / STEP_RATE)
+    assert requests == uploads == 1
+    assert set(line["stages"]) == {"upload", "queue", "decode", "infer"}
+    assert line["stages"]["decode"] > 0
 
 
 def test_a_form_has_only_so_many_pictures_of_only_such_a_size(client: httpx.Client, pictures):

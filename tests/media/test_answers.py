@@ -54,7 +54,7 @@ def forge(body: bytes = b"", **header: Any) -> bytes:
 
 def frames_of(spec: int, *shape: int) -> FrameChunk:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return FrameChunk(spec, pixels, np.arange(shape[0]) / 2)
+    return FrameChunk(spec, pixels, np.arange(shape[0]) / 2, decode_seconds=0.25)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_an_error_is_read_back() -> None:
     assert str(error) == "The file has no sound."
 
 
-FRAMES = {"type": "frames", "spec": 0, "shape": [2, 3, 4, 3]}
-SOUND = {"type": "waveform", "spec": 0, "start_seconds": 0.0}
+FRAMES = {"type": "frames", "spec": 0, "shape": [2, 3, 4, 3], "decode_seconds": 0.5}
+SOUND = {"type": "waveform", "spec": 0, "start_seconds": 0.0, "decode_seconds": 0.5}
 ERROR = {"type": "error", "error": "InvalidMedia", "message": "x", "is_spent": False}
 INFO_HEADER = {"type": "info", **{name: getattr(INFO, name) for name in MediaInfo.__slots__}}
 

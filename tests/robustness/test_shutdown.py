@@ -76,3 +76,15 @@ def assert_nothing_dropped(server: RunningServer, outcomes: list[Outcome]) -> No
     assert sum(status == 200 for status in logged.values()) >= 20 + CLIENTS - 1
     assert {outcome.status for outcome in outcomes if outcome.request_id not in logged} <= {0}
     assert not [line for line in server.lines if line.get("level") == "error"]
+
+
+def test_a_server_that_was_stopped_leaves_no_files(
+    store: Path, red_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running_server(store, models="tiny") as server:
+        with server.client() as client:
+            assert client.post("/classify", content=red_video.read_bytes()).status_code == 200
+        assert list(tmp_path.iterdir())  # the fork server's socket lies there
+        assert server.stop() == -signal.SIGTERM
+    assert not list(tmp_path.iterdir())

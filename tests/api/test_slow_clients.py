@@ -239,9 +239,10 @@ def test_many_uploads_that_stall_are_on_disk_and_not_in_memory(store: Path) -> N
     head = HEAD + b"Content-Length: 100000000\r\n\r\n"
     with running_server(store, models="tiny") as server, ExitStack() as stack:
         before = server.memory_bytes()
-        for _ in range(200):
+        for _ in range(100):
             stack.enter_context(connection := server.connect())
             connection.sendall(head + part)
-        server.wait_for_metric("afterframe_spool_bytes", 200 * len(part))
-        # 50 MiB seen: what may be unwritten, and what connections cost. Of what was sent it is a quarter.
-        assert server.memory_bytes() - before < 200 * len(part) / 2
+        server.wait_for_metric("afterframe_spool_bytes", 100 * len(part))
+        # 46 to 61 MiB seen, by how busy the machine is: what may be unwritten, and what connections hold. Kept in memory,
+        # what was sent would be 98 beside what connections hold.
+        assert server.memory_bytes() - before < 80 * 2**20

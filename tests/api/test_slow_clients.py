@@ -243,6 +243,6 @@ def test_many_uploads_that_stall_are_on_disk_and_not_in_memory(store: Path) -> N
             stack.enter_context(connection := server.connect())
             connection.sendall(head + part)
         server.wait_for_metric("afterframe_spool_bytes", 100 * len(part))
-        # 46 to 61 MiB seen, by how busy the machine is: what may be unwritten, and what connections hold. Kept in memory,
-        # what was sent would be 98 beside what connections hold.
+        # 46 to 61 MiB seen, by how busy the machine is: what may be unwritten, and what connections hold. Kept in
+        # memory, what was sent would be 98 beside what connections hold.
         assert server.memory_bytes() - before < 80 * 2**20

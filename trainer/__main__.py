@@ -8,23 +8,27 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from app.errors import ModelRejected
 from app.models.manifest import TrainingData
-from trainer.arguments import add_data, data_options, model_name, whole_number
+from trainer.arguments import (
+    DEFAULT_RECIPES,
+    add_data,
+    add_recipe,
+    add_training,
+    data_options,
+    training_options,
+    whole_number,
+)
 from trainer.data.captions import read_msr_vtt, read_msvd, write_captions
 from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
 from trainer.data.listing import Split, Video, list_files, read_listing, write_listing
 from trainer.data.rows import InvalidListing
 from trainer.progress import progress
-from trainer.recipe.reading import RECIPES, RecipeError
-
-if TYPE_CHECKING:
-    from trainer.train import Training
+from trainer.recipe.reading import RecipeError
 
 # torch and Lightning take seconds to import: what needs them is imported where it is called.
 
@@ -42,13 +46,6 @@ MISTAKES = (
 )
 """What the person who typed the command can put right: told in a line, without a traceback."""
 
-DEFAULT_RECIPES = {
-    "classify": RECIPES / "classify.yaml",
-    "predict": RECIPES / "forecast.yaml",
-    "features": RECIPES / "audio-features.yaml",
-    "caption": RECIPES / "captions.yaml",
-}
-"""Of the tasks; those of classifiers of sound and of camera work must be named."""
 DEFAULT_STORE = Path("model_store")
 
 
@@ -80,43 +77,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    defaults = ", ".join(f"{recipe.name} to {task}" for task, recipe in DEFAULT_RECIPES.items())
-    parser.add_argument("--recipe", type=Path, help=f"YAML (default: {defaults})")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
-
-
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
-    _add_recipe(parser)
+    add_recipe(parser)
     parser.add_argument("--output", type=Path, help="folder of the report (default: runs/inspect-<data>)")
     parser.set_defaults(run=_inspect)
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    """What is trained, on what: for `_training`."""
-    parser.add_argument("task", choices=list(DEFAULT_RECIPES))
-    parser.add_argument("--name", type=model_name, required=True, help="of the model: lower case, digits, hyphens")
-    add_data(parser)
-    _add_recipe(parser)
-    parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
-    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0)
-    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="start from these where the shapes fit")
-    parser.add_argument(
-        "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
-    )
-    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
-    parser.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="of torch, per process (default: as torch has it)"
-    )
-    parser.add_argument(
-        "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw what is generated"
-    )
-    parser.set_defaults(devices=1)
-
-
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    _add_training(parser)
+    add_training(parser)
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument(
@@ -135,7 +104,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
-    _add_training(parser)
+    add_training(parser)
     parser.add_argument(
         "--search",
         action="append",
@@ -213,30 +182,12 @@ def _name(data: Path) -> str:
     return found.name if found.is_dir() else found.stem
 
 
-def _training(options: argparse.Namespace) -> Training:
-    from trainer.train import Training
-    from trainer.training import Machine
-
-    return Training(
-        task=options.task,
-        name=options.name,
-        data=data_options(options),
-        recipe=options.recipe or DEFAULT_RECIPES[options.task],
-        settings=tuple(options.set),
-        cell=options.cell,
-        seed=options.seed,
-        weights=options.weights,
-        teachers=tuple(options.teachers),
-        machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
-    )
-
-
 def _train(options: argparse.Namespace) -> str:
     from trainer.train import TrainOptions, train
 
     return train(
         TrainOptions(
-            training=_training(options),
+            training=training_options(options),
             output=options.output,
             resume=options.resume,
             patience=options.patience,
@@ -256,7 +207,7 @@ def _tune(options: argparse.Namespace) -> str:
 
     searched = tuple(parse_search(text) for text in options.search)
     folder = options.output or Path("runs") / f"tune-{options.name}"
-    return tune(TuneOptions(_training(options), searched, options.trials, folder))
+    return tune(TuneOptions(training_options(options), searched, options.trials, folder))
 
 
 def _evaluate(options: argparse.Namespace) -> str:

@@ -1,4 +1,4 @@
-"""What options of a command take, in argparse's way, and those that all commands on data have."""
+"""What options of a command take, in argparse's way, and those that several commands have."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.models.manifest import NAME_PATTERN
+from trainer.recipe.reading import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trainer.data.prepare import DataOptions
+    from trainer.train import Training
+
+DEFAULT_RECIPES = {
+    "classify": RECIPES / "classify.yaml",
+    "predict": RECIPES / "forecast.yaml",
+    "features": RECIPES / "audio-features.yaml",
+    "caption": RECIPES / "captions.yaml",
+}
+"""Of the tasks; those of classifiers of sound and of camera work must be named."""
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -67,4 +77,52 @@ def data_options(options: argparse.Namespace) -> DataOptions:
         test_data=options.test_data,
         cache=options.cache,
         num_processes=options.decoders,
+    )
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Which recipe, and what instead of its settings."""
+    defaults = ", ".join(f"{recipe.name} to {task}" for task, recipe in DEFAULT_RECIPES.items())
+    parser.add_argument("--recipe", type=Path, help=f"YAML (default: {defaults})")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """What is trained, on what: for `training_options`."""
+    parser.add_argument("task", choices=list(DEFAULT_RECIPES))
+    parser.add_argument("--name", type=model_name, required=True, help="of the model: lower case, digits, hyphens")
+    add_data(parser)
+    add_recipe(parser)
+    parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0)
+    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="start from these where the shapes fit")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
+    )
+    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
+    parser.add_argument(
+        "--threads", type=whole_number(1), metavar="N", help="of torch, per process (default: as torch has it)"
+    )
+    parser.add_argument(
+        "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw what is generated"
+    )
+    parser.set_defaults(devices=1)
+
+
+def training_options(options: argparse.Namespace) -> Training:
+    """What `add_training` was given."""
+    from trainer.train import Training
+    from trainer.training import Machine
+
+    return Training(
+        task=options.task,
+        name=options.name,
+        data=data_options(options),
+        recipe=options.recipe or DEFAULT_RECIPES[options.task],
+        settings=tuple(options.set),
+        cell=options.cell,
+        seed=options.seed,
+        weights=options.weights,
+        teachers=tuple(options.teachers),
+        machine=Machine(options.accelerator, options.devices, options.threads, options.loaders),
     )

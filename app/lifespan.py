@@ -96,6 +96,7 @@ def _keep_for_good() -> None:
     """Spares later collections what is here by now: to look at it takes 113 ms, in which nobody is answered."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # `python -m app` starts without
 
 
 def _open_store(settings: Settings) -> ModelStore:

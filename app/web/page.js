@@ -108,9 +108,10 @@ function describeModel() {
   element("camera-hint").textContent = model && cameraButton.disabled ? "This model cannot answer live." : "";
 }
 
-/** Another model is asked of the clip that is there; not one that looks of what is only a sound. */
+/** Another model is asked of what is there, the camera or a clip; not one that looks of what is only a sound. */
 function chooseModel() {
   describeModel();
+  if (isLive()) return answersLive(chosen()) ? startCamera() : endCamera();
   if (!clip) return;
   if (listens(chosen()) || !clip.type.startsWith("audio/")) return openClip(clip);
   current.abort();
@@ -174,15 +175,15 @@ function endCamera() {
   say("The camera is off.");
 }
 
-async function toggleCamera() {
-  if (isLive()) return endCamera();
+async function startCamera() {
+  const { name } = chosen();
   const signal = begin("Asking for the camera …");
   showCamera(true);
   try {
-    for await (const news of watchCamera(video, select.value, key(), signal)) {
+    for await (const news of watchCamera(video, name, key(), signal)) {
       showLabels(news.labels);
       showSegments(news.segments, news.first, news.last);
-      say(`Live: ${news.rate} pictures a second.`);
+      say(`Live: ${news.rate} pictures a second, by ${name}.`);
       element("pace").textContent = `The last one was answered within ${Math.round(news.milliseconds)} ms.`;
       element("pace").hidden = false;
     }
@@ -199,7 +200,7 @@ element("file").addEventListener("change", ({ target }) => {
   target.value = ""; // else there is no change where the same file is chosen again
   if (file) openClip(file);
 });
-cameraButton.addEventListener("click", toggleCamera);
+cameraButton.addEventListener("click", () => (isLive() ? endCamera() : startCamera()));
 select.addEventListener("change", chooseModel);
 element("api-key").addEventListener("change", () => loadModels().catch(refuse));
 element("choice").addEventListener("submit", (event) => event.preventDefault());

@@ -140,23 +140,24 @@ def test_a_camera_in_the_browser(server: RunningServer, tmp_path: Path) -> None:
 
 
 @needs_browser
-def test_a_camera_can_always_be_stopped(server: RunningServer, tmp_path: Path) -> None:
-    """Whatever model has been chosen since; one that cannot answer live says so where it cannot be started."""
+def test_a_camera_goes_with_the_model(server: RunningServer, tmp_path: Path) -> None:
+    """Another one goes on from what the camera shows; one that cannot answer live ends it, and cannot be started."""
     look = f"['color', 'borderStyle', 'cursor'].map(name => getComputedStyle({CAMERA})[name])"
     with browsing(tmp_path / "profile", write_camera(tmp_path)) as browser:
         go(browser, server, "tiny-rate")
         enabled = browser.evaluate(look)
         browser.evaluate(f"{CAMERA}.click()")
-        browser.wait_for(f"{STATUS}.startsWith('Live')")
+        browser.wait_for(f"/^Live: .* by tiny-rate/.test({STATUS})")
         assert browser.evaluate("document.querySelector('#result output, #result [aria-live]') === null")
+        choose_model(browser, "tiny")
+        browser.wait_for(f"/^Live: .* by tiny/.test({STATUS})")
+        assert browser.evaluate(f"{CAMERA}.innerText") == "Stop the camera"
         for model in ("tiny-listener", "tiny-writer"):
             choose_model(browser, model)
-            assert not browser.evaluate(f"{CAMERA}.disabled")
-            assert browser.evaluate(HINT) == ""
-        browser.evaluate(f"{CAMERA}.click()")
-        browser.wait_for(f"{STATUS} === 'The camera is off.'")
-        assert browser.evaluate(f"{CAMERA}.disabled")
-        assert browser.evaluate(HINT) == "This model cannot answer live."
+            assert browser.evaluate(STATUS) == "The camera is off."
+            assert browser.evaluate("document.getElementById('video').srcObject") is None
+            assert browser.evaluate(f"{CAMERA}.disabled")
+            assert browser.evaluate(HINT) == "This model cannot answer live."
         browser.wait_for("document.getAnimations().length === 0")  # the colour changes in steps
         disabled = browser.evaluate(look)
         assert all(one != other for one, other in zip(enabled, disabled, strict=True))

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from app.api.schemas import Label, ModelRef, Rounded
 from app.api.stream_messages import SCHEMA_VERSION, client_schemas
 from app.models.manifest import ClassifyOutput
-from app.pipelines.stream import Stream, StreamEnd, StreamStep
+from app.pipelines.readings import StreamEnd
+from app.pipelines.stream import Stream, StreamStep
 
 
 class Limits(BaseModel):

@@ -1,6 +1,7 @@
 """POST /stream/steps: a stream over plain HTTP, its state with the client."""
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from app.api.service import StreamService, service_of
 from app.api.stream_messages import StreamQuery, decode_state, encode_state
 from app.api.stream_schemas import Done, Step
 from app.api.upload import spooling
-from app.errors import MalformedRequest
+from app.errors import DeadlineExceeded, MalformedRequest
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StateTokens
 from app.pipelines.reading import Cost, Upload
@@ -147,13 +148,18 @@ async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Resp
         model, point = start_of(parts.store, parts.tokens, query.model, query.version, token)
         request.state.record.models = (f"{model.manifest.name}@{model.manifest.version}",)
         stream = parts.sessions.stream(model, point, live=sent.pictures is not None)
-        media = None
-        if sent.pictures is not None:
-            taken, read = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
-        else:
-            taken, info, read = await step_file(parts.decoders, Upload(sent.file, deadline), stream, parts.max_values)
-            media = Media.of(info)
-    done = Done.of(stream, await stream.finish()) if query.end else None
+        media, end_seconds = None, math.inf
+        try:
+            async with asyncio.timeout_at(deadline):
+                if sent.pictures is not None:
+                    taken, read = await step_pictures(parts.pictures, sent.pictures, sent.times, deadline, stream)
+                else:
+                    upload, began_seconds = Upload(sent.file, deadline), stream.seconds
+                    taken, info, read = await step_file(parts.decoders, upload, stream, parts.max_values)
+                    media, end_seconds = Media.of(info), began_seconds + read.duration_seconds
+                done = Done.of(stream, await stream.finish(end_seconds)) if query.end else None
+        except TimeoutError as late:
+            raise DeadlineExceeded("The steps could not be taken before the deadline.") from late
     calls = stream.calls
     cost = Cost(read, read.queue_seconds + calls.queue_seconds, calls.infer_seconds)
     record_cost(service, request.state.record, cost, sent.seconds)
@@ -217,6 +223,8 @@ def _times(text: str | None, num_pictures: int) -> list[float] | None:
         times = _TIMES.validate_json(text)
     except ValidationError as error:
         raise MalformedRequest("The form's field 'times' is not a JSON list of seconds, 1e12 at most.") from error
-    if len(times) != num_pictures or times != sorted(times):
-        raise MalformedRequest(f"There are {len(times)} times for {num_pictures} pictures, or they run backwards.")
+    if len(times) != num_pictures:
+        raise MalformedRequest(f"There are {len(times)} times for {num_pictures} pictures.")
+    if times != sorted(times):
+        raise MalformedRequest("The form's field 'times' runs backwards.")
     return times

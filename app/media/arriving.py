@@ -39,7 +39,7 @@ def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) 
         display = Display(0, request.frames[0], clock.time_base, stream.sample_aspect_ratio)
         for frame in decode_all(container, stream):
             if not clock.num_frames:
-                yield describe(container, stream, displayed_size(frame, stream.sample_aspect_ratio), None)
+                yield describe(container, stream, displayed_size(frame, stream.sample_aspect_ratio))
             ticks = clock.show(frame)
             check_duration(clock.seconds, limits)
             yield from display.show(ticks, frame)

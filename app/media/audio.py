@@ -30,7 +30,7 @@ _FOR_EVER_SECONDS = 1e9
 
 
 class AudioReader:
-    """Reads the sound of one request. `asked_seconds` is complete when `read` has ended."""
+    """Reads the sound of one request."""
 
     def __init__(
         self, file: BinaryIO | Readable | SocketFile, request: MediaRequest, limits: MediaLimits, origin_seconds: float
@@ -40,6 +40,9 @@ class AudioReader:
         self._limits = limits
         self._origin_seconds = origin_seconds  # the file's time at which the request's seconds begin
         self.asked_seconds = 0.0
+        """That were given back; complete when `read` has ended."""
+        self.end_seconds: float | None = None
+        """When the sound is over; None where it was not read so far."""
 
     def read(self) -> Iterator[WaveformChunk]:
         """The chunks of all specs. Raises InvalidMedia where there is no sound, or one with NaN or Inf in it."""
@@ -67,11 +70,13 @@ class AudioReader:
             check_duration(seconds, self._limits)
             if all(collector.complete for collector in collectors):
                 break
+        else:
+            self.end_seconds = seconds
         for collector in collectors:
             yield from collector.finish()
             self.asked_seconds = max(self.asked_seconds, collector.num_samples / collector.sample_rate)
         if not self.asked_seconds:
-            raise InvalidMedia(no_part(self._request, seconds))
+            raise InvalidMedia(no_part(self._request, self.end_seconds))
 
 
 def _open_sound(container: InputContainer, limits: MediaLimits) -> AudioStream:

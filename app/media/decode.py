@@ -70,13 +70,14 @@ def _read_whole(
     else:
         info, video.first_seconds = _describe(file, limits)
         yield info
-    audio_seconds = early.audio_seconds or 0.0
-    if request.waveforms and early.audio_seconds is None:
+    audio = early.audio
+    if request.waveforms and audio is None:
         audio = AudioReader(file, request, limits, video.first_seconds)
         yield from islice(clock.time(audio.read()), early.num_waveforms, None)
-        audio_seconds = audio.asked_seconds
+    if audio is not None and audio.end_seconds is not None and not request.frames and info.width is None:
+        yield replace(info, duration_seconds=audio.end_seconds)  # many a header of sound alone has only an estimate
     yield MediaSummary(
-        duration_seconds=max(video.asked_seconds, audio_seconds),
+        duration_seconds=max(video.asked_seconds, audio.asked_seconds if audio is not None else 0.0),
         frames_decoded=video.frames_decoded,
         frames_skipped=video.frames_skipped,
         sampling=video.sampling,
@@ -97,7 +98,10 @@ def _read_frames(
         assert early.info is not None
         passes = [spread] if spread else []
         if not spread:  # what streams there are, the whole file knows best
-            yield replace(_describe(file, limits)[0], duration_seconds=early.info.duration_seconds)
+            known = early.info
+            yield replace(
+                _describe(file, limits)[0], duration_seconds=known.duration_seconds, frame_rate=known.frame_rate
+            )
     elif request.is_prompt and rated and spread and file_size(file) > SMALL_BYTES:
         passes = [rated, spread]
     for numbers in passes:
@@ -141,5 +145,5 @@ def _describe(file: BinaryIO | Readable, limits: MediaLimits) -> tuple[MediaInfo
             frame = next(decode_all(container, picture)) if picture else None
         start = first_seconds(container, picture)
         if picture is None or frame is None:
-            return describe(container, None, None, None), start
-        return describe(container, picture, displayed_size(frame, picture.sample_aspect_ratio), None), start
+            return describe(container, None, None), start
+        return describe(container, picture, displayed_size(frame, picture.sample_aspect_ratio)), start

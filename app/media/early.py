@@ -26,7 +26,7 @@ class Early:
     """Chunks."""
     video: VideoOutcome | None = None
     """All frames at a rate were given back."""
-    audio_seconds: float | None = None
+    audio: AudioReader | None = None
     """All sound was given back."""
     info: MediaInfo | None = None
     while_uploading: bool = False
@@ -78,9 +78,9 @@ def _sound(file: GrowingFile, request: MediaRequest, limits: MediaLimits, early:
         picture = best_video(container, limits)
         if container.format.name in _TOLD_BY_THE_END or (picture is not None and picture.start_time is None):
             raise SurpriseError
-        yield describe(container, None, None, None)
+        yield describe(container, None, None)
         audio = AudioReader(file, request, limits, first_seconds(container, picture))
         for chunk in audio.read_from(container):
             early.num_waveforms += 1
             yield chunk
-    early.audio_seconds = audio.asked_seconds
+    early.audio = audio

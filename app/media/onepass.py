@@ -123,7 +123,7 @@ class OnePass:
             ticks = self._ticks(frame)
             if not self.outcome.frames_decoded:
                 size = displayed_size(frame, self._stream.sample_aspect_ratio)
-                yield describe(self._container, self._stream, size, None)
+                yield describe(self._container, self._stream, size)
             self.outcome.frames_decoded += 1
             check_duration(float(ticks * self._time_base), self._limits)
             for display in self._displays:
@@ -136,7 +136,8 @@ class OnePass:
         check_duration(duration_seconds, self._limits)
         for display in self._displays:
             yield from self._counted(display.finish(duration_seconds))
-        yield describe(self._container, self._stream, size, duration_seconds)
+        num_frames = self.outcome.frames_decoded + self.outcome.frames_skipped
+        yield describe(self._container, self._stream, size, duration_seconds, num_frames)
 
     def _counted(self, chunks: Iterable[FrameChunk]) -> Iterator[FrameChunk]:
         for chunk in chunks:

@@ -136,19 +136,29 @@ def codec_name(stream: VideoStream | AudioStream) -> str | None:
 
 
 def describe(
-    container: InputContainer, video: VideoStream | None, size: tuple[int, int] | None, duration_seconds: float | None
+    container: InputContainer,
+    video: VideoStream | None,
+    size: tuple[int, int] | None,
+    duration_seconds: float | None = None,
+    num_frames: int = 0,
 ) -> MediaInfo:
-    """What the file says of itself. `size`: (width, height) as displayed; without a duration: that of the header."""
+    """What the file says of itself. `size`: (width, height) as displayed.
+
+    The duration and `num_frames`, that are displayed in it, where they are known; else the header's word is taken. Its
+    rate is often a guess, 1000 for many a file of Matroska or FLV: it must come to as many frames.
+    """
+    rate = float(video.average_rate) if video and video.average_rate else None
+    if duration_seconds and num_frames and (rate is None or abs(rate * duration_seconds - num_frames) >= 1):
+        rate = num_frames / duration_seconds
     sounds = container.streams.audio
     audio = best_audio(container) or (sounds[0] if sounds else None)
     if duration_seconds is None and container.duration is not None and container.duration > 0:
         duration_seconds = container.duration / av.time_base
-    rate = video.average_rate if video else None
     return MediaInfo(
         duration_seconds=duration_seconds,
         width=size[0] if size else None,
         height=size[1] if size else None,
-        frame_rate=float(rate) if rate else None,
+        frame_rate=rate,
         video_codec=codec_name(video) if video else None,
         audio_codec=codec_name(audio) if audio else None,
         has_audio=audio is not None,

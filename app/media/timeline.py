@@ -62,11 +62,12 @@ def part_of(timeline: Timeline, request: MediaRequest) -> Part:
     return part
 
 
-def no_part(request: MediaRequest, duration_seconds: float) -> str:
-    """What to tell the sender where nothing lies between the start and the end."""
+def no_part(request: MediaRequest, duration_seconds: float | None) -> str:
+    """What to tell the sender where nothing lies between the start and the end, of a file that may last longer."""
     start, end = request.start_seconds or 0.0, request.end_seconds
     until = "the end" if end is None else f"{end:g} s"
-    return f"There is nothing from {start:g} s to {until}: the file lasts {duration_seconds:.3f} s."
+    lasts = "" if duration_seconds is None else f": the file lasts {duration_seconds:.3f} s"
+    return f"There is nothing from {start:g} s to {until}{lasts}."
 
 
 def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDArray[np.int32] | None = None) -> Pick:

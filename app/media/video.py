@@ -184,7 +184,8 @@ class VideoReader:
             aspect = aspect or stream.codec_context.sample_aspect_ratio or Fraction(1)
             if not self._described:
                 self._described = True
-                yield describe(container, stream, displayed_size(frame, aspect), timeline.duration_seconds)
+                size = displayed_size(frame, aspect)
+                yield describe(container, stream, size, timeline.duration_seconds, len(timeline.times))
             for number, collector in enumerate(collectors):
                 for chunk in collector.add(index, frame, aspect):
                     if not self._request.frames[number].clip_length:

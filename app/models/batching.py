@@ -197,7 +197,11 @@ class Scheduler:
             num_frames = sum(len(waiting.work.chunk) for waiting in batch if waiting.work.chunk.ndim > 1)
             self._on_batch(model.name, model.version, method, len(batch), num_frames, seconds, queue_seconds)
         for row, waiting in enumerate(batch):
-            waiting.future.set_result(Answer(outputs[row], states[row], queue_seconds[row], seconds))
+            state = states[row]
+            if all(map(_is_finite, outputs[row] if state is None else (*outputs[row], state))):
+                waiting.future.set_result(Answer(outputs[row], state, queue_seconds[row], seconds))
+            else:  # nothing that came of it may be answered, or gone on from
+                waiting.future.set_exception(ArithmeticError("the model answered NaN or infinity"))
 
     def warm_up(self, models: Iterable[ServedModel], step_length: int = 32) -> None:
         """Runs each model at the sizes that nearly every request has, until TorchScript has compiled it for them.
@@ -211,6 +215,10 @@ class Scheduler:
 
         with ThreadPoolExecutor(len(self._threads)) as pool:  # a model for each inference thread
             list(pool.map(warm, models))
+
+
+def _is_finite(output: torch.Tensor) -> bool:
+    return bool(torch.isfinite(output).all())
 
 
 def first_works(model: ServedModel, step_length: int = 32) -> list[Work]:

@@ -13,6 +13,7 @@ from app.pipelines.calls import ModelCalls, Stepper, whole_steps
 from app.pipelines.late_answers import LateAnswers
 from app.pipelines.overlapping import OverlappingSegmenter
 from app.pipelines.reading import frame_spec, step_spec
+from app.pipelines.scores import ScoresOfMoments, to_scores
 from app.pipelines.segments import (
     APART,
     COMPETING,
@@ -30,24 +31,13 @@ SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part count
 class Judge(Protocol):
     """What all of them come to."""
 
-    num_units: int
-    """Frames, steps or parts that the logits stand on."""
+    @property
+    def num_units(self) -> int:
+        """Frames, steps or parts that the logits stand on."""
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """(K,) in [0, 1], for all that was seen or heard."""
-
-
-def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
-    """Scores in [0, 1] from logits (..., K): softmax over K, or the sigmoid of each.
-
-    Raises ArithmeticError for logits that are no numbers: nothing that came of them may be answered.
-    """
-    if not np.isfinite(logits).all():
-        raise ArithmeticError("the model answered NaN or infinity")
-    wide = torch.from_numpy(logits).double()
-    scores = torch.sigmoid(wide) if kind == "sigmoid" else torch.softmax(wide, dim=-1)
-    return scores.numpy()
 
 
 def segmenter_for(output: ClassifyOutput, rate: float, overrides: RuleOverrides) -> Segmenter | OverlappingSegmenter:
@@ -126,11 +116,10 @@ class TimelineJudge:
         self.settling = Settling(self.rate)
         self.judges_moments = wanted.sampling == "rate"
         self.track = SegmentTrack(output, self.rate, overrides) if overrides else None
-        self.num_units = 0
         self.late = LateAnswers(output.delay_steps)
         self.last_seconds = 0.0
         self._last_frame: NDArray[np.uint8] | None = None  # (1, H, W, 3)
-        self._sums = np.zeros(len(output.labels))
+        self.moments = ScoresOfMoments(output.scores, np.zeros(len(output.labels)))
         self._so_far = np.zeros(len(output.labels), np.float32)
 
     async def add(self, chunk: FrameChunk) -> None:
@@ -149,14 +138,13 @@ class TimelineJudge:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Of everything so far.
+        """Of everything so far: of all its moments, where the model samples by rate and so judges moments."""
+        return self.moments.scores if self.judges_moments else to_scores(self._so_far, self.output.scores)
 
-        A model that samples by rate judges moments. Of labels that compete, its scores are those of the mean of their
-        logits. Of others the mean score: the share of the video, as far as the model knows, in which the label holds.
-        """
-        if not self.judges_moments:
-            return to_scores(self._so_far, self.output.scores)
-        return self._scores_of(self._sums / max(self.num_units, 1))
+    @property
+    def num_units(self) -> int:
+        """Moments that were judged."""
+        return self.moments.num_moments
 
     @property
     def end_seconds(self) -> float:
@@ -180,20 +168,11 @@ class TimelineJudge:
 
     def _count(self, moments: NDArray[np.float64], logits: NDArray[np.float32]) -> None:
         """moments (T,), logits (T, K) about them."""
-        counted = to_scores(logits, "sigmoid") if self.output.scores == "sigmoid" else logits.astype(np.float64)
-        sums = self._sums + counted.cumsum(axis=0)
-        if self.judges_moments and len(moments):
-            self._watch(
-                self._scores_of(sums / np.arange(self.num_units + 1, self.num_units + len(moments) + 1)[:, None])
-            )
-        self.num_units += len(moments)
-        self._sums += counted.sum(axis=0)
+        scores = self.moments.push(logits)
+        if self.judges_moments:
+            self._watch(scores)
         if self.track is not None:
             self.track.push(moments, logits)
-
-    def _scores_of(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores (..., K) from means over moments."""
-        return means if self.output.scores == "sigmoid" else to_scores(means.astype(np.float32), self.output.scores)
 
     def _watch(self, scores: NDArray[np.float64]) -> None:
         self.settling.push(scores, compete=self.output.scores == "softmax")

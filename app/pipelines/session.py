@@ -7,8 +7,9 @@ from typing import Literal
 
 from app.errors import MalformedRequest, ServiceError, UnknownSession
 from app.models.tokens import StreamPoint
+from app.pipelines.readings import StreamEnd
 from app.pipelines.sources import ArrivingSource, Backpressure, Pace, PictureSource, Taken
-from app.pipelines.stream import Stream, StreamEnd, StreamStep
+from app.pipelines.stream import Stream, StreamStep
 
 MAX_KEPT_EVENTS = 256
 """Answers that a session keeps for a client that comes back; without acknowledgement the oldest go first."""

@@ -23,6 +23,6 @@ def start_of(
                 f"The state is of model {state.model} version {state.version}, which is not served here. {error}"
             ) from error
     else:
-        model = store.get(name, version)
+        model = store.get(name or state.model, version)
     state.check_fits(model)
     return model, state.point

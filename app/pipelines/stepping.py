@@ -67,9 +67,9 @@ async def step_pictures(
         began = time.perf_counter()
         found = await decoder.decode(encoded, spec, deadline)
         decode_seconds += time.perf_counter() - began
-        for frame in found:
+        for number, frame in enumerate(found, start=done + 1):
             if isinstance(frame, ServiceError):
-                raise frame
+                raise type(frame)(f"Picture {number} of {len(pictures)}: {frame}")
         frames = np.stack([frame for frame in found if isinstance(frame, np.ndarray)])
         steps += await stream.step_frames(frames, np.array(times[done:after]))
         done = after

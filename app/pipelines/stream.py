@@ -1,9 +1,7 @@
 """A stream: one model stepped over frames or sound as they come, from any point on."""
 
-import asyncio
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,37 +9,14 @@ from numpy.typing import NDArray
 
 from app.errors import InvalidMedia, MalformedRequest
 from app.media.request import FrameSpec, WaveformSpec
-from app.models.manifest import ClassifyOutput
 from app.models.store import ServedModel
 from app.models.tokens import StreamPoint
 from app.pipelines.calls import ModelCalls
-from app.pipelines.judges import segmenter_for, to_scores
-from app.pipelines.late_answers import LateAnswers
 from app.pipelines.reading import frame_spec, step_spec
-from app.pipelines.segments import OpenSegment, RuleOverrides, Segment
-from app.pipelines.surprise import forecast_errors
+from app.pipelines.readings import Reading, StreamEnd, reader_of
+from app.pipelines.segments import RuleOverrides
 
 NOTHING_HEARD = np.empty(0, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one step says. What the model's task does not have is None; the first steps of a late model say nothing."""
-
-    about_seconds: float | None = None
-    """The moment that `scores` are about, before the step's own, of a model that answers late; else None."""
-    scores: NDArray[np.float64] | None = None
-    """(K,) in [0, 1], of this moment alone."""
-    smoothed: NDArray[np.float64] | None = None
-    """(K,) their mean over the last `smoothing_seconds`."""
-    so_far: NDArray[np.float64] | None = None
-    """(K,) in [0, 1], of everything since the stream began."""
-    opened: tuple[OpenSegment, ...] = ()
-    closed: tuple[Segment, ...] = ()
-    surprise: float | None = None
-    """How far the frame is from its forecast, in [0, 1]; None for the first frame."""
-    features: NDArray[np.float32] | None = None
-    """(D,)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +28,6 @@ class StreamStep:
     seconds: float
     """When the step begins, in the stream's time."""
     reading: Reading
-
-
-@dataclass(frozen=True, slots=True)
-class StreamEnd:
-    """What is left to say when a stream is over."""
-
-    so_far: NDArray[np.float64] | None
-    """(K,) in [0, 1]; None before the first step."""
-    closed: tuple[Segment, ...]
-    """The segments that were still open."""
-    clip: NDArray[np.float32] | None
-    """(D,) the vector of all that was heard."""
-
-
-class _Reader(Protocol):
-    """Makes readings of a model's outputs. What it remembers from one step to the next is part of a StreamPoint."""
-
-    async def read(
-        self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
-    ) -> list[Reading]:
-        """One reading for each of the steps at `times` (T,)."""
-
-    def save(self) -> NDArray[np.float64]:
-        """What it remembers."""
-
-    async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
-        """What is left to say at the end."""
 
 
 class Stream:
@@ -98,7 +46,7 @@ class Stream:
         self.height, self.width = (point.height, point.width) if point else (0, 0)
         self._state = point.state if point else None
         self._tail = point.tail if point else NOTHING_HEARD
-        self._reader = _reader_of(self, overrides, point)
+        self._reader = reader_of(calls, self.rate, overrides, point)
 
     @property
     def model(self) -> ServedModel:
@@ -165,9 +113,14 @@ class Stream:
         self.seconds += length / wanted.sample_rate
         return steps
 
-    async def finish(self) -> StreamEnd | None:
-        """What is left to say; None where nothing has come. A tail that makes no whole step stays unheard."""
-        return None if self._state is None else await self._reader.finish(self.seconds, self._state)
+    async def finish(self, end_seconds: float = math.inf) -> StreamEnd | None:
+        """What is left to say; None where nothing has come. A tail that makes no whole step stays unheard.
+
+        `end_seconds`: when the video is over, where that is known to be before its last step is.
+        """
+        if self._state is None:
+            return None
+        return await self._reader.finish(min(self.seconds, end_seconds), self._state)
 
     async def _step(self, chunk: torch.Tensor, times: NDArray[np.float64] | None) -> list[StreamStep]:
         answer = await self.calls.run("step", chunk, self._state)
@@ -184,117 +137,3 @@ class Stream:
             StreamStep(first + index, float(seconds), reading)
             for index, (seconds, reading) in enumerate(zip(times, readings, strict=True))
         ]
-
-
-def _reader_of(stream: Stream, overrides: RuleOverrides, point: StreamPoint | None) -> _Reader:
-    match stream.model.manifest.task:
-        case "classify":
-            return _Labels(stream, overrides, point)
-        case "predict":
-            return _Surprise(stream, point)
-        case "features":
-            return _Features(stream)
-        case "caption":
-            raise AssertionError("a describer of video has no steps, and Stream has said so")
-
-
-class _Labels:
-    """Scores and segments. Remembers the last judgement of everything, the moments to be answered, the segmenter."""
-
-    def __init__(self, stream: Stream, overrides: RuleOverrides, point: StreamPoint | None) -> None:
-        output = stream.model.manifest.output
-        assert isinstance(output, ClassifyOutput)
-        self.kind = output.scores
-        self.segmenter = segmenter_for(output, stream.rate, overrides)
-        self.so_far: NDArray[np.float64] | None = None
-        waiting: NDArray[np.float64] | None = None
-        if point is not None and len(point.memory):
-            num_labels, num_waiting = len(output.labels), min(point.sequence, output.delay_steps)
-            self.so_far, waiting, saved = np.split(point.memory, (num_labels, num_labels + num_waiting))
-            self.segmenter.restore(float(value) for value in saved)
-        self.late = LateAnswers(output.delay_steps, waiting)
-
-    async def read(
-        self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
-    ) -> list[Reading]:
-        now, so_far = (to_scores(output.numpy(), self.kind) for output in outputs)  # (T, K) each
-        self.so_far = so_far[-1]
-        moments, about_them = self.late.pair(times, now)
-        num_silent = len(times) - len(moments)
-        return [Reading() for _ in range(num_silent)] + [
-            self._read(float(at), scores, judged)
-            for at, scores, judged in zip(moments, about_them, so_far[num_silent:], strict=True)
-        ]
-
-    def save(self) -> NDArray[np.float64]:
-        if self.so_far is None:
-            return np.empty(0)
-        return np.concatenate([self.so_far, self.late.waiting, self.segmenter.save()])
-
-    async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
-        """The moments of a late model that are yet to be answered stay so: no one knows what would have come."""
-        return StreamEnd(self.so_far, tuple(self.segmenter.finish(end_seconds)), None)
-
-    def _read(self, seconds: float, scores: NDArray[np.float64], so_far: NDArray[np.float64]) -> Reading:
-        smoothed = self.segmenter.smoothed(scores)
-        before = self.segmenter.open_segments
-        closed = tuple(self.segmenter.push(seconds, scores))
-        opened = tuple(segment for segment in self.segmenter.open_segments if segment not in before)
-        about_seconds = seconds if self.late.delay_steps else None
-        return Reading(about_seconds, scores, smoothed, so_far, opened, closed)
-
-
-class _Surprise:
-    """How far each frame is from its forecast, which is made again from the state where a stream is resumed."""
-
-    def __init__(self, stream: Stream, point: StreamPoint | None) -> None:
-        self.calls = stream.calls
-        self.point = point
-        self.forecast: torch.Tensor | None = None  # (H, W, 3) of the frame to come
-
-    async def read(
-        self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
-    ) -> list[Reading]:
-        (next_frames,) = outputs  # (T, H, W, 3) in [0, 1]
-        if self.forecast is None and self.point is not None:
-            self.forecast = await self._forecast_again(self.point, chunk)
-        is_first = self.forecast is None
-        known = next_frames[:-1] if self.forecast is None else torch.cat([self.forecast[None], next_frames[:-1]])
-        errors = await asyncio.to_thread(forecast_errors, known.numpy(), chunk[int(is_first) :].numpy())
-        if not np.isfinite(errors).all():
-            raise ArithmeticError("the model answered NaN or infinity")
-        self.forecast = next_frames[-1].clone()
-        return [*([Reading()] if is_first else []), *(Reading(surprise=float(error)) for error in errors)]
-
-    def save(self) -> NDArray[np.float64]:
-        return np.empty(0)
-
-    async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
-        return StreamEnd(None, (), None)
-
-    async def _forecast_again(self, point: StreamPoint, chunk: torch.Tensor) -> torch.Tensor:
-        answer = await self.calls.run("decode", chunk[:0], point.state, horizon=1)
-        forecast: torch.Tensor = answer.outputs[0][0]
-        return forecast
-
-
-class _Features:
-    """The vector of each step, and in the end that of everything."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.calls = stream.calls
-
-    async def read(
-        self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
-    ) -> list[Reading]:
-        vectors = outputs[0].numpy()  # (T, D)
-        if not np.isfinite(vectors).all():
-            raise ArithmeticError("the model answered NaN or infinity")
-        return [Reading(features=vector) for vector in vectors]
-
-    def save(self) -> NDArray[np.float64]:
-        return np.empty(0)
-
-    async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
-        answer = await self.calls.run("clip", torch.empty(0), state)
-        return StreamEnd(None, (), answer.outputs[0].numpy())

@@ -62,11 +62,27 @@ def test_a_stream_says_which_moment_it_speaks_of_across_states(service: httpx.Cl
     query, whole = {"model": f"tiny-late-{DELAY}"}, []
     state: dict[str, str] = {}
     for first, last in [(0, 1), (1, 5), (5, 8)]:
+        query["end"] = str(last == len(frames))
         answer = service.post("/stream/steps", params=query, files=pictures[first:last], data=state).json()
         whole += answer["steps"]
-        state = {"state": answer["state"]}
+        state = {"state": answer.get("state", "")}
 
     assert all("scores" not in step and "about_seconds" not in step for step in whole[:DELAY])
     assert [step["about_seconds"] for step in whole[DELAY:]] == [number / RATE for number in range(8 - DELAY)]
     said = [answer["labels"][int(np.argmax(step["scores"]))] for step in whole[DELAY:]]
     assert said == ["green"] * 4 + ["red"] * 2
+
+    scores = np.array([step["scores"] for step in whole[DELAY:]])
+    so_far = scores.cumsum(axis=0) / np.arange(1, len(scores) + 1)[:, None]  # the shares of time: labels do not compete
+    np.testing.assert_allclose([step["so_far"] for step in whole[DELAY:]], so_far, rtol=0, atol=1e-5)
+    last = {one["label"]: one["score"] for one in answer["done"]["labels"]}
+    assert [last[label] for label in answer["labels"]] == whole[-1]["so_far"]
+
+
+def test_a_stream_of_no_answered_moment_has_no_labels(service: httpx.Client) -> None:
+    frames = coloured_frames("green", seconds=DELAY / 12)
+    pictures = [("picture", ("picture", picture(frame))) for frame in frames]
+    query = {"model": f"tiny-late-{DELAY}", "end": "true"}
+    answer = service.post("/stream/steps", params=query, files=pictures).raise_for_status().json()
+    assert len(answer["steps"]) == DELAY
+    assert "labels" not in answer["done"]

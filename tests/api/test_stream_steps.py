@@ -7,6 +7,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from app.api import stream_steps
 from app.api.form import FormPart
@@ -14,9 +16,33 @@ from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 from tests.server import RunningServer, running_server
 from tests.streaming import picture
+from tests.tiny_models import TinyClassifier, write_version
 
 STEP_RATE = 4.0
 PER_STEP = RATE // int(STEP_RATE)
+
+
+class SlowOnWhite(nn.Module):
+    """A classifier that takes seconds over white frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = TinyClassifier()
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return self.inner(frames, lengths)
+
+    @torch.jit.export
+    def initial_state(self, B: int, H: int, W: int) -> Tensor:
+        return self.inner.initial_state(B, H, W)
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        if bool((chunk == 255).all()):
+            product = torch.ones(1000, 1000)
+            for _ in range(100):
+                product = product @ product / 1000.0
+        return self.inner.step(chunk, lengths, state)
 
 
 def parts(pictures: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
@@ -103,6 +129,16 @@ def test_sound_in_chunks_that_are_no_whole_steps_is_heard_like_the_whole(client:
     np.testing.assert_allclose(answer["done"]["clip"], whole["done"]["clip"], atol=1e-5)
 
 
+@pytest.mark.parametrize("seconds", [1.5, 1.0 + 1 / RATE])
+def test_the_last_segment_ends_with_the_video(client: httpx.Client, tmp_path: Path, seconds: float):
+    """Also where that is before the last step is over, as on the timeline."""
+    video = write_video(tmp_path / "v.mkv", coloured_frames("red", seconds=seconds), RATE).read_bytes()
+    query = {"model": "tiny-rate", "timeline": True}
+    timeline = client.post("/classify", params=query, content=video).json()["results"][0]["segments"]
+    done = client.post("/stream/steps?model=tiny-rate&end=true", content=video).json()["done"]
+    assert done["closed"][-1]["end_seconds"] == timeline[-1]["end_seconds"] == pytest.approx(seconds, abs=0.01)
+
+
 def test_surprise_goes_on_from_a_state(client: httpx.Client, pictures):
     """The forecast of the first frame after the token is made again from the state."""
     whole = client.post("/stream/steps?model=tiny-forecast", files=parts(pictures[:9])).json()["steps"]
@@ -154,9 +190,19 @@ def test_the_state_of_another_model_is_a_conflict(client: httpx.Client, pictures
     assert "tiny-rate version 1" in response.json()["detail"]
 
 
+def test_another_version_is_one_of_the_states_model(client: httpx.Client, pictures):
+    """Not of the default one."""
+    state = client.post("/stream/steps?model=tiny-rate", files=parts(pictures[:1])).json()["state"]
+    response = client.post("/stream/steps?version=7", files=parts(pictures[:1]), data={"state": state})
+    assert response.status_code == 404
+    assert response.json()["detail"].startswith("Model tiny-rate has no version '7'")
+
+
 def test_a_damaged_picture_is_refused(client: httpx.Client, pictures):
     for bad, status in ((pictures[0][:50], 422), (b"no picture", 415)):
-        assert client.post("/stream/steps?model=tiny", files=parts([pictures[0], bad])).status_code == status
+        response = client.post("/stream/steps?model=tiny", files=parts([pictures[0], bad]))
+        assert response.status_code == status
+        assert response.json()["detail"].startswith("Picture 2 of 2: ")
 
 
 def test_a_form_without_anything_is_refused(client: httpx.Client):
@@ -245,3 +291,13 @@ def test_a_long_sound_has_too_many_numbers_for_one_answer(store: Path, tmp_path:
     with running_server(store, max_feature_values=100) as server, server.client() as client:
         response = client.post("/stream/steps?model=tiny-describer", content=sound)
     assert (response.status_code, "100 numbers" in response.json()["detail"]) == (422, True)
+
+
+def test_steps_end_at_the_deadline(tmp_path: Path):
+    write_version(tmp_path, "slow", module=SlowOnWhite())
+    black, white = (picture(np.full((24, 32, 3), level, np.uint8)) for level in (0, 255))
+    with running_server(tmp_path, deadline_seconds=1) as server, server.client() as client:
+        assert client.post("/stream/steps?model=slow", files=parts([black])).status_code == 200
+        response = client.post("/stream/steps?model=slow", files=parts([white]))
+        assert response.status_code == 504
+        assert response.headers["content-type"] == "application/problem+json"

@@ -57,6 +57,14 @@ def test_events_come_in_order_and_say_what_the_file_is(tmp_path: Path) -> None:
     assert seconds == sorted(set(seconds))
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".flv", ".mp4", ".ts"])
+def test_the_frame_rate_is_the_mean_whatever_the_header_says(tmp_path: Path, suffix: str) -> None:
+    """Twenty frames in two seconds, then ten in five: the header says 10 a second, or 4.84."""
+    pts = [*range(20), *range(24, 74, 5)]
+    _, (info, *_) = read_one(write_video(tmp_path / f"v{suffix}", moving_frames(30), 10, pts=pts))
+    assert (info.duration_seconds, info.frame_rate) == (pytest.approx(7.0), pytest.approx(30 / 7))
+
+
 def test_variable_frame_rate_goes_by_presentation_time(tmp_path: Path) -> None:
     path = tmp_path / "v.mkv"
     pts = [0, 100, 200, 1000, 1100, 2000]

@@ -301,6 +301,17 @@ def test_a_state_of_the_wrong_size_fails_alone(model, make_scheduler):
         futures[1].result(WAIT_SECONDS)
 
 
+def test_what_is_no_number_fails_alone(model, make_scheduler, batches):
+    scheduler = make_scheduler(num_threads=1)
+    state = torch.zeros(model.manifest.state_size)
+    futures = [scheduler.submit(Work(model, make_clip(4), "step", some)) for some in (state, state + torch.nan)]
+    scheduler.start()
+    assert futures[0].result(WAIT_SECONDS).state.isfinite().all()
+    with pytest.raises(ArithmeticError, match="NaN"):
+        futures[1].result(WAIT_SECONDS)
+    assert batches.sizes == [2]
+
+
 def test_closing_fails_what_waits_and_refuses_what_comes(model, make_scheduler, batches):
     scheduler = make_scheduler(num_threads=1)
     waits = scheduler.submit(Work(model, make_clip(8)))

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 from app.media.request import MediaInfo
 from app.models.store import ServedModel
 
-Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6))]
-"""More digits than six say nothing: answers agree to 1e-5."""
+Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6) + 0.0)]
+"""More digits than six say nothing: answers agree to 1e-5. Nor does the sign of -0.0."""
 
 
 class Media(BaseModel):

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.events import Emit, answer_in_events
+from app.api.events import Emit, EventResponse
 from app.api.formats import described, event_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
@@ -147,7 +147,7 @@ async def caption(
         answer = await _caption(request, query, wait_seconds, None)
         response.headers.update(applied(wait_seconds, is_partial=answer.partial))
         return answer
-    return await answer_in_events(
+    return EventResponse(
         request, kind, lambda emit: _caption(request, query, wait_seconds, emit), applied(wait_seconds)
     )
 
@@ -185,10 +185,15 @@ class _Teller:
         self.num_told = 0
 
     def __call__(self, segments: Sequence[CommentSegment]) -> None:
-        fresh = [CommentedSegment.of(segment) for segment in segments[self.num_told :]]
+        self.emit(lambda: self._event(segments))
+
+    def _event(self, segments: Sequence[CommentSegment]) -> CaptionProgress | None:
+        fresh = segments[self.num_told :]
         self.num_told = len(segments)
-        seconds = segments[-1].end_seconds if segments else 0.0
-        self.emit(CaptionProgress(seconds=seconds, segments=fresh if self.timeline else []))
+        if not fresh:
+            return None
+        told = [CommentedSegment.of(segment) for segment in fresh] if self.timeline else []
+        return CaptionProgress(seconds=fresh[-1].end_seconds, segments=told)
 
 
 def _shots_by(store: ModelStore) -> ServedModel | None:

@@ -1,13 +1,12 @@
 """POST /classify."""
 
-from functools import partial
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, answer_in_events
+from app.api.events import Emit, EventResponse
 from app.api.formats import described, event_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
@@ -113,14 +112,16 @@ class ModelProgressEvent(BaseModel):
     segments: list[Segment] = Field(description="With `timeline=true`: those that ended since the event before.")
 
     @classmethod
-    def of(cls, progress: ModelProgress) -> Self:
+    def of(cls, progress: ModelProgress, num_told: int) -> Self:
+        """`num_told`: segments that the events before have told of."""
         manifest = progress.model.manifest
+        fresh = progress.segments[num_told:]
         return cls(
             model=manifest.name,
             version=manifest.version,
             seconds=progress.seconds,
             labels=[Label(label=entry.label, score=entry.score) for entry in progress.labels],
-            segments=[Segment.model_validate(segment, from_attributes=True) for segment in progress.segments],
+            segments=[Segment.model_validate(segment, from_attributes=True) for segment in fresh],
         )
 
 
@@ -162,7 +163,7 @@ async def classify(
         answer = await _classify(request, query, wait_seconds, None)
         response.headers.update(applied(wait_seconds, is_partial=answer.partial))
         return answer
-    return await answer_in_events(
+    return EventResponse(
         request, kind, lambda emit: _classify(request, query, wait_seconds, emit), applied(wait_seconds)
     )
 
@@ -183,7 +184,7 @@ async def _classify(
             is_prompt=query.early_exit,
             wait_seconds=wait_seconds,
         )
-        on_progress = None if emit is None else partial(_emit_progress, emit)
+        on_progress = None if emit is None else _Teller(emit, len(models))
         answer = await service.classify.run(upload, models, options, on_progress)
     return (ClassifyResponse if emit is None else ClassifyFinal)(
         media=Media.of(answer.media),
@@ -193,5 +194,21 @@ async def _classify(
     )
 
 
-def _emit_progress(emit: Emit, results: tuple[ModelProgress, ...]) -> None:
-    emit(ClassifyProgress(results=[ModelProgressEvent.of(progress) for progress in results]))
+class _Teller:
+    """Emits what has been judged since the last time."""
+
+    def __init__(self, emit: Emit, num_models: int) -> None:
+        self.emit = emit
+        self.told = [(0.0, 0)] * num_models  # seconds and segments
+
+    def __call__(self, results: tuple[ModelProgress, ...]) -> None:
+        self.emit(lambda: self._event(results))
+
+    def _event(self, results: tuple[ModelProgress, ...]) -> ClassifyProgress | None:
+        before, self.told = self.told, [(progress.seconds, len(progress.segments)) for progress in results]
+        if self.told == before:
+            return None
+        pairs = zip(results, before, strict=True)
+        return ClassifyProgress(
+            results=[ModelProgressEvent.of(progress, num_told) for progress, (_, num_told) in pairs]
+        )

@@ -2,9 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Literal
 
+from anyio import to_thread
 from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
@@ -17,78 +20,95 @@ from app.api.stream_schemas import Problem
 EventFormat = Literal["application/x-ndjson", "text/event-stream"]
 FORMATS: tuple[EventFormat, ...] = ("application/x-ndjson", "text/event-stream")
 
-Emit = Callable[[BaseModel], None]
+Event = BaseModel | Callable[[], bytes]
+"""Of a large one, what makes its JSON off the event loop."""
+
+Emit = Callable[[Callable[[], Event | None]], None]
+"""Takes what makes the next event, of all that was not told yet; None: there is nothing new.
+
+It is called when the client is ready for it, and never where there is newer by then: for a client that is behind
+nothing piles up.
+"""
 
 
 class ProblemEvent(Problem):
     """The last event, where something went wrong after the first."""
 
 
-async def answer_in_events(
-    request: Request,
-    kind: EventFormat,
-    work: Callable[[Emit], Awaitable[BaseModel]],
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """What `work` emits, each as it is emitted, then what it returns; with `headers` besides its own.
+class EventResponse(Response):
+    """What `work` emits, then what it returns; an error after the first event is the last one, before it is raised.
 
-    Raises what `work` raises before its first event; an error after that is the last event.
+    Starlette's own looks for the client's departure with `receive`, and would take away what is still to come of the
+    body; `app.api.departure` looks after that.
     """
-    events: asyncio.Queue[BaseModel | None] = asyncio.Queue()
-    started = time.perf_counter()
 
-    async def run() -> None:
-        try:
-            events.put_nowait(await work(events.put_nowait))
-        finally:
-            events.put_nowait(None)
+    def __init__(
+        self,
+        request: Request,
+        kind: EventFormat,
+        work: Callable[[Emit], Awaitable[Event]],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", **(headers or {})})
+        del self.headers["content-length"]
+        self._request = request
+        self._kind = kind
+        self._work = work
 
-    task = asyncio.create_task(run())
-    try:
-        first = await events.get()
-        if first is None:
-            await task
-    except BaseException:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        raise
-    first_seconds = service_of(request).telemetry.first_result_seconds
-    first_seconds.labels(request.scope["route"].path).observe(time.perf_counter() - started)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        has_begun = False
+        async with aclosing(self._lines()) as lines:  # wherever this ends, the work ends with it
+            async for line in lines:
+                if not has_begun:
+                    has_begun = True
+                    first_seconds = service_of(self._request).telemetry.first_result_seconds
+                    first_seconds.labels(scope["route"].path).observe(time.perf_counter() - started)
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def lines() -> AsyncIterator[bytes]:
-        event = first
-        try:
-            while event is not None:
-                yield _line(kind, event)
-                event = await events.get()
+    async def _lines(self) -> AsyncGenerator[bytes]:
+        newest: deque[Callable[[], Event | None]] = deque(maxlen=1)
+        news = asyncio.Event()
+
+        def emit(make: Callable[[], Event | None]) -> None:
+            newest.append(make)
+            news.set()
+
+        async def run() -> Event:
             try:
-                await task
-            except Exception as error:  # noqa: BLE001 - the head has gone out: only an event can tell the client now
-                refusal = refusal_of(error, request.state.request_id)
-                yield _line(kind, ProblemEvent(title=refusal.title, status=refusal.status, detail=str(refusal)))
+                return await self._work(emit)
+            finally:
+                news.set()
+
+        task = asyncio.create_task(run())
+        has_begun = False
+        try:
+            while newest or not task.done():
+                await news.wait()
+                news.clear()
+                if newest and (event := newest.pop()()) is not None:
+                    line = await self._line(event)
+                    has_begun = True
+                    yield line
+            yield await self._line(await task)
+        except Exception as error:
+            if not has_begun:
+                raise
+            # The head has gone out: only an event can tell the client now.
+            refusal = refusal_of(error, self._request.state.request_id)
+            yield _line(self._kind, ProblemEvent(title=refusal.title, status=refusal.status, detail=str(refusal)))
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    return _EventResponse(lines(), kind, headers or {})
+    async def _line(self, event: Event) -> bytes:
+        if isinstance(event, BaseModel):
+            return _line(self._kind, event)
+        return await to_thread.run_sync(_line, self._kind, event, limiter=service_of(self._request).encoders)
 
 
-class _EventResponse(Response):
-    """Sends lines as they come. Starlette's own looks for the client's departure with `receive`, and would take away
-    what is still to come of the body; `app.api.departure` looks after that."""
-
-    def __init__(self, lines: AsyncIterator[bytes], kind: EventFormat, headers: Mapping[str, str]) -> None:
-        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", **headers})
-        del self.headers["content-length"]
-        self._lines = lines
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async for line in self._lines:
-            await send({"type": "http.response.body", "body": line, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _line(kind: EventFormat, event: BaseModel) -> bytes:
-    text = event.model_dump_json()
-    return f"data: {text}\n\n".encode() if kind == "text/event-stream" else f"{text}\n".encode()
+def _line(kind: EventFormat, event: Event) -> bytes:
+    text = event.model_dump_json().encode() if isinstance(event, BaseModel) else event()
+    return b"data: " + text + b"\n\n" if kind == "text/event-stream" else text + b"\n"

@@ -1,15 +1,16 @@
 """POST /features."""
 
-from collections.abc import Sequence
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, answer_in_events
+from app.api.events import Emit, Event, EventResponse
 from app.api.features_files import as_csv, as_npz, as_parquet
+from app.api.features_json import in_json, rounded, vectors_in_json, windows_in_json
 from app.api.formats import described, event_format, respond, wanted_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
@@ -18,7 +19,7 @@ from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Roun
 from app.api.service import service_of
 from app.errors import MalformedRequest
 from app.models.store import ServedModel
-from app.pipelines.features import Features, FeaturesOptions, Level, Rows
+from app.pipelines.features import Features, FeaturesOptions, Level
 
 PATH = "/features"
 router = APIRouter(tags=["features"])
@@ -120,9 +121,6 @@ class FeaturesFinal(FeaturesResponse):
     type: Literal["result"] = "result"
 
 
-_Answer = TypeVar("_Answer", bound=FeaturesResponse)
-
-
 @router.post(
     PATH,
     summary="What a sound is like, in numbers",
@@ -158,8 +156,11 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
     wait_seconds = wait_preference(request)
     if kind is not None:
-        return await answer_in_events(
-            request, kind, lambda emit: _in_events(request, query, model, options, emit), applied(wait_seconds)
+        return EventResponse(
+            request,
+            kind,
+            lambda emit: _in_events(request, query, model, options, wait_seconds, emit),
+            applied(wait_seconds),
         )
     async with receive(request, [model], on_arrival=query.is_whole) as received:
         upload = received.upload(query, wait_seconds=wait_seconds)
@@ -176,22 +177,30 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
 
 
 async def _in_events(
-    request: Request, query: FeaturesQuery, model: ServedModel, options: FeaturesOptions, emit: Emit
-) -> FeaturesFinal:
-    """The answer, with events on the way, and all the time that a stream may take."""
-    service = service_of(request)
+    request: Request,
+    query: FeaturesQuery,
+    model: ServedModel,
+    options: FeaturesOptions,
+    wait_seconds: int | None,
+    emit: Emit,
+) -> Callable[[], bytes]:
+    """What makes the answer, with events on the way, and all the time that a stream may take."""
     num_told = 0
 
-    def tell(seconds: float, parts: Sequence[NDArray[np.float32]]) -> None:
+    def progress(seconds: float, parts: Sequence[NDArray[np.float32]]) -> Event:
         nonlocal num_told
-        fresh = [vector for part in parts[num_told:] for vector in _rounded(part)]
+        fresh = parts[num_told:]
         num_told = len(parts)
-        emit(FeaturesProgress(seconds=seconds, steps=fresh if options.level == "steps" else None))
+        event = FeaturesProgress(seconds=seconds, steps=None)
+        return event if options.level != "steps" else lambda: in_json(event, steps=vectors_in_json(*fresh))
 
     async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True, wait_seconds=wait_preference(request))
-        answer = await service.features.run(upload, model, options, tell)
-    return _answer(FeaturesFinal, answer, received.report(answer.cost))
+        upload = received.upload(query, in_events=True, wait_seconds=wait_seconds)
+        answer = await service_of(request).features.run(
+            upload, model, options, lambda seconds, parts: emit(lambda: progress(seconds, parts))
+        )
+    timing = received.report(answer.cost)
+    return lambda: _as_json(FeaturesFinal, answer, timing)
 
 
 def _encode(answer: Features, chosen: str, file_name: str, timing: Timing) -> bytes:
@@ -199,36 +208,29 @@ def _encode(answer: Features, chosen: str, file_name: str, timing: Timing) -> by
         return as_npz(answer)
     if chosen in TABLES:
         return TABLES[chosen](answer, file_name)
-    return _answer(FeaturesResponse, answer, timing).model_dump_json().encode()
+    return _as_json(FeaturesResponse, answer, timing)
 
 
-def _answer(kind: type[_Answer], answer: Features, timing: Timing) -> _Answer:
-    return kind(
+def _as_json(kind: type[FeaturesResponse], answer: Features, timing: Timing) -> bytes:
+    facts = kind(
         media=Media.of(answer.media),
         model=ModelRef.of(answer.model),
         start_seconds=answer.clip.starts[0],
         end_seconds=answer.clip.ends[0],
         dimension=answer.output.dimension,
-        clip=_rounded(answer.clip.features)[0],
+        clip=rounded(answer.clip.features[0]),
         step_dimension=answer.output.step_dimension,
         hop_seconds=answer.output.hop_seconds,
-        steps=None if answer.steps is None else _rounded(answer.steps.features),
-        windows=None if answer.windows is None else _windows(answer.windows),
-        log_mel=None if answer.log_mel is None else _rounded(answer.log_mel),
+        steps=None,
+        windows=None,
+        log_mel=None,
         log_mel_hop_seconds=answer.output.log_mel_hop_seconds,
         partial=answer.is_partial,
         timing=timing,
     )
-
-
-def _windows(rows: Rows) -> list[Window]:
-    return [
-        Window(start_seconds=start, end_seconds=end, features=vector)
-        for start, end, vector in zip(rows.starts, rows.ends, _rounded(rows.features), strict=True)
-    ]
-
-
-def _rounded(vectors: NDArray[np.float32]) -> list[list[float]]:
-    """To six digits after the point, like every number of an answer."""
-    rounded: list[list[float]] = np.round(vectors.astype(np.float64), 6).tolist()
-    return rounded
+    return in_json(
+        facts,
+        steps=None if answer.steps is None else vectors_in_json(answer.steps.features),
+        windows=None if answer.windows is None else windows_in_json(answer.windows),
+        log_mel=None if answer.log_mel is None else vectors_in_json(answer.log_mel),
+    )

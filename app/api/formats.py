@@ -94,7 +94,7 @@ async def respond(
     timing: Timing,
     more_headers: Mapping[str, str],
 ) -> Response:
-    """The response whose body `encode` makes, off the event loop.
+    """The response whose body `encode` makes in a thread: where it holds Python's lock for long, all wait all the same.
 
     What JSON says of model and time is in the headers of all formats: Server-Timing (W3C) in milliseconds.
     """

@@ -2,15 +2,15 @@
 
 import base64
 import io
+from collections.abc import Callable
 from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, answer_in_events
+from app.api.events import Emit, EventResponse
 from app.api.formats import described, event_format, respond, wanted_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
 from app.api.preference import applied, wait_preference
@@ -175,8 +175,11 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     kind = event_format(request, FORMATS) if query.surprise and query.format is None else None
     wait_seconds = wait_preference(request) if query.surprise else None  # half a forecast is none
     if kind is not None:
-        return await answer_in_events(
-            request, kind, lambda emit: _in_events(request, query, model, options, emit), applied(wait_seconds)
+        return EventResponse(
+            request,
+            kind,
+            lambda emit: _in_events(request, query, model, options, wait_seconds, emit),
+            applied(wait_seconds),
         )
     chosen = wanted_format(request, query.format, FORMATS)
     async with receive(request, [model]) as received:
@@ -194,24 +197,30 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
 
 
 async def _in_events(
-    request: Request, query: PredictQuery, model: ServedModel, options: PredictOptions, emit: Emit
-) -> PredictFinal:
-    """The answer, with events on the way, and all the time that a stream may take."""
-    service = service_of(request)
+    request: Request,
+    query: PredictQuery,
+    model: ServedModel,
+    options: PredictOptions,
+    wait_seconds: int | None,
+    emit: Emit,
+) -> Callable[[], bytes]:
+    """What makes the answer, with events on the way, and all the time that a stream may take."""
     num_told = 0
 
-    def tell(curve: SurpriseCurve) -> None:
+    def progress(curve: SurpriseCurve) -> SurpriseProgress | None:
         nonlocal num_told
         fresh = zip(curve.times[num_told:], curve.scores[num_told:], strict=True)
         scores = [SurpriseScore(time_seconds=seconds, score=score) for seconds, score in fresh]
         num_told += len(scores)
-        emit(SurpriseProgress(seconds=curve.times[-1] if curve.times else 0.0, surprise=scores))
+        return SurpriseProgress(seconds=curve.times[-1], surprise=scores) if scores else None
 
     async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True, wait_seconds=wait_preference(request))
-        forecast = await service.predict.run(upload, model, options, tell)
+        upload = received.upload(query, in_events=True, wait_seconds=wait_seconds)
+        forecast = await service_of(request).predict.run(
+            upload, model, options, lambda curve: emit(lambda: progress(curve))
+        )
     timing = received.report(forecast.cost)
-    return await to_thread.run_sync(_answer, PredictFinal, forecast, timing)
+    return lambda: _answer(PredictFinal, forecast, timing).model_dump_json().encode()
 
 
 def _horizon(asked: int | None, model: ServedModel) -> int:

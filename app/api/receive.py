@@ -22,8 +22,7 @@ from app.models.store import ServedModel
 from app.pipelines.reading import Arriving, Cost, Upload
 
 EARLY_SECONDS = 0.1
-"""An upload that takes longer is decoded while it comes, where that can be. Shorter ones are spared
-that."""
+"""An upload that takes longer is decoded while it comes, where that can be. Shorter ones are spared that."""
 
 
 class Waiting(BaseModel):
@@ -132,7 +131,8 @@ async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arrivi
     head = await spool.watch()
     if index_comes_last(head):
         if emit is not None:
-            emit(Waiting(detail="The index of this MP4 comes last: it can be read only when all of it is here."))
+            detail = "The index of this MP4 comes last: it can be read only when all of it is here."
+            emit(lambda: Waiting(detail=detail))
         return None
     if spool.growth is None or not service.arriving.idle_workers:
         return None

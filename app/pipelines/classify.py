@@ -85,7 +85,7 @@ class ModelProgress:
     labels: tuple[LabelScore, ...]
     """Of what was judged so far, best first; none where the model looks at the whole at once."""
     segments: tuple[Segment, ...]
-    """Those that ended since it was last asked."""
+    """Those that have ended."""
 
 
 OnProgress = Callable[[tuple[ModelProgress, ...]], None]
@@ -166,7 +166,6 @@ class _View:
         wanted, output = calls.model.manifest.input, calls.model.manifest.output
         assert isinstance(output, ClassifyOutput)
         self.output = output
-        self.num_told = 0  # segments that `progress` has told of
         self.timeline: TimelineJudge | SoundStepsJudge | SoundPartsJudge | None = None
         if wanted.media == "audio":
             self.timeline = (
@@ -194,18 +193,12 @@ class _View:
         return self.timeline is not None and self.timeline.num_units > 0
 
     def progress(self, options: ClassifyOptions) -> ModelProgress:
-        """What has come about since the last time."""
+        """What there is to say by now."""
         judge = self.timeline
-        labels: tuple[LabelScore, ...] = ()
-        segments: tuple[Segment, ...] = ()
-        if judge is not None and judge.num_units:
-            labels = _best(self.output, judge.scores, options)
-            if judge.track is not None:
-                segments = tuple(judge.track.segments[self.num_told :])
-                self.num_told += len(segments)
-        return ModelProgress(
-            self.calls.model, (judge.end_seconds or 0.0) if judge is not None else 0.0, labels, segments
-        )
+        if judge is None or not judge.num_units:
+            return ModelProgress(self.calls.model, 0.0, (), ())
+        segments = () if judge.track is None else tuple(judge.track.segments)
+        return ModelProgress(self.calls.model, judge.end_seconds, _best(self.output, judge.scores, options), segments)
 
     def result(self, options: ClassifyOptions, end_seconds: float, sampling: Sampling) -> ModelResult:
         match self.timeline:

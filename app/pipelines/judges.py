@@ -199,12 +199,11 @@ class SoundStepsJudge:
         self.track = SegmentTrack(output, rate, overrides) if overrides else None
         self.num_units = 0
         self._logits = np.empty(0, np.float32)
-        self.end_seconds = 0.0
+        self.end_seconds = 0.0  # of what was judged so far
 
     async def add(self, chunk: WaveformChunk) -> None:
         waveform = whole_steps(chunk.waveform, self.step_samples)
-        self.end_seconds = chunk.start_seconds + len(chunk.waveform) / self.spec.sample_rate
-        await self.stepper.push(torch.from_numpy(waveform), partial(self._take, chunk.start_seconds, len(waveform)))
+        await self.stepper.push(torch.from_numpy(waveform), partial(self._take, chunk, len(waveform)))
 
     async def finish(self) -> None:
         await self.stepper.finish()
@@ -219,14 +218,16 @@ class SoundStepsJudge:
     def close(self) -> tuple[Segment, ...] | None:
         return self.track.close(self.end_seconds) if self.track else None
 
-    async def _take(self, start_seconds: float, num_samples: int, outputs: tuple[torch.Tensor, ...]) -> None:
+    async def _take(self, chunk: WaveformChunk, num_samples: int, outputs: tuple[torch.Tensor, ...]) -> None:
+        """`num_samples`: with the silence that made whole steps of the chunk."""
         now, so_far = (output.numpy() for output in outputs)  # (T, K) each
+        self.end_seconds = chunk.start_seconds + len(chunk.waveform) / self.spec.sample_rate
         self.settling.push(to_scores(so_far, self.output.scores), compete=self.output.scores == "softmax")
         self.num_units += len(now)
         self._logits = so_far[-1]
         if self.track is not None:
             step_seconds = num_samples / self.spec.sample_rate / len(now)
-            self.track.push(start_seconds + step_seconds * np.arange(len(now), dtype=np.float64), now)
+            self.track.push(chunk.start_seconds + step_seconds * np.arange(len(now), dtype=np.float64), now)
 
 
 class SoundPartsJudge:

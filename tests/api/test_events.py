@@ -4,7 +4,7 @@ import asyncio
 import errno
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +12,10 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 from prometheus_client import Histogram
-from pydantic import BaseModel
+from starlette.types import Message
 
 from app.api import problems
-from app.api.events import Emit, answer_in_events
+from app.api.events import Emit, Event, EventResponse
 from app.api.receive import Waiting
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import sine, write_sound, write_video
@@ -48,13 +48,14 @@ def test_the_last_line_is_the_whole_answer(client: httpx.Client, long_video):
 
     (results,) = zip(*(line["results"] for line in lines[:-1]), strict=True)
     seconds = [result["seconds"] for result in results]
-    assert len(seconds) == SECONDS / 8  # a chunk is eight seconds
+    assert len(seconds) == SECONDS / 8 - 1  # a chunk is eight seconds, and told of when the next one is there
     assert seconds == sorted(seconds)
-    assert seconds[-1] <= SECONDS
+    assert 8 <= seconds[0] <= seconds[-1] < SECONDS
+    assert all(result["labels"] for result in results)
     told = [segment for result in results for segment in result["segments"]]
     assert told == whole["results"][0]["segments"][: len(told)]  # each once, in order
     assert len(told) >= 9
-    assert results[1]["labels"][0]["label"] == "green"
+    assert results[0]["labels"][0]["label"] == "green"
 
 
 def test_server_sent_events_say_the_same(client: httpx.Client, red_video: Path):
@@ -97,7 +98,8 @@ def test_sound_comes_in_events_too(client: httpx.Client, tmp_path: Path):
     sound = write_sound(tmp_path / "sound.wav", sine(20.0, 8000), 8000).read_bytes()
     response = client.post("/classify?model=tiny-listener", content=sound, headers=NDJSON)
     lines = [json.loads(line) for line in response.text.splitlines()]
-    assert [line["type"] for line in lines] == ["progress"] * 3 + ["result"]
+    assert [line["type"] for line in lines] == ["progress"] * 2 + ["result"]
+    assert [line["results"][0]["seconds"] for line in lines[:2]] == [8.0, 16.0]
 
 
 def test_steps_of_features_come_as_they_are_known(client: httpx.Client, tmp_path: Path):
@@ -105,9 +107,11 @@ def test_steps_of_features_come_as_they_are_known(client: httpx.Client, tmp_path
     url = "/features?model=tiny-describer&level=steps"
     whole = client.post(url, content=sound).json()
     lines = [json.loads(line) for line in client.post(url, content=sound, headers=NDJSON).text.splitlines()]
-    assert [line["type"] for line in lines] == ["progress"] * 3 + ["result"]
-    assert [line["seconds"] for line in lines[:3]] == [8.0, 16.0, 20.0]
-    told = [step for line in lines[:3] for step in line["steps"]]
+    assert [line["type"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"]
+    seconds = [line["seconds"] for line in lines[:-1]]
+    assert seconds == sorted(set(seconds))
+    assert seconds[-1] == 20.0
+    told = [step for line in lines[:-1] for step in line["steps"]]
     assert told == whole["steps"][: len(told)]
     assert len(told) >= 160  # of 50 ms: one chunk at least is behind
     assert without_timing(lines[-1]) == without_timing(whole)
@@ -121,6 +125,7 @@ def test_surprise_comes_as_it_is_known(client: httpx.Client, three_colour_video:
     told = [score for line in lines[:-1] for score in line["surprise"]]
     assert told == whole["surprise"][: len(told)]
     assert len(told) > len(whole["surprise"]) / 2
+    assert all(line["surprise"] for line in lines[:-1])
     assert without_timing(lines[-1]) == without_timing(whole)
 
 
@@ -197,23 +202,13 @@ def metric(client: httpx.Client, name: str) -> float:
     ],
 )
 def test_whatever_fails_after_the_first_event_is_the_last_one(error: Exception, status: int, said: str):
-    app = FastAPI()
-    problems.install(app)
-    telemetry = SimpleNamespace(first_result_seconds=Histogram("first", "", ["route"], registry=None))
-
-    @app.get("/")
-    async def answer(request: Request) -> Response:
-        request.state.service, request.state.request_id = SimpleNamespace(telemetry=telemetry), "one"
-
-        async def work(emit: Emit) -> BaseModel:
-            emit(Waiting(detail="soon"))
-            await asyncio.sleep(0.01)
-            raise error
-
-        return await answer_in_events(request, "application/x-ndjson", work)
+    async def work(emit: Emit) -> Event:
+        emit(lambda: Waiting(detail="soon"))
+        await asyncio.sleep(0.01)
+        raise error
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(answering(work)), base_url="http://here") as client:
             return await client.get("/")
 
     response = asyncio.run(ask())
@@ -222,3 +217,112 @@ def test_whatever_fails_after_the_first_event_is_the_last_one(error: Exception, 
     assert first["detail"] == "soon"
     assert (last["status"], said in last["detail"]) == (status, True)
     assert "NaN" not in last["detail"]
+
+
+def answering(work: Callable[[Emit], Awaitable[Event]]) -> FastAPI:
+    """An application that answers with what `work` emits."""
+    app = FastAPI()
+    problems.install(app)
+    telemetry = SimpleNamespace(first_result_seconds=Histogram("first", "", ["route"], registry=None))
+
+    @app.get("/")
+    async def answer(request: Request) -> Response:
+        request.state.service, request.state.request_id = SimpleNamespace(telemetry=telemetry), "one"
+        return EventResponse(request, "application/x-ndjson", work)
+
+    return app
+
+
+async def ask_slowly(work: Callable[[Emit], Awaitable[Event]], send: Callable[[Message], Awaitable[None]]) -> None:
+    """Asks as a server does, whose `send` returns when the client has taken what was sent."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [], "state": {}}
+    await answering(work)(scope, receive, send)
+
+
+@pytest.mark.parametrize("num_taken", [0, 1, 2])
+def test_the_work_ends_with_the_request_whatever_the_client_had_taken(num_taken: int):
+    """Of the head and the first events."""
+    ended = False
+
+    async def work(emit: Emit) -> Event:
+        nonlocal ended
+        try:
+            for _ in range(3):
+                emit(lambda: Waiting(detail="soon"))
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+        raise AssertionError
+
+    async def leave() -> None:
+        taken: list[Message] = []
+        is_stuck = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if len(taken) == num_taken:
+                is_stuck.set()
+                await asyncio.Event().wait()
+            taken.append(message)
+
+        request = asyncio.create_task(ask_slowly(work, send))
+        await is_stuck.wait()
+        assert not ended
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        assert ended
+
+    asyncio.run(leave())
+
+
+def test_nothing_piles_up_for_a_client_that_is_behind():
+    """What it misses is in the next event; the work does not wait for it."""
+    num_known = num_told = 0
+    is_known = asyncio.Event()
+
+    async def work(emit: Emit) -> Event:
+        nonlocal num_known
+
+        def make() -> Event:
+            nonlocal num_told
+            fresh, num_told = num_known - num_told, num_known
+            return Waiting(detail=str(fresh))
+
+        for _ in range(1000):
+            num_known += 1
+            emit(make)
+            await asyncio.sleep(0)
+        is_known.set()
+        return Waiting(detail="end")
+
+    async def read() -> list[str]:
+        lines: list[str] = []
+
+        async def send(message: Message) -> None:
+            if body := message.get("body"):
+                lines.append(json.loads(body)["detail"])
+            await is_known.wait()
+
+        await ask_slowly(work, send)
+        return lines
+
+    lines = asyncio.run(read())
+    assert lines[-1] == "end"
+    assert len(lines) <= 4
+    assert sum(map(int, lines[:-1])) == 1000
+
+
+def test_an_event_says_something(client: httpx.Client, three_colour_video: Path):
+    """9 s, of which the writer is shown four at once; and a model that looks at the whole has nothing to say before."""
+    lines = events(client, "/caption?timeline=true", three_colour_video)
+    assert all(line["segments"] for line in lines[:-1])
+    assert [line["type"] for line in events(client, "/classify?model=tiny", three_colour_video)] == ["result"]
+
+
+def events(client: httpx.Client, url: str, video: Path) -> list[dict]:
+    text = client.post(url, content=video.read_bytes(), headers=NDJSON).text
+    return [json.loads(line) for line in text.splitlines()]

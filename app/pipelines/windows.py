@@ -20,18 +20,21 @@ class WindowMeans:
         self.step_seconds = step_seconds
         self.window_seconds = window_seconds
         self.hop_seconds = hop_seconds
-        self.held: NDArray[np.float32] | None = None  # steps from `first_held` on that a window still needs
-        self.first_held = 0
-        self.means: list[NDArray[np.float32]] = []
+        self.sums: NDArray[np.float64] | None = None
+        """(1 + T, D) of all steps before each that a window still needs, and of all that there are: a mean is one
+        subtraction, however long the window is."""
+        self.first_held = 0  # the step that the first of them is of
+        self.num_means = 0
+        self.means: list[NDArray[np.float32]] = []  # (W, D) each
 
     def push(self, steps: NDArray[np.float32]) -> int:
         """Takes the next steps (T, D); gives back how many windows they complete."""
-        self.held = steps if self.held is None else np.concatenate([self.held, steps])
-        before = len(self.means)
+        before = np.zeros((1, steps.shape[1])) if self.sums is None else self.sums
+        self.sums = np.concatenate([before, before[-1] + steps.cumsum(axis=0, dtype=np.float64)])
         # A window that ends with what is here may be the last one, and shorter than it looks: finish() makes it.
-        while self._steps_before(self._end(len(self.means))) < self._num_steps:
-            self._close()
-        return len(self.means) - before
+        windows = self._windows_before(self._num_steps * self.step_seconds)
+        self._close(windows[self._steps_before(self._ends(windows)) < self._num_steps])
+        return len(self.means[-1])
 
     def finish(self, heard_seconds: float) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
         """(starts (W,), ends (W,), means (W, D)), in seconds from the first step; push() must have been called.
@@ -39,35 +42,44 @@ class WindowMeans:
         `heard_seconds`: where the sound ends, in the last step or with it.
         """
         end = heard_seconds - STEP_TOLERANCE * self.step_seconds
-        while not self.means or (self._end(len(self.means) - 1) < end and len(self.means) * self.hop_seconds < end):
-            self._close()
-        starts = np.arange(len(self.means), dtype=np.float64) * self.hop_seconds
-        return starts, np.minimum(starts + self.window_seconds, heard_seconds), np.stack(self.means)
+        windows = self._windows_before(end)
+        # Those that begin before the end, but for what follows the first that reaches it.
+        is_wanted = (windows == 0) | ((windows * self.hop_seconds < end) & (self._ends(windows - 1) < end))
+        self._close(windows[is_wanted])
+        means = np.concatenate(self.means)
+        starts = np.arange(len(means), dtype=np.float64) * self.hop_seconds
+        return starts, np.minimum(starts + self.window_seconds, heard_seconds), means
 
     @property
     def _num_steps(self) -> int:
         """That were pushed."""
-        assert self.held is not None
-        return self.first_held + len(self.held)
+        assert self.sums is not None
+        return self.first_held + len(self.sums) - 1
 
-    def _end(self, window: int) -> float:
-        return window * self.hop_seconds + self.window_seconds
+    def _windows_before(self, seconds: float) -> NDArray[np.int64]:
+        """Numbers of the windows without a mean that begin before then, or a little later."""
+        return np.arange(self.num_means, max(self.num_means, math.ceil(seconds / self.hop_seconds) + 1))
 
-    def _steps_before(self, seconds: float) -> int:
-        """How many steps begin before then."""
-        return math.ceil(seconds / self.step_seconds - STEP_TOLERANCE)
+    def _ends(self, windows: NDArray[np.int64]) -> NDArray[np.floating]:
+        return windows * self.hop_seconds + self.window_seconds
 
-    def _steps(self, window: int) -> tuple[int, int]:
-        """[first, last) of those that were pushed."""
-        last = min(self._steps_before(self._end(window)), self._num_steps)
-        return min(self._steps_before(window * self.hop_seconds), last - 1), last
+    def _steps_before(self, seconds: NDArray[np.floating]) -> NDArray[np.int64]:
+        """How many steps begin before each of these times."""
+        steps: NDArray[np.int64] = np.ceil(seconds / self.step_seconds - STEP_TOLERANCE).astype(np.int64)
+        return steps
 
-    def _close(self) -> None:
-        """Takes the mean of the next window and lets go of the steps before the one after it."""
-        assert self.held is not None
-        window = len(self.means)
-        first, last = (step - self.first_held for step in self._steps(window))
-        self.means.append(self.held[first:last].mean(axis=0, dtype=np.float64).astype(np.float32))
-        unneeded = self._steps(window + 1)[0] - self.first_held
-        self.held = self.held[unneeded:]
-        self.first_held += unneeded
+    def _close(self, windows: NDArray[np.int64]) -> None:
+        """Takes the means of the next `windows`, and lets go of the steps before the one after them."""
+        assert self.sums is not None
+        next_window = self.num_means + len(windows)
+        firsts, lasts = self._steps(np.append(windows, next_window))
+        sums = self.sums[lasts[:-1] - self.first_held] - self.sums[firsts[:-1] - self.first_held]
+        self.means.append((sums / (lasts - firsts)[:-1, None]).astype(np.float32))
+        self.num_means = next_window
+        self.sums = self.sums[firsts[-1] - self.first_held :]
+        self.first_held = int(firsts[-1])
+
+    def _steps(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[first, last) of those that were pushed, of each window."""
+        lasts = np.minimum(self._steps_before(self._ends(windows)), self._num_steps)
+        return np.minimum(self._steps_before(windows * self.hop_seconds), lasts - 1), lasts

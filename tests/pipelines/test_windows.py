@@ -1,4 +1,5 @@
 import math
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -88,10 +89,37 @@ def test_hours_of_sums_of_floats_move_no_step_to_another_window() -> None:
     np.testing.assert_array_equal(found[:, 0], np.arange(39_991, dtype=np.float32) + np.float32(4.5))
 
 
+def test_a_mean_after_hours_is_that_of_its_steps_alone() -> None:
+    """Sums of all that was heard have grown to 2,000,000 by then; six digits of an answer do not see it."""
+    random = np.random.default_rng(0)
+    means = WindowMeans(STEP_SECONDS, 0.5, 0.5)
+    for _ in range(100):
+        means.push(random.normal(20, 5, size=(1000, 2)).astype(np.float32))
+    last = random.normal(0, 0.01, size=(1000, 2)).astype(np.float32)
+    means.push(last)
+    _, _, found = means.finish(10_100.0)
+    expected = last.reshape(200, 5, 2).mean(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(found[-200:], expected, rtol=0, atol=1e-8)
+
+
+def test_a_long_window_costs_no_more_than_a_short_one() -> None:
+    """3,000 windows of one step, and 3,000 of 3,000 steps each, which share what those cost."""
+
+    def cpu_seconds(window_seconds: float, num_steps: int) -> float:
+        means = WindowMeans(STEP_SECONDS, window_seconds, STEP_SECONDS)
+        steps = np.ones((num_steps, 200), np.float32)
+        started = time.process_time()
+        assert means.push(steps) >= 2999
+        return time.process_time() - started
+
+    short, long = (min(cpu_seconds(*case) for _ in range(3)) for case in ((0.1, 3000), (300.0, 6000)))
+    assert long < 8 * short  # twice; with each mean taken anew 23 times
+
+
 def test_what_is_kept_does_not_grow(steps: np.ndarray) -> None:
     means = WindowMeans(STEP_SECONDS, 1.0, 0.5)
     held = []
     for _ in range(100):
         means.push(steps)
-        held.append(len(means.held))
+        held.append(len(means.sums) - 1)
     assert max(held) <= 10

@@ -1,7 +1,7 @@
 """Video -> comments in words: on all of it, and on each shot."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp
 
 import numpy as np
@@ -121,7 +121,9 @@ class CaptionPipeline:
             media=read.media,
             model=model,
             comments=whole.comments(),
-            segments=tuple(part.segment for part in segments.parts) if options.timeline else None,
+            segments=segments.until((upload.start_seconds or 0.0) + read.summary.duration_seconds)
+            if options.timeline
+            else None,
             shots_by=shots_by if shots is not None else None,
             is_partial=is_partial,
             cost=Cost(
@@ -150,6 +152,8 @@ class _Writer:
         self.output = output
         penalty = output.length_penalty if options.length_penalty is None else options.length_penalty
         self.search = BeamSearch(options.beam, min(options.max_length or 256, output.max_length), penalty)
+        self.written: dict[tuple[float, float], tuple[Comment, ...]] = {}
+        """On parts by [start_seconds, end_seconds): what is a shot may also be all of the video, or a part of it."""
 
     async def write(self, frames: NDArray[np.uint8], start_seconds: float) -> tuple[Comment, ...]:
         """Comments on frames (T, H, W, 3) of which the first is on display at `start_seconds`; best first."""
@@ -189,12 +193,19 @@ class _Described:
         best = [part.segment.comment for part in self.parts]
         return (Comment(" ".join(one.text for one in best), float(np.mean([one.score for one in best]))),)
 
+    def until(self, end_seconds: float) -> tuple[CommentSegment, ...]:
+        """The segments; the last one ends with the video, which its last frame may not fill."""
+        segments = [part.segment for part in self.parts]
+        return tuple(replace(one, end_seconds=min(one.end_seconds, end_seconds)) for one in segments)
+
     async def _take(self, frames: NDArray[np.uint8], start_seconds: float, end_seconds: float) -> None:
-        wanted = self.writer.wanted
+        wanted, written = self.writer.wanted, self.writer.written
         if wanted.sampling == "uniform":
             assert wanted.clip_length is not None
             frames = frames[np.linspace(0, len(frames) - 1, wanted.clip_length).round().astype(int)]
-        comments = await self.writer.write(frames, start_seconds)
+        if (start_seconds, end_seconds) not in written:
+            written[start_seconds, end_seconds] = await self.writer.write(frames, start_seconds)
+        comments = written[start_seconds, end_seconds]
         self.parts.append(_Part(CommentSegment(start_seconds, end_seconds, comments[0]), comments))
 
 

@@ -1,6 +1,7 @@
 """POST /caption on the real service."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from tests.conftest import RATE as FILE_RATE
 from tests.conftest import coloured_frames
 from tests.media_maker import write_video
-from tests.server import running_server
+from tests.server import RunningServer, running_server
 from tests.tiny_models import write_version
 from tests.tiny_writer import write_writer
 
@@ -66,6 +67,15 @@ def test_a_long_video_is_described_in_parts_whose_times_are_the_videos(
 def test_a_part_of_a_video_has_times_of_the_whole(client: httpx.Client, three_colour_video: Path) -> None:
     answer = ask(client, three_colour_video, start_seconds=2, end_seconds=5)
     assert answer["comments"][0]["text"] == "A green film; blue from 3.0 s on."
+
+
+@pytest.mark.parametrize("end_seconds", [5.01, 4.99, 1e-5])
+def test_segments_end_with_what_was_asked_for(
+    client: httpx.Client, three_colour_video: Path, end_seconds: float
+) -> None:
+    """The model sees a frame every quarter of a second: the last one is not whole."""
+    segments = ask(client, three_colour_video, timeline=True, end_seconds=end_seconds)["segments"]
+    assert segments[-1]["end_seconds"] == end_seconds
 
 
 def test_a_model_that_is_shown_the_whole_at_once(client: httpx.Client, three_colour_video: Path) -> None:
@@ -155,18 +165,35 @@ class TinyShots(nn.Module):
         return (torch.stack(now, dim=1), torch.stack(so_far, dim=1)), state
 
 
-def test_segments_are_the_shots_that_camera_finds(tmp_path: Path, three_colour_video: Path) -> None:
-    """Green, blue and red for three seconds each; without `camera`, 8 s would be two parts of four."""
-    store = tmp_path / "store"
+@pytest.fixture(scope="module")
+def with_camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    store = tmp_path_factory.mktemp("store")
     write_writer(store)
     folder = write_version(store, "camera", labels=("cut", "other"), module=TinyShots(), sampling="rate", rate=8.0)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["output"]["scores"], manifest["state_size"] = "sigmoid", 4
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with running_server(store) as server, server.client() as client:
+    with running_server(store) as server:
+        yield server
+
+
+def test_segments_are_the_shots_that_camera_finds(with_camera: RunningServer, three_colour_video: Path) -> None:
+    """Green, blue and red for three seconds each; without `camera`, 8 s would be two parts of four."""
+    with with_camera.client() as client:
         answer = ask(client, three_colour_video, timeline=True, start_seconds=1)
     bounds = [(one["start_seconds"], one["end_seconds"]) for one in answer["segments"]]
     assert bounds == [(1, 3), (3, 6), (6, 9)]
     assert [one["text"] for one in answer["segments"]] == ["A green film.", "A blue film.", "A red film."]
     assert answer["shots_by"]["name"] == "camera"
     assert answer["comments"][0]["text"].startswith("A green film; blue from 3.0 s on.")
+
+
+def test_a_shot_that_is_all_of_the_video_is_described_once(with_camera: RunningServer, red_video: Path) -> None:
+    name = 'afterframe_inferred_frames_total{model="tiny-writer",version="1"}'
+    before = with_camera.metric(name)
+    with with_camera.client() as client:
+        answer = ask(client, red_video, timeline=True)
+    (segment,) = answer["segments"]
+    assert segment["text"] == answer["comments"][0]["text"] == "A red film."
+    assert len(answer["comments"]) == 1  # the others of the beam say the same
+    assert with_camera.metric(name) - before == 8  # 2 s, four frames each

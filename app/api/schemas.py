@@ -52,7 +52,10 @@ class Timing(BaseModel):
     queue_seconds: Rounded = Field(description="Waited for a decoder and for places in batches.")
     upload_seconds: Rounded
     decode_seconds: Rounded
-    infer_seconds: Rounded = Field(description="Model calls this upload took part in; they overlap with decoding.")
+    infer_seconds: Rounded = Field(
+        description="Sum of the model calls this upload took part in. They overlap with decoding, and with one another "
+        "where several are under way: it may be more than the total."
+    )
     total_seconds: Rounded = Field(description="Until the answer is there to be encoded.")
     decoded_while_uploading: bool = Field(
         default=False, description="False where the file came at once, or had to be complete to be read."
@@ -75,8 +78,8 @@ class UploadQuery(BaseModel):
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
-        if self.end_seconds is not None and self.end_seconds <= (self.start_seconds or 0.0):
-            raise ValueError("end_seconds must be after start_seconds")
+        if self.end_seconds is not None and round(self.end_seconds, 6) <= round(self.start_seconds or 0.0, 6):
+            raise ValueError("end_seconds must be after start_seconds, by a microsecond at least")
         return self
 
 

@@ -97,6 +97,16 @@ def test_start_and_end_choose_a_part(client: httpx.Client, three_colour_video: P
     assert (segment["start_seconds"], segment["end_seconds"]) == pytest.approx((3.25, 5.75), abs=0.1)
 
 
+def test_a_part_that_six_digits_cannot_tell_from_none_is_refused(client: httpx.Client, red_video: Path) -> None:
+    """Its segment would be [0.0, 0.0)."""
+    response = client.post("/classify?timeline=true&end_seconds=1e-12", content=red_video.read_bytes())
+    assert response.status_code == 400
+    assert "by a microsecond" in response.json()["detail"]
+    (result,) = classify(client, red_video, timeline=True, end_seconds=1e-6).json()["results"]
+    (segment,) = result["segments"]
+    assert (segment["start_seconds"], segment["end_seconds"]) == (0.0, 1e-6)
+
+
 def test_top_k_and_min_score_cut_the_labels(client: httpx.Client, red_video: Path) -> None:
     assert len(classify(client, red_video, top_k=2).json()["results"][0]["labels"]) == 2
     assert len(classify(client, red_video, min_score=0.5).json()["results"][0]["labels"]) == 1

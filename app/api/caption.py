@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.events import Emit, EventResponse
-from app.api.formats import described, event_format
-from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
+from app.api.formats import event_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS, described
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery

@@ -31,6 +31,13 @@ nothing piles up.
 """
 
 
+class Waiting(BaseModel):
+    """An event: nothing can be told before the whole file is here."""
+
+    type: Literal["waiting"] = "waiting"
+    detail: str
+
+
 class ProblemEvent(Problem):
     """The last event, where something went wrong after the first."""
 

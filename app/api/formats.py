@@ -1,19 +1,13 @@
 """The formats of an answer: which one a client wants, and the response in it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import UnionType
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
 
 from anyio import to_thread
 from fastapi import Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, TypeAdapter
 
-from app.api.events import FORMATS, EventFormat, ProblemEvent
-from app.api.openapi import SCHEMA_REFERENCE, header
-from app.api.preference import PARTIAL_HEADER
-from app.api.receive import Waiting
+from app.api.events import FORMATS, EventFormat
 from app.api.schemas import ModelRef, Timing
 from app.api.service import Service
 
@@ -26,17 +20,6 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
-
-_PREFERENCE_HEADERS = {
-    "Preference-Applied": header("Where `Prefer: wait=SECONDS` was complied with.", "wait=5"),
-    PARTIAL_HEADER: header("Where time was up, and the answer is of what was known by then; not with events.", "true"),
-}
-_RESPONSE_HEADERS = {
-    "Server-Timing": header("What `timing` says, in milliseconds; not with events.", "queue;dur=0.1, total;dur=24.0"),
-    "X-Model": header("What `model` says; not with events.", "forecast@3"),
-    "X-Model-License": header("Terms of the data it was trained on; not with events.", "CC-BY-4.0"),
-}
-"""Of `respond`."""
 
 
 def wanted_format(request: Request, asked: str | None, offered: Iterable[str]) -> str:
@@ -114,21 +97,3 @@ async def respond(
         **more_headers,
     }
     return Response(body, headers=headers, media_type=MEDIA_TYPES[format_name])
-
-
-def described(
-    own_events: UnionType | type[BaseModel], offered: Sequence[str] = (), what: str = "", example: str = ""
-) -> dict[int | str, dict[str, Any]]:
-    """The 200 of a route for OpenAPI: JSON comes from its response model, the others are files, or events.
-
-    `own_events`: beside those of every route. `example`: of CSV.
-    """
-    binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-    text: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
-    files = {MEDIA_TYPES[name]: text if name == "csv" else binary for name in offered if name != JSON}
-    event: Any = Annotated[own_events | Waiting | ProblemEvent, Field(discriminator="type")]
-    schema = TypeAdapter(event).json_schema(mode="serialization", ref_template=SCHEMA_REFERENCE)
-    schema["description"] = "Of each line, or of the data of each server-sent event; `result` or `problem` is the last."
-    content = files | {kind: {"schema": schema} for kind in FORMATS}
-    headers = _PREFERENCE_HEADERS | (_RESPONSE_HEADERS if offered else {})
-    return {200: {"description": what, "content": content, "headers": headers}}

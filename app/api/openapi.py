@@ -1,12 +1,16 @@
 """The OpenAPI document, with what FastAPI cannot know: errors as they really are, keys, headers, events."""
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from types import UnionType
+from typing import Annotated, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import JsonValue
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter
 
+from app.api.events import FORMATS, ProblemEvent, Waiting
+from app.api.formats import JSON, MEDIA_TYPES
+from app.api.preference import PARTIAL_HEADER
 from app.api.schemas import Problem
 
 SCHEMA_REFERENCE = "#/components/schemas/{model}"
@@ -64,6 +68,35 @@ UPLOAD: dict[str, Any] = {
     },
 }
 """A route with an upload reads its body itself: FastAPI's UploadFile would consume a raw one."""
+
+_PREFERENCE_HEADERS = {
+    "Preference-Applied": header("Where `Prefer: wait=SECONDS` was complied with.", "wait=5"),
+    PARTIAL_HEADER: header("Where time was up, and the answer is of what was known by then; not with events.", "true"),
+}
+_RESPONSE_HEADERS = {
+    "Server-Timing": header("What `timing` says, in milliseconds; not with events.", "queue;dur=0.1, total;dur=24.0"),
+    "X-Model": header("What `model` says; not with events.", "forecast@3"),
+    "X-Model-License": header("Terms of the data it was trained on; not with events.", "CC-BY-4.0"),
+}
+"""Of `app.api.formats.respond`."""
+
+
+def described(
+    own_events: UnionType | type[BaseModel], offered: Sequence[str] = (), what: str = "", example: str = ""
+) -> dict[int | str, dict[str, Any]]:
+    """The 200 of a route for OpenAPI: JSON comes from its response model, the others are files, or events.
+
+    `own_events`: beside those of every route. `example`: of CSV.
+    """
+    binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+    text: dict[str, Any] = {"schema": {"type": "string"}, "example": example}
+    files = {MEDIA_TYPES[name]: text if name == "csv" else binary for name in offered if name != JSON}
+    event: Any = Annotated[own_events | Waiting | ProblemEvent, Field(discriminator="type")]
+    schema = TypeAdapter(event).json_schema(mode="serialization", ref_template=SCHEMA_REFERENCE)
+    schema["description"] = "Of each line, or of the data of each server-sent event; `result` or `problem` is the last."
+    content = files | {kind: {"schema": schema} for kind in FORMATS}
+    headers = _PREFERENCE_HEADERS | (_RESPONSE_HEADERS if offered else {})
+    return {200: {"description": what, "content": content, "headers": headers}}
 
 
 def install(app: FastAPI, keyless: Collection[str]) -> None:

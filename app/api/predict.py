@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.events import Emit, EventResponse
-from app.api.formats import described, event_format, respond, wanted_format
-from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS
+from app.api.formats import event_format, respond, wanted_format
+from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS, described
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery

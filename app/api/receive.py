@@ -6,12 +6,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from fastapi import Request
-from pydantic import BaseModel
 
-from app.api.events import Emit
+from app.api.events import Emit, Waiting
 from app.api.observe import RequestRecord
 from app.api.schemas import Timing, UploadQuery
 from app.api.service import Service, service_of
@@ -23,13 +21,6 @@ from app.pipelines.reading import Arriving, Cost, Upload
 
 EARLY_SECONDS = 0.1
 """An upload that takes longer is decoded while it comes, where that can be. Shorter ones are spared that."""
-
-
-class Waiting(BaseModel):
-    """An event: nothing can be told before the whole file is here."""
-
-    type: Literal["waiting"] = "waiting"
-    detail: str
 
 
 @dataclass

@@ -15,8 +15,7 @@ from prometheus_client import Histogram
 from starlette.types import Message
 
 from app.api import problems
-from app.api.events import Emit, Event, EventResponse
-from app.api.receive import Waiting
+from app.api.events import Emit, Event, EventResponse, Waiting
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import sine, write_sound, write_video
 from tests.server import RunningServer, running_server

@@ -70,7 +70,7 @@ class Caption:
 
 
 OnProgress = Callable[[Sequence[CommentSegment]], None]
-"""With the segments so far, where there are any."""
+"""With the segments so far; without the last one, of which the end of the video says where it ends."""
 
 
 class CaptionPipeline:
@@ -90,16 +90,17 @@ class CaptionPipeline:
     ) -> Caption:
         """Comments on the upload and, for a timeline, on each of the shots that `shots_by` finds, from one decode.
 
-        `on_progress` is called after each chunk. Where time is up for an upload that takes a partial answer, comments
-        are on the parts that were described by then. Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
+        `on_progress` is called when those before another part have been described. Where time is up for an upload that
+        takes a partial answer, comments are on the parts that were described by then. Raises UnsupportedMedia,
+        InvalidMedia, DeadlineExceeded.
         """
         writer = _Writer(ModelCalls(model, self.scheduler), options)
         frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
         shots = ShotFinder(ModelCalls(shots_by, self.scheduler)) if options.timeline and shots_by else None
-        segments = whole = _Described(writer)
+        segments = whole = _Described(writer, on_progress)
         if shots is not None:
             frames.append((shots.spec, shots))  # first: it must have finished when the parts do
-            segments = _Described(writer)
+            whole = _Described(writer)
         if writer.wanted.sampling == "uniform":
             clip = _Clip(writer)
             whole = clip.described
@@ -108,9 +109,7 @@ class CaptionPipeline:
             frames.append(segments.consumer(shots))
         if whole is not segments and writer.wanted.sampling == "rate":
             frames.append(whole.consumer())
-        told = segments.parts
-        on_chunk = None if on_progress is None else (lambda: on_progress([part.segment for part in told]))
-        read = await read_for(self.decoders, upload, frames, on_chunk=on_chunk)
+        read = await read_for(self.decoders, upload, frames)
         is_partial = read.ended == "deadline"
         if is_partial and not whole.parts:
             whole = segments
@@ -176,6 +175,7 @@ class _Described:
     """A video in parts, and what was written of each."""
 
     writer: _Writer
+    on_progress: OnProgress | None = None
     parts: list[_Part] = field(default_factory=list)
 
     def consumer(self, shots: ShotFinder | None = None) -> tuple[FrameSpec, Parts]:
@@ -199,6 +199,8 @@ class _Described:
         return tuple(replace(one, end_seconds=min(one.end_seconds, end_seconds)) for one in segments)
 
     async def _take(self, frames: NDArray[np.uint8], start_seconds: float, end_seconds: float) -> None:
+        if self.parts and self.on_progress is not None:
+            self.on_progress([part.segment for part in self.parts])
         wanted, written = self.writer.wanted, self.writer.written
         if wanted.sampling == "uniform":
             assert wanted.clip_length is not None

@@ -318,6 +318,7 @@ def test_nothing_piles_up_for_a_client_that_is_behind():
 def test_an_event_says_something(client: httpx.Client, three_colour_video: Path):
     """9 s, of which the writer is shown four at once; and a model that looks at the whole has nothing to say before."""
     lines = events(client, "/caption?timeline=true", three_colour_video)
+    assert len(lines) == 3
     assert all(line["segments"] for line in lines[:-1])
     assert [line["type"] for line in events(client, "/classify?model=tiny", three_colour_video)] == ["result"]
 

@@ -83,6 +83,7 @@ class PredictPipeline:
         if read.ended == "deadline":
             await future.go_on_from(curve)
         observed_times = future.times
+        end_seconds = (upload.start_seconds or 0.0) + read.summary.duration_seconds
         return Forecast(
             media=read.media,
             model=model,
@@ -91,7 +92,7 @@ class PredictPipeline:
             observed_times=observed_times,
             predicted=future.predicted,
             predicted_times=observed_times[-1] + np.arange(1, options.horizon + 1) / future.spec.rate,
-            surprise=curve.result() if curve is not None else None,
+            surprise=curve.result(end_seconds) if curve is not None else None,
             is_partial=read.ended == "deadline",
             cost=Cost(read.summary, read.summary.queue_seconds + calls.queue_seconds, calls.infer_seconds),
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -74,9 +74,12 @@ class SurpriseCurve:
     def abandon(self) -> None:
         self.stepper.abandon()
 
-    def result(self) -> Surprise:
+    def result(self, end_seconds: float) -> Surprise:
+        """`end_seconds`: of what was read, which the last frame may not fill."""
         times, scores = np.array(self.times), np.array(self.scores)
-        return Surprise(times, scores, find_peaks(times, scores, self.rate))
+        found = find_peaks(times, scores, self.rate)
+        segments = tuple(replace(one, end_seconds=min(one.end_seconds, end_seconds)) for one in found)
+        return Surprise(times, scores, segments)
 
     async def _take(self, chunk: FrameChunk, outputs: tuple[torch.Tensor, ...]) -> None:
         (next_frames,) = outputs  # (T, H, W, 3) in [0, 1]

@@ -189,6 +189,12 @@ def test_surprise_peaks_where_something_else_came(client: httpx.Client, flash: P
     assert segment["score"] > 0.7
 
 
+def test_a_surprise_ends_with_what_was_asked_for(client: httpx.Client, flash: Path) -> None:
+    answer = predict(client, flash, surprise=True, end_seconds=3.05).json()
+    (segment,) = answer["surprise_segments"]
+    assert (segment["start_seconds"], segment["end_seconds"]) == (3.0, 3.05)
+
+
 def test_surprise_of_a_part(client: httpx.Client, flash: Path) -> None:
     answer = predict(client, flash, surprise=True, start_seconds=4, end_seconds=5, at_seconds=1).json()
     assert [entry["time_seconds"] for entry in answer["surprise"]] == pytest.approx([4 + k / 10 for k in range(1, 10)])

@@ -158,8 +158,6 @@ class _Writer:
         """Comments on frames (T, H, W, 3) of which the first is on display at `start_seconds`; best first."""
         answer = await self.calls.run("forward", torch.from_numpy(frames), search=self.search)
         tokens, scores = (output.tolist() for output in answer.outputs)  # (beam, L), (beam,)
-        if not np.isfinite(scores).all():
-            raise ArithmeticError("the model answered NaN or infinity")
         comments: dict[str, Comment] = {}
         for row, score in zip(tokens, scores, strict=True):
             words = [self.output.vocabulary[token] for token in row[: row.index(END) if END in row else None]]

@@ -149,6 +149,4 @@ class _Future:
 
     def _take(self, answer: Answer) -> None:
         (forecast,) = answer.outputs  # (horizon, H, W, 3) in [0, 1]
-        if not torch.isfinite(forecast).all():
-            raise ArithmeticError("the model answered NaN or infinity")
         self.predicted = (forecast.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

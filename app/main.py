@@ -21,10 +21,7 @@ from app.config import Settings
 from app.lifespan import running_service
 from app.telemetry import Telemetry
 
-CAPABILITIES = (classify, predict, features, caption, stream_steps)
-"""Each takes uploads, which need a place."""
-
-PARTS = (*CAPABILITIES, stream, models, health, page)
+PARTS = (classify, predict, features, caption, stream_steps, stream, models, health, page)
 """All that have routes."""
 
 PUBLIC = page.PATHS | {"/docs", "/openapi.json"}
@@ -50,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Understands video and sound with recurrent networks.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
     )
     _guard(app, settings, telemetry, places)
     problems.install(app)
@@ -72,11 +70,12 @@ def _places(settings: Settings, telemetry: Telemetry) -> Places:
 
 def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Places) -> None:
     """What a request passes before a route sees it, innermost first."""
-    uploads = frozenset(capability.PATH for capability in CAPABILITIES)
+    ours = [route for part in PARTS for route in part.router.routes]
+    uploads = [route for route in ours if "POST" in getattr(route, "methods", ())]  # each needs a place
     limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
     app.add_middleware(Head)
-    app.add_middleware(Admission, telemetry=telemetry, paths=uploads, places=places, limits=limits)
-    app.add_middleware(Departure, paths=uploads)
+    app.add_middleware(Admission, telemetry=telemetry, uploads=uploads, places=places, limits=limits)
+    app.add_middleware(Departure, uploads=uploads)
     app.add_middleware(
         Access,
         telemetry=telemetry,
@@ -92,5 +91,4 @@ def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Place
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     app.add_middleware(SecurityHeaders)
-    routes = [*app.routes, *(route for part in PARTS for route in part.router.routes)]
-    app.add_middleware(Observe, telemetry=telemetry, routes=routes)
+    app.add_middleware(Observe, telemetry=telemetry, routes=[*app.routes, *ours])

@@ -4,10 +4,13 @@ FastAPI's dependencies run only after a multipart body has been read whole, too 
 """
 
 import asyncio
+from collections.abc import Sequence
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import Body, BodyLimits
+from app.api.matching import is_for
 from app.api.places import STOPPING, Places
 from app.api.problems import send_problem
 from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError
@@ -17,20 +20,20 @@ from app.telemetry import Telemetry
 class Admission:
     """Lets uploads in while there is room for them, none larger or slower than `limits`.
 
-    Only requests with a body that is worked on (`paths`, POST) need a place: health and metrics always answer.
+    Only requests with a body that is worked on (`uploads`) need a place: health and metrics always answer.
     """
 
     def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, paths: frozenset[str], places: Places, limits: BodyLimits
+        self, app: ASGIApp, telemetry: Telemetry, uploads: Sequence[BaseRoute], places: Places, limits: BodyLimits
     ) -> None:
         self.app = app
         self.telemetry = telemetry
-        self.paths = paths
+        self.uploads = uploads
         self.places = places
         self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in self.paths:
+        if not is_for(self.uploads, scope):
             await self.app(scope, receive, send)
             return
         try:

@@ -5,22 +5,26 @@ with it go its place, its decoder, and what waits for a model.
 """
 
 import asyncio
+from collections.abc import Sequence
 
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.matching import is_for
 
 CLIENT_LEFT = 499
 """What the log line and the metrics say of it, as nginx does: nothing is answered."""
 
 
 class Departure:
-    """Listens on for the client's departure once a request's body has been read, on `paths` alone."""
+    """Listens on for the client's departure once a request's body has been read, on `uploads` alone."""
 
-    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, uploads: Sequence[BaseRoute]) -> None:
         self.app = app
-        self.paths = paths
+        self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in self.paths:
+        if not is_for(self.uploads, scope):
             await self.app(scope, receive, send)
             return
         body_read, answered = asyncio.Event(), False

@@ -171,6 +171,15 @@ def test_operations_are_on_their_port_alone_and_need_no_key(guarded: Guarded, cl
             assert_problem(operations.get(path, headers=guarded.headers()), 404)
 
 
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "/", "%2F"])
+def test_a_path_that_is_nearly_one_is_none(guarded: Guarded, client: httpx.Client, red_video: Path, end: str) -> None:
+    """The router's patterns match before a last line feed, too; what guards a path must not miss it for that."""
+    for path in ("/metrics", "/health/ready", "/models"):
+        assert_problem(client.get(path + end, headers=guarded.headers()), 404)
+    video = red_video.read_bytes()
+    assert_problem(client.post(f"/classify{end}", content=video, headers=guarded.headers()), 404)
+
+
 def test_operations_answer_probes_by_head(guarded: Guarded, client: httpx.Client) -> None:
     with httpx.Client(base_url=guarded.server.operations_url) as operations:
         for path in ("/health/live", "/health/ready", "/metrics"):

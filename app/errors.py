@@ -127,6 +127,9 @@ class NotReady(ServiceError):
     status = 503
     title = "Not ready"
 
+    def __init__(self, message: str = "The service is stopping.") -> None:
+        super().__init__(message)
+
 
 class OutOfResources(ServiceError):
     status = 503

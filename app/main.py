@@ -74,11 +74,10 @@ def _guard(app: FastAPI, settings: Settings, telemetry: Telemetry, places: Place
     uploads = [route for route in ours if "POST" in getattr(route, "methods", ())]  # each needs a place
     limits = BodyLimits(settings.max_upload_bytes, settings.patience_seconds, settings.min_upload_bytes_per_second)
     app.add_middleware(Head)
-    app.add_middleware(Admission, telemetry=telemetry, uploads=uploads, places=places, limits=limits)
+    app.add_middleware(Admission, uploads=uploads, places=places, limits=limits)
     app.add_middleware(Departure, uploads=uploads)
     app.add_middleware(
         Access,
-        telemetry=telemetry,
         routes=Routes(
             operations=health.PATHS,
             have_own_port=settings.operations_port is not None,

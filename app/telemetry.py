@@ -72,7 +72,7 @@ class Telemetry:
         )
         self.rejections = Counter(
             "afterframe_requests_rejected_total",
-            "Requests refused before their body was read.",
+            "Requests refused before anything was done for them.",
             ("reason",),
             registry=registry,
         )

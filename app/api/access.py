@@ -10,7 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.keys import KeyRing
 from app.api.problems import send_problem
 from app.errors import Forbidden, ServiceError, UnknownRoute
-from app.telemetry import Telemetry
 
 IS_OPERATIONS = "is_operations"
 """In the state of what comes over the port for operations."""
@@ -33,12 +32,9 @@ class Routes:
 class Access:
     """Refuses who may not ask with 401, 403, 404 or 429; all else goes on."""
 
-    def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, routes: Routes, keys: KeyRing | None, origins: frozenset[str]
-    ) -> None:
+    def __init__(self, app: ASGIApp, routes: Routes, keys: KeyRing | None, origins: frozenset[str]) -> None:
         """Without `keys` everybody may ask. `origins`: of pages elsewhere that may open streams; `*`: any."""
         self.app = app
-        self.telemetry = telemetry
         self.routes = routes
         self.keys = keys
         self.origins = origins
@@ -52,7 +48,6 @@ class Access:
                 self._check_route(scope)
                 self._check_key(scope, held)
             except ServiceError as error:
-                self.telemetry.rejections.labels(type(error).__name__).inc()
                 await send_problem(error, scope, send)
                 return
             await self.app(scope, receive, _choosing_subprotocol(scope, send))

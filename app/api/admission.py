@@ -11,10 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.body import Body, BodyLimits
 from app.api.matching import is_for
-from app.api.places import STOPPING, Places
+from app.api.places import Places
 from app.api.problems import send_problem
 from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError
-from app.telemetry import Telemetry
 
 
 class Admission:
@@ -23,11 +22,8 @@ class Admission:
     Only requests with a body that is worked on (`uploads`) need a place: health and metrics always answer.
     """
 
-    def __init__(
-        self, app: ASGIApp, telemetry: Telemetry, uploads: Sequence[BaseRoute], places: Places, limits: BodyLimits
-    ) -> None:
+    def __init__(self, app: ASGIApp, uploads: Sequence[BaseRoute], places: Places, limits: BodyLimits) -> None:
         self.app = app
-        self.telemetry = telemetry
         self.uploads = uploads
         self.places = places
         self.limits = limits
@@ -40,7 +36,6 @@ class Admission:
             self._check_length(scope)
             self.places.check_room()
         except ServiceError as error:
-            self.telemetry.rejections.labels(type(error).__name__).inc()
             await send_problem(error, scope, send)
             return
         await self._answer(scope, receive, send)
@@ -64,7 +59,7 @@ class Admission:
                 await self.app(scope, body.receive, send_noting)
         except asyncio.CancelledError:
             if self.places.is_stopping and not is_started:  # the grace is over, and the server would answer 500
-                await send_problem(NotReady(STOPPING), scope, send)
+                await send_problem(NotReady(), scope, send)
             raise
 
     def _check_length(self, scope: Scope) -> None:

@@ -5,16 +5,16 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive
 
 from app.api.observe import RequestRecord
-from app.api.places import STOPPING, Places
+from app.api.places import Places
 from app.errors import NotReady, ServiceError, TimeLimit, UploadTooLarge
 
-HEAD_BYTES = 2**12
+OPENING_BYTES = 2**12
 """Of an upload, or all of it, before anything is made for it. A slow client never brings so much, and costs a third."""
 SPREAD = 0.2
 """Patience lasts up to this share longer, by chance: a thousand clients that come at once do not all end at once."""
@@ -64,13 +64,13 @@ class Body:
                 self._places.give_back()
 
     async def begin(self) -> None:
-        """Waits for the first HEAD_BYTES; `receive` then gives them out as one message. Raises what `receive` does."""
+        """Waits for OPENING_BYTES; `receive` then gives them out as one message. Raises what `receive` does."""
         message = await self.receive()
-        head = bytearray(message.get("body", b""))
-        while message.get("more_body", False) and len(head) < HEAD_BYTES:
+        opening = bytearray(message.get("body", b""))
+        while message.get("more_body", False) and len(opening) < OPENING_BYTES:
             message = await self.receive()
-            head += message.get("body", b"")
-        self._first = {**message, "body": bytes(head)}
+            opening += message.get("body", b"")
+        self._first = {**message, "body": bytes(opening)}
 
     async def receive(self) -> Message:
         """The next message. Raises UploadTooLarge, TimeLimit, NotReady (see `end`) or Overloaded."""
@@ -79,6 +79,20 @@ class Body:
             return first
         if self.end not in self._places.arriving:  # it has come whole
             return await self._receive()
+        try:
+            return await self._next()
+        except ServiceError as error:
+            self._record.refusal = type(error).__name__
+            raise
+
+    def end(self) -> None:
+        """Waits for no more of it: `receive` raises NotReady."""
+        self._is_ended = True
+        if self._waiting is not None:
+            with suppress(RuntimeError):  # its patience has just ended
+                self._waiting.reschedule(-math.inf)
+
+    async def _next(self) -> Message:
         message = await self._receive_in_time()
         num_bytes = len(message.get("body", b""))
         self._record.body_bytes += num_bytes
@@ -92,16 +106,10 @@ class Body:
                 self._holds_place = True
         return message
 
-    def end(self) -> None:
-        """Waits for no more of it: `receive` raises NotReady."""
-        self._is_ended = True
-        if self._waiting is not None:
-            self._waiting.reschedule(-math.inf)
-
     async def _receive_in_time(self) -> Message:
         """The next message. Only the time that the client takes is counted, not that of whoever reads."""
         if self._is_ended:
-            raise NotReady(STOPPING)
+            raise NotReady
         clock = asyncio.get_running_loop().time
         started = clock()
         try:
@@ -119,6 +127,6 @@ class Body:
 
     def _timed_out(self) -> ServiceError:
         if self._is_ended:
-            return NotReady(STOPPING)
+            return NotReady()
         seconds, rate = self._limits.patience_seconds, self._limits.min_bytes_per_second
         return TimeLimit(f"{self._num_bytes} bytes came in {seconds:g} s; an upload must bring {rate} bytes a second.")

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import schemas
 from app.api.openapi import PROBLEM
-from app.api.places import STOPPING
 from app.api.service import service_of
 from app.errors import NotReady
 from app.telemetry import CONTENT_TYPE
@@ -23,7 +22,7 @@ async def ready(request: Request) -> schemas.Readiness:
     """200 once every model has reproduced its golden output and every first call has been made, until told to stop."""
     service = service_of(request)
     if service.places.is_stopping:
-        raise NotReady(STOPPING)
+        raise NotReady
     faults = service.faults()
     return schemas.Readiness(status="degraded" if faults else "ready", faults=faults)
 

@@ -30,6 +30,8 @@ class RequestRecord:
     models: tuple[str, ...] = ()
     key: str = ""
     """The name of the API key it came with."""
+    refusal: str = ""
+    """The error that it was refused with, where nothing was done for it."""
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
 
@@ -88,6 +90,8 @@ class Observe:
         method = scope.get("method", "GET")
         method = method if method in METHODS else "other"  # a client may call its method anything
         telemetry = self.telemetry
+        if record.refusal:
+            telemetry.rejections.labels(record.refusal).inc()
         telemetry.request_seconds.labels(method, route, str(record.status)).observe(seconds)
         for stage, stage_seconds in record.stages.items():
             telemetry.stage_seconds.labels(route, stage).observe(stage_seconds)

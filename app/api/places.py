@@ -9,7 +9,6 @@ from app.telemetry import Telemetry
 
 SMOOTHING = 0.1  # weight of the newest answer in the mean time between two
 NEWCOMER_SECONDS = 0.5  # an upload that takes no longer has cost nobody much
-STOPPING = "The service is stopping."
 
 
 class Places:
@@ -60,7 +59,7 @@ class Places:
     def check_room(self) -> None:
         """Raises NotReady when the service is stopping, Overloaded where there is no room or the wait too long."""
         if self.is_stopping:
-            raise NotReady(STOPPING)
+            raise NotReady
         if self.num_held >= self.max_requests:
             raise self._overloaded(f"All {self.max_requests} places are taken")
         if self.num_held >= self.num_workers and self.wait_seconds > self.max_wait_seconds:

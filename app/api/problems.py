@@ -51,7 +51,8 @@ def service_error_headers(error: ServiceError) -> dict[str, str]:
 
 
 async def send_problem(error: ServiceError, scope: Scope, send: Send) -> None:
-    """Answers a request with `error` from outside of the application, or refuses a WebSocket with it."""
+    """Refuses a request, or a WebSocket, with `error` from outside of the application."""
+    scope["state"]["record"].refusal = type(error).__name__
     body = problem_body(error.status, error.title, str(error), scope["state"]["request_id"])
     headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **service_error_headers(error)}
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"

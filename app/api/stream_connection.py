@@ -13,7 +13,6 @@ from app.api.stream_messages import Acknowledge, AskState, End, Rewind, SocketQu
 from app.api.stream_schemas import Closing, Done, Limits, Problem, Rewound, State, Step, Welcome
 from app.api.stream_socket import FINAL, NORMAL, TAKEN_OVER, ClientLeftError, StreamSocket, close_code, split_picture
 from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, StateTooLarge, TimeLimit
-from app.models.batching import STOPPING
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StreamPoint
 from app.pipelines.session import Ended, Event, Refused, Session, SessionOptions, Stepped
@@ -146,7 +145,7 @@ class Connection:
             return error
         receiver.cancel()
         if stopping.done():
-            return NotReady(STOPPING)
+            return NotReady()
         return TimeLimit(f"The session has lasted {self.service.total_seconds:g} s, which is as long as one may.")
 
     async def _receive_messages(self, session: Session) -> None:

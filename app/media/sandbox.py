@@ -144,7 +144,7 @@ class DecoderPool:
 
     async def _take_worker(self, deadline: float) -> WorkerProcess:
         if self._is_closed:
-            raise NotReady("The service is stopping.")
+            raise NotReady
         self.waiting_requests += 1
         try:
             async with asyncio.timeout_at(deadline):

@@ -28,7 +28,6 @@ WARM_UP_RUNS = 3
 LIVE_BATCHES_IN_A_ROW = 8
 """While files wait; then one of theirs is run. They keep a ninth of the threads, a live frame waits one batch more."""
 
-STOPPING = "The service is stopping."
 WARM_UP_SIDE = 16  # pixels, for a model that takes any size
 WARM_UP_FRAMES = 3
 """Of a forecaster, which takes milliseconds for each; its first call at full size is 5 % slower for it, not more."""
@@ -109,7 +108,7 @@ class Scheduler:
         waiting = _Waiting(work, key, time.perf_counter(), Future())
         with self._changed:
             if self._closed:
-                raise NotReady(STOPPING)
+                raise NotReady
             self._queue.append(waiting)
             self._changed.notify_all()  # one that waits for its batch to fill may not be the one that is free
         return waiting.future
@@ -122,7 +121,7 @@ class Scheduler:
             self._changed.notify_all()
         for waiting in abandoned:
             if waiting.future.set_running_or_notify_cancel():
-                waiting.future.set_exception(NotReady(STOPPING))
+                waiting.future.set_exception(NotReady())
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()

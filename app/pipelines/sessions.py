@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from app.errors import MalformedRequest, NotReady, Overloaded, UnknownSession
 from app.media.live import RETRY_AFTER_SECONDS, LiveDecoders
-from app.models.batching import STOPPING, Scheduler
+from app.models.batching import Scheduler
 from app.models.store import ServedModel
 from app.models.tokens import StreamPoint
 from app.pipelines.calls import ModelCalls
@@ -70,7 +70,7 @@ class Sessions:
         Raises Overloaded over `max_sessions` and where there is no decoder, NotReady when the service is stopping.
         """
         if self.is_stopping.is_set():
-            raise NotReady(STOPPING)
+            raise NotReady
         if self.num_sessions >= self.max_sessions:
             raise self._full()
         if options.kind == "pictures" and model.manifest.input.media == "audio":

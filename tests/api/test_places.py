@@ -1,7 +1,13 @@
 """Whom there is room for, at the rate measured."""
 
-import pytest
+import asyncio
+import time
 
+import pytest
+from starlette.types import Message
+
+from app.api.body import Body, BodyLimits
+from app.api.observe import RequestRecord
 from app.api.places import Places
 from app.errors import NotReady, Overloaded
 from app.telemetry import Telemetry
@@ -101,3 +107,23 @@ def test_nobody_is_let_in_after_the_end() -> None:
     places.stop()
     with pytest.raises(NotReady):
         places.check_room()
+
+
+def test_all_uploads_end_however_late_in_its_patience_one_is() -> None:
+    """The service stops in the same turn of the loop in which their patience ends."""
+    places = make_places(Clock())
+
+    async def receive_nothing() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def stop() -> list[Message | BaseException]:
+        bodies = [Body(receive_nothing, places, BodyLimits(100, 0.1, 10), RequestRecord("")) for _ in range(3)]
+        places.arriving |= {body.end for body in bodies}
+        receiving = [asyncio.create_task(body.receive()) for body in bodies]
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.15, places.end_uploads)
+        time.sleep(0.2)  # all is due by then
+        return await asyncio.gather(*receiving, return_exceptions=True)
+
+    assert [type(outcome) for outcome in asyncio.run(stop())] == [NotReady] * 3

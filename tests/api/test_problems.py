@@ -122,6 +122,7 @@ def test_limits_of_size_and_places(store: Path, red_video: Path) -> None:
         assert_problem(client.post("/classify", content=longer), 413)
         refused = 'afterframe_http_request_duration_seconds_count{method="POST",route="/classify",status="413"}'
         server.wait_for_metric(refused, 2)  # the first was refused before it came to a route
+        assert server.metric('afterframe_requests_rejected_total{reason="UploadTooLarge"}') == 2
 
         with ThreadPoolExecutor() as threads, server.workers_stopped():
             first = threads.submit(client.post, "/classify", content=video)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,15 @@ def streaming(server: RunningServer, **query: str) -> Iterator[StreamClient]:
     address = server.url.replace("http", "ws") + "/stream?" + "&".join(f"{key}={value}" for key, value in query.items())
     with connect(address, max_size=None) as socket:
         yield StreamClient(socket)
+
+
+@contextmanager
+def upgraded(server: RunningServer) -> Iterator[socket.socket]:
+    """A connection that is a WebSocket by now, for what no client would send."""
+    with server.connect() as connection:
+        connection.sendall(
+            b"GET /stream HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
+        yield connection

@@ -1,4 +1,4 @@
-"""Which requests are for some routes, by the router's own rule: a guard with another lets past what it does not know."""
+"""Whether a request is for one of some routes, by the rule of the router: a guard with another lets some past it."""
 
 from collections.abc import Sequence
 

@@ -225,15 +225,40 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.resume_writing()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        if self.conn.parser_exc is None:  # else it has been told so
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """Tells the client by a close frame, and takes what it still sends: a connection that is closed with bytes
+        unread is reset, and the frame lost."""
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        self.transport.resume_reading()
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(self.config.patience_seconds, self._end, "lingering")
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # else uvicorn takes a refusal for none, and logs an error
+
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.config.patience_seconds, self.transport.abort)
+        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    def _end(self, reason: str) -> None:
+        self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
+        self.transport.abort()
 
 
 def log_refusal(status: HTTPStatus) -> str:

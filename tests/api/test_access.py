@@ -132,11 +132,13 @@ def test_streams_without_a_key_or_from_another_page(guarded: Guarded) -> None:
     assert_refused(guarded, 401)
     refused = 'afterframe_http_request_duration_seconds_count{method="GET",route="/stream",status="401"}'
     guarded.server.wait_for_metric(refused, 1, at_least=True)
-    assert_refused(guarded, 403, headers=guarded.headers() | {"origin": "https://other.example"})
+    for origin in ("https://other.example", "http://[", "null"):
+        assert_refused(guarded, 403, headers=guarded.headers() | {"origin": origin})
     assert_refused(guarded, 404, "/classify", headers=guarded.headers())
     for origin in (PAGE, guarded.server.url):
         with connect(guarded.stream_url, additional_headers=guarded.headers() | {"origin": origin}):
             pass
+    assert not [line for line in guarded.server.lines if line.get("level") == "error"]
 
 
 def assert_refused(guarded: Guarded, status: int, path: str = "/stream", headers: dict[str, str] | None = None) -> None:

@@ -123,7 +123,7 @@ def test_all_uploads_end_however_late_in_its_patience_one_is() -> None:
         receiving = [asyncio.create_task(body.receive()) for body in bodies]
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0.15, places.end_uploads)
-        time.sleep(0.2)  # all is due by then
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)  # all is due by then
         return await asyncio.gather(*receiving, return_exceptions=True)
 
     assert [type(outcome) for outcome in asyncio.run(stop())] == [NotReady] * 3

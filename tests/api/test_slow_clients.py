@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.server import RunningServer, read_answer, running_server
+from tests.streaming import upgraded
 
 PATIENCE_SECONDS = 1.0
 MAX_CONNECTIONS = 40
@@ -186,6 +187,26 @@ def test_an_answer_that_nobody_takes(impatient: RunningServer) -> None:
         before = impatient.metric(unread)
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\n\r\n" * 1000)
         impatient.wait_for_metric(unread, before + 1)
+
+
+def test_a_stream_that_takes_nothing(impatient: RunningServer) -> None:
+    unread = 'afterframe_connections_ended_total{reason="unread"}'
+    before = impatient.metric(unread)
+    with upgraded(impatient) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        longest_ping = b"\x89\xfd" + bytes(4) + bytes(125)
+        connection.sendall(longest_ping * 80_000)
+        impatient.wait_for_metric(unread, before + 1)
+
+
+def test_a_stream_that_was_refused_and_goes_on_for_ever(impatient: RunningServer) -> None:
+    lingering = 'afterframe_connections_ended_total{reason="lingering"}'
+    before = impatient.metric(lingering)
+    with upgraded(impatient) as connection:
+        connection.sendall(b"\x82\xff" + (2**40).to_bytes(8) + bytes(4))
+        with pytest.raises(ConnectionError):
+            drip(connection)
+    impatient.wait_for_metric(lingering, before + 1)
 
 
 def test_headers_over_the_limit(impatient: RunningServer) -> None:

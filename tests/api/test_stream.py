@@ -16,7 +16,7 @@ from app.pipelines.segments import COMPETING
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames
 from tests.server import running_server
-from tests.streaming import KEYS, MAX_MESSAGE_BYTES, StreamClient, picture, streaming, token_of
+from tests.streaming import KEYS, MAX_MESSAGE_BYTES, StreamClient, picture, streaming, token_of, upgraded
 
 STEP_RATE = 4.0  # of the tiny models, a second
 
@@ -350,9 +350,18 @@ def test_time_does_not_run_backwards(live, pictures):
 def test_messages_are_bounded(live):
     with streaming(live, model="tiny") as client:
         client.start()
-        with suppress(ConnectionClosed):  # its head is enough to be refused: the rest may find no one
+        with suppress(ConnectionClosed):  # its head is enough to be refused
             client.send(bytes(MAX_MESSAGE_BYTES + 1))
         assert client.close_code() == 1009
+
+
+def test_who_sends_all_of_too_long_a_message_is_told_too(live):
+    num_bytes = 8 * MAX_MESSAGE_BYTES
+    with upgraded(live) as connection:
+        connection.sendall(b"\x82\xff" + num_bytes.to_bytes(8) + bytes(4) + bytes(num_bytes))
+        frame = connection.recv(1000)
+        assert (frame[0], int.from_bytes(frame[2:4])) == (0x88, 1009)
+        assert connection.recv(1000) == b""
 
 
 def test_a_full_house_says_when_to_come_back(live):

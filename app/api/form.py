@@ -65,6 +65,7 @@ class Form:
             "on_headers_finished": self._end_headers,
             "on_part_data": self._take_data,
             "on_part_end": self._end_part,
+            "on_end": self._end,
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)
@@ -81,6 +82,7 @@ class Form:
         self._kept = bytearray()  # of that field
         self._num_fields = 0
         self._num_other_bytes = 0
+        self._is_ended = False
         self._header_name, self._header_value = bytearray(), bytearray()
         self._disposition = b""
 
@@ -95,10 +97,8 @@ class Form:
 
     def finish(self) -> None:
         """There are no more pieces."""
-        try:
-            self._parser.finalize()
-        except FormParserError as error:
-            raise MalformedRequest("The multipart body ends too early.") from error
+        if not self._is_ended:
+            raise MalformedRequest("The multipart body ends too early.")
         if not self.files:
             raise MalformedRequest(f"The form has no field {' or '.join(map(repr, self._layout.files))}.")
 
@@ -163,6 +163,10 @@ class Form:
     def _end_part(self) -> None:
         if self._text is not None:
             self.texts[self._text] = self._kept.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        """The closing delimiter has come, which alone tells a form that is whole from one that was cut off."""
+        self._is_ended = True
 
 
 def _base_name(given: str) -> str:

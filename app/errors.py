@@ -14,6 +14,7 @@ ServiceError
 ├── UploadTooLarge        413  more bytes than the limit
 ├── StateTooLarge         413  a state that would take, or takes, more bytes than the limit
 ├── UnsupportedMedia      415  not a video or a sound we take
+├── UnsupportedEncoding   415  a body that is compressed once more, by HTTP
 ├── InvalidMedia          422  we take the kind, but this file gives no picture or no sound
 │   └── MediaTooLarge     422  over a limit of seconds, pixels, streams or memory
 ├── Overloaded            429  no free place; `retry_after_seconds` says when to come back
@@ -99,6 +100,11 @@ class StateTooLarge(ServiceError):
 class UnsupportedMedia(ServiceError):
     status = 415
     title = "Unsupported media"
+
+
+class UnsupportedEncoding(ServiceError):
+    status = 415
+    title = "Unsupported encoding"
 
 
 class InvalidMedia(ServiceError):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from app import __version__
 from app.api import caption, classify, features, health, models, openapi, page, predict, problems, stream, stream_steps
@@ -17,6 +17,7 @@ from app.api.headers import CrossOrigin, SecurityHeaders
 from app.api.keys import KeyRing
 from app.api.observe import Observe
 from app.api.places import Places
+from app.api.query import check_repeated
 from app.config import Settings
 from app.lifespan import running_service
 from app.telemetry import Telemetry
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(check_repeated)],
     )
     _guard(app, settings, telemetry, places)
     problems.install(app)

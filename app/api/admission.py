@@ -13,7 +13,7 @@ from app.api.body import Body, BodyLimits
 from app.api.matching import is_for
 from app.api.places import Places
 from app.api.problems import send_problem
-from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError
+from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError, UnsupportedEncoding
 
 
 class Admission:
@@ -33,6 +33,7 @@ class Admission:
             await self.app(scope, receive, send)
             return
         try:
+            _check_encoding(scope)
             self._check_length(scope)
             self.places.check_room()
         except ServiceError as error:
@@ -73,3 +74,9 @@ class Admission:
             raise MalformedRequest("Content-Length is not a number.")
         if int(length) > self.limits.max_bytes:
             raise self.limits.too_large(f"The upload has {int(length)} bytes")
+
+
+def _check_encoding(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedEncoding("The request has a Content-Encoding: send the file as it is.")

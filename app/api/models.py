@@ -1,10 +1,10 @@
 """GET /models: what is served, and how good it is."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.openapi import PROBLEM
 from app.api.service import Service, service_of
@@ -55,6 +55,14 @@ class Models(BaseModel):
     models: list[Model]
 
 
+class CardQuery(BaseModel):
+    """Query of GET /models/{name}/card."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str | None = Field(default=None, description="The newest otherwise.")
+
+
 @router.get("", summary="All models")
 async def list_models(request: Request) -> Models:
     """Every model served, with its versions, labels and metrics."""
@@ -74,9 +82,9 @@ async def show_model(request: Request, name: str) -> Model:
     response_class=PlainTextResponse,
     responses={200: {"content": {"text/markdown": {}}}, 404: PROBLEM},
 )
-async def show_card(request: Request, name: str, version: str | None = None) -> PlainTextResponse:
+async def show_card(request: Request, name: str, query: Annotated[CardQuery, Query()]) -> PlainTextResponse:
     """Data, licence, split, metrics, seed, command and limits, as Markdown."""
-    return PlainTextResponse(service_of(request).store.get(name, version).card, media_type="text/markdown")
+    return PlainTextResponse(service_of(request).store.get(name, query.version).card, media_type="text/markdown")
 
 
 def _model(service: Service, name: str) -> Model:

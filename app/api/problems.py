@@ -4,19 +4,34 @@ import errno
 import json
 import logging
 import re
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
 from app.api.headers import add_security_headers
-from app.errors import KeyRequired, NotReady, OutOfResources, OutOfStorage, Overloaded, ServiceError, TimeLimit
+from app.errors import (
+    KeyRequired,
+    NotReady,
+    OutOfResources,
+    OutOfStorage,
+    Overloaded,
+    ServiceError,
+    TimeLimit,
+    UnsupportedEncoding,
+)
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 16
+"""Of one query that are told: a client may send as many as its header has room for."""
+MAX_NAME_LENGTH = 64
+"""Of a parameter that is told: it may be the client's own."""
 
 logger = logging.getLogger("afterframe.problems")
 
@@ -39,15 +54,35 @@ def problem_body(
 
 
 def service_error_headers(error: ServiceError) -> dict[str, str]:
-    """Headers that belong to an error: when to come back, what to come with, not to go on on this connection."""
+    """Headers that belong to an error: when to come back, what to come with or not, not to go on on this connection."""
     match error:
         case Overloaded():
             return {"Retry-After": str(error.retry_after_seconds)}
+        case UnsupportedEncoding():
+            return {"Accept-Encoding": "identity"}  # RFC 9110, section 12.5.3
         case KeyRequired():
             return {"WWW-Authenticate": "Bearer"}
         case TimeLimit() | NotReady():
             return {"Connection": "close"}
     return {}
+
+
+def invalid_value(where: Sequence[object], message: str) -> dict[str, str]:
+    """One complaint of pydantic's as a problem has it: without `parameter` where it is about several together."""
+    told = {"message": message.removeprefix("Value error, ")}
+    name = ".".join(map(str, where))[:MAX_NAME_LENGTH]
+    return {"parameter": name, **told} if name else told
+
+
+def in_words(error: Mapping[str, str]) -> str:
+    """One of the `errors` of a problem as its `detail` has it."""
+    return ": ".join(error.values())
+
+
+def complaint(error: ValidationError) -> str:
+    """The first thing that is wrong with what a client sent, in words."""
+    first = error.errors()[0]
+    return in_words(invalid_value(first["loc"], first["msg"]))
 
 
 async def send_problem(error: ServiceError, scope: Scope, send: Send) -> None:
@@ -110,11 +145,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [
-        {"parameter": ".".join(str(part) for part in entry["loc"][1:]), "message": entry["msg"]}
-        for entry in error.errors()
-    ]
-    detail = "; ".join(f"{entry['parameter']}: {entry['message']}" for entry in errors)
+    found = [invalid_value(entry["loc"][1:], entry["msg"]) for entry in error.errors()]
+    errors, num_more = found[:MAX_ERRORS], len(found) - MAX_ERRORS
+    detail = "; ".join([*map(in_words, errors), *([f"and {num_more} more"] if num_more > 0 else [])])
     return _respond(request, 400, "Malformed request", detail, errors=errors)
 
 

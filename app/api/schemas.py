@@ -95,7 +95,7 @@ class Readiness(BaseModel):
 
 
 class InvalidParameter(BaseModel):
-    parameter: str
+    parameter: str = Field(default="", description="Not there where it is about several of them together.")
     message: str
 
 

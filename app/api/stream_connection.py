@@ -7,6 +7,8 @@ from fastapi import WebSocket
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 
+from app.api.problems import complaint
+from app.api.query import ONCE, repeated
 from app.api.schemas import ModelRef
 from app.api.service import StreamService
 from app.api.stream_messages import Acknowledge, AskState, End, Rewind, SocketQuery, Start, decode_state, encode_state
@@ -281,8 +283,9 @@ class Connection:
 
 
 def _query(websocket: WebSocket) -> SocketQuery:
+    if names := repeated(websocket.query_params, SocketQuery):
+        raise MalformedRequest(f"{names[0]}: {ONCE}")
     try:
         return SocketQuery.model_validate(dict(websocket.query_params))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise MalformedRequest(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        raise MalformedRequest(complaint(error)) from error

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from app.api.problems import complaint
 from app.errors import InvalidStateToken, MalformedRequest
 
 SCHEMA_VERSION = 1
@@ -111,9 +112,7 @@ def read_message(text: str) -> ClientMessage:
     try:
         return _CLIENT_MESSAGE.validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MalformedRequest(f"The message is none of version {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+        raise MalformedRequest(f"The message is none of version {SCHEMA_VERSION}: {complaint(error)}") from error
 
 
 def client_schemas() -> dict[str, Any]:

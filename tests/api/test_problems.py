@@ -14,7 +14,7 @@ from app.api import problems
 from app.api.headers import SecurityHeaders
 from app.api.observe import Observe
 from app.telemetry import Telemetry
-from tests.server import RunningServer, running_server
+from tests.server import RunningServer, read_answer, running_server
 
 
 def assert_problem(response: httpx.Response, status: int) -> dict[str, object]:
@@ -41,10 +41,52 @@ def assert_problem(response: httpx.Response, status: int) -> dict[str, object]:
         {"start_seconds": "nan"},
         {"start_seconds": 2, "end_seconds": 1},
         {"model": ["tiny", "tiny-rate"], "version": "1"},
+        {"top_k": [1, 2]},
     ],
 )
 def test_bad_queries(client: httpx.Client, red_video: Path, query: dict[str, object]) -> None:
     assert_problem(client.post("/classify", params=query, content=red_video.read_bytes()), 400)
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameter"),
+    [
+        ("POST /predict?model=tiny-forecast&model=tiny-forecast", "model"),
+        ("POST /stream/steps?model=tiny&end=true&model=tiny", "model"),
+        ("GET /models/tiny/card?version=1&version=2", "version"),
+        ("GET /models/tiny/card?versio=1", "versio"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    client: httpx.Client, red_video: Path, asked: str, parameter: str
+) -> None:
+    method, url = asked.split()
+    problem = assert_problem(client.request(method, url, content=red_video.read_bytes()), 400)
+    assert [error["parameter"] for error in problem["errors"]] == [parameter]  # type: ignore[attr-defined]
+
+
+def test_what_is_wrong_with_several_parameters_names_none(client: httpx.Client, red_video: Path) -> None:
+    late = {"start_seconds": 2, "end_seconds": 1}
+    problem = assert_problem(client.post("/classify", params=late, content=red_video.read_bytes()), 400)
+    assert problem["detail"] == "end_seconds must be after start_seconds"
+    assert problem["errors"] == [{"message": problem["detail"]}]
+
+
+def test_not_all_that_is_wrong_is_told(client: httpx.Client) -> None:
+    query = "&".join(f"{'x' * 100}{number}=1" for number in range(200))
+    problem = assert_problem(client.post(f"/classify?{query}", content=b"video"), 400)
+    assert len(json.dumps(problem)) < 10_000
+    assert str(problem["detail"]).endswith("; and 184 more")
+
+
+def test_a_body_that_is_compressed_is_refused_before_it_comes(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\nContent-Encoding: gzip\r\n\r\n"
+        )
+        status, headers, body = read_answer(connection)
+    assert (status, headers["accept-encoding"]) == (415, "identity")
+    assert "Content-Encoding" in json.loads(body)["detail"]
 
 
 def test_unknown_model_version_and_route(client: httpx.Client, red_video: Path) -> None:
@@ -84,6 +126,16 @@ def test_form_without_the_file(client: httpx.Client, red_video: Path) -> None:
     no_boundary = {"content-type": "multipart/form-data"}
     assert_problem(client.post("/classify", content=form, headers=no_boundary), 400)
     assert_problem(client.post("/classify", content=b"--y\r\nbroken", headers=multipart), 400)
+
+
+def test_a_form_that_was_cut_off_is_none(client: httpx.Client, red_video: Path) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + red_video.read_bytes()
+    multipart = {"content-type": "multipart/form-data; boundary=x"}
+    for end in (b"", b"\r\n--x", b"\r\n--x\r\n", b"\r\n--x-"):
+        response = client.post("/classify", content=part + end, headers=multipart)
+        assert "too early" in str(assert_problem(response, 400)["detail"])
+    for end in (b"\r\n--x--", b"\r\n--x--\r\n", b"\r\n--x--\r\nan epilogue\r\n--x\r\n"):
+        assert client.post("/classify", content=part + end, headers=multipart).status_code == 200
 
 
 @pytest.mark.parametrize("content", [b"not a video at all", b"\x00" * 5000, b"<html></html>", bytes(range(256)) * 40])

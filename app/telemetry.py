@@ -29,85 +29,102 @@ class Telemetry:
     """The metrics of one service; each has its own registry, so that several can live in one process."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._add_requests()
+        self._add_uploads()
+        self._add_refusals()
+        self._add_batches()
+        self._add_media()
+        self._add_streams()
+        self._add_parts()
+
+    def _add_requests(self) -> None:
         self.request_seconds = Histogram(
             "afterframe_http_request_duration_seconds",
             "From the request's first byte to the answer's last.",
             ("method", "route", "status"),
             buckets=REQUEST_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.stage_seconds = Histogram(
             "afterframe_stage_duration_seconds",
             "Time of one request in one stage: upload, queue (for a decoder or a batch), decode, infer.",
             ("route", "stage"),
             buckets=REQUEST_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.first_result_seconds = Histogram(
             "afterframe_first_result_duration_seconds",
             "Of answers in events: from the request's first byte to the first event.",
             ("route",),
             buckets=REQUEST_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
+
+    def _add_uploads(self) -> None:
         self.requests_in_flight = Gauge(
-            "afterframe_requests_in_flight", "Uploads that hold a place.", registry=registry
+            "afterframe_requests_in_flight", "Uploads that hold a place.", registry=self.registry
         )
-        self.places = Gauge("afterframe_places", "Uploads that may be worked on at once.", registry=registry)
+        self.places = Gauge("afterframe_places", "Uploads that may be worked on at once.", registry=self.registry)
         self.uploads_arriving = Gauge(
             "afterframe_uploads_arriving",
             "Uploads whose last byte has not come; they hold no place.",
-            registry=registry,
+            registry=self.registry,
         )
-        self.spool_bytes = Gauge("afterframe_spool_bytes", "Of uploads, on disk.", registry=registry)
+        self.spool_bytes = Gauge("afterframe_spool_bytes", "Of uploads, on disk.", registry=self.registry)
+
+    def _add_refusals(self) -> None:
         self.connections_ended = Counter(
             "afterframe_connections_ended_total",
             "Connections ended by the service because of what their client did.",
             ("reason",),
-            registry=registry,
+            registry=self.registry,
         )
         self.rejections = Counter(
             "afterframe_requests_rejected_total",
             "Requests refused before anything was done for them.",
             ("reason",),
-            registry=registry,
+            registry=self.registry,
         )
+
+    def _add_batches(self) -> None:
         self.batch_size = Histogram(
             "afterframe_batch_size",
             "Clips or chunks that shared one model call.",
             ("model", "version", "method"),
             buckets=BATCH_SIZE_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.batch_seconds = Histogram(
             "afterframe_batch_duration_seconds",
             "Time of one model call.",
             ("model", "version", "method"),
             buckets=BATCH_SECONDS_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.batch_wait_seconds = Histogram(
             "afterframe_batch_wait_seconds",
             "What a clip or chunk waited for its model call.",
             ("model", "version"),
             buckets=BATCH_SECONDS_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.batch_frames = Counter(
-            "afterframe_inferred_frames_total", "Frames given to models.", ("model", "version"), registry=registry
+            "afterframe_inferred_frames_total", "Frames given to models.", ("model", "version"), registry=self.registry
         )
+
+    def _add_media(self) -> None:
         self.frames = Counter(
             "afterframe_frames_total",
             "Frames of uploaded videos, decoded or spared the decoder.",
             ("outcome",),
-            registry=registry,
+            registry=self.registry,
         )
         self.media_seconds = Counter(
-            "afterframe_media_seconds_total", "Length of the media answered.", ("route",), registry=registry
+            "afterframe_media_seconds_total", "Length of the media answered.", ("route",), registry=self.registry
         )
         self.realtime_factor = Histogram(
             "afterframe_realtime_factor",
@@ -115,41 +132,53 @@ class Telemetry:
             "that took longer, as it may while the upload comes.",
             ("route",),
             buckets=REALTIME_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
+
+    def _add_streams(self) -> None:
         self.stream_steps = Counter(
-            "afterframe_stream_steps_total", "Steps answered to live sessions.", ("model", "version"), registry=registry
+            "afterframe_stream_steps_total",
+            "Steps answered to live sessions.",
+            ("model", "version"),
+            registry=self.registry,
         )
         self.stream_step_seconds = Histogram(
             "afterframe_stream_step_duration_seconds",
             "From the last byte of a picture to its answer.",
             ("model", "version"),
             buckets=BATCH_SECONDS_BUCKETS,
-            registry=registry,
+            registry=self.registry,
         )
         self.stream_ends = Counter(
-            "afterframe_stream_ends_total", "WebSockets of /stream, by how they closed.", ("code",), registry=registry
+            "afterframe_stream_ends_total",
+            "WebSockets of /stream, by how they closed.",
+            ("code",),
+            registry=self.registry,
         )
         self.stream_dropped = Counter(
-            "afterframe_stream_pictures_dropped_total", "Pictures of live sessions never judged.", registry=registry
+            "afterframe_stream_pictures_dropped_total",
+            "Pictures of live sessions never judged.",
+            registry=self.registry,
         )
+
+    def _add_parts(self) -> None:
         self.model_info = Gauge(
             "afterframe_model_info",
             "1 for each model served.",
             ("model", "version", "task", "digest"),
-            registry=registry,
+            registry=self.registry,
         )
         self.confinement = Gauge(
             "afterframe_decoder_confinement",
             "1 for each layer that confines the decoder workers, 0 where this machine does not have it.",
             ("layer",),
-            registry=registry,
+            registry=self.registry,
         )
         self.build_info = Gauge(
             "afterframe_build_info",
             "1, with the versions of what runs.",
             ("version", "torch", "ffmpeg"),
-            registry=registry,
+            registry=self.registry,
         )
 
     def watch(self, name: str, documentation: str, value: Callable[[], float]) -> None:

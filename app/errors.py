@@ -61,6 +61,9 @@ class UnknownRoute(ServiceError):
     status = 404
     title = "Not Found"
 
+    def __init__(self, message: str = "Nothing is answered at this path.") -> None:
+        super().__init__(message)
+
 
 class UnknownModel(ServiceError):
     status = 404

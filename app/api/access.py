@@ -54,13 +54,13 @@ class Access:
     def _check_route(self, scope: Scope) -> None:
         path, routes = scope["path"], self.routes
         if not path.isprintable():  # Starlette takes "/metrics\n" for "/metrics": `$` matches before a last line feed
-            raise UnknownRoute("Not Found")
+            raise UnknownRoute
         is_operations = scope["state"].get(IS_OPERATIONS, False)
         if routes.have_own_port and is_operations != (path in routes.operations):
-            raise UnknownRoute("Not Found")
+            raise UnknownRoute
         if scope["type"] == "websocket":
             if path not in routes.streams:
-                raise UnknownRoute("Not Found")
+                raise UnknownRoute
             self._check_origin(Headers(scope=scope))
 
     def _check_origin(self, headers: Headers) -> None:

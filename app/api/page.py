@@ -35,7 +35,7 @@ async def page(request: Request) -> Response:
 @router.get("/web/{name}")
 async def file(request: Request, name: str) -> Response:
     if name not in FILES:
-        raise UnknownRoute("Not Found")
+        raise UnknownRoute
     return await _file(request, name)
 
 

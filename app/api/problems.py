@@ -24,10 +24,13 @@ from app.errors import (
     Overloaded,
     ServiceError,
     TimeLimit,
+    UnknownRoute,
     UnsupportedEncoding,
 )
 
 MEDIA_TYPE = "application/problem+json"
+FACTS = {404: str(UnknownRoute()), 405: "This path is not for this method: the header Allow says for which it is."}
+"""What Starlette's own errors say by status: its word for them is no more than their title."""
 MAX_ERRORS = 16
 """Of one query that are told: a client may send as many as its header has room for."""
 MAX_NAME_LENGTH = 64
@@ -140,7 +143,8 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     """What Starlette raises itself: no such route, wrong method, a multipart body it cannot read."""
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
-    return _respond(request, error.status_code, title, str(error.detail), headers=error.headers)
+    detail = FACTS.get(error.status_code, str(error.detail))
+    return _respond(request, error.status_code, title, detail, headers=error.headers)
 
 
 async def _invalid_query(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ sent. Here each of these has `patience_seconds`, and there are no more than `max
 
 import asyncio
 import random
+import re
 import secrets
 from collections.abc import Callable
 from http import HTTPStatus
@@ -30,6 +31,7 @@ CRUMBS = 1024
 MIN_PART_BYTES = 256
 """A chunk costs some 25 µs however small it is: those of one byte in one read would hold all others up for a second."""
 MALFORMED = "Malformed request"
+ABSOLUTE_FORM = re.compile(rb"https?://([^/?#@]+)(.*)", re.IGNORECASE)
 
 
 class ServingConfig(uvicorn.Config):
@@ -58,6 +60,7 @@ class StrictConnection(h11.Connection):
             if isinstance(event, h11.Request):
                 self._num_parts = self._num_bytes = 0
                 self._check_header(event)
+                event = _origin_form(event)
             elif isinstance(event, h11.Data):
                 self._check_part(event)
         except h11.RemoteProtocolError as error:
@@ -75,6 +78,17 @@ class StrictConnection(h11.Connection):
         self._num_bytes += len(part.data)
         if self._num_parts > CRUMBS and self._num_bytes < self._num_parts * MIN_PART_BYTES:
             raise h11.RemoteProtocolError("body in crumbs")
+
+
+def _origin_form(request: h11.Request) -> h11.Request:
+    """`request` for a path, also where it names the whole address, as to a proxy (RFC 9112, section 3.2.2)."""
+    found = ABSOLUTE_FORM.match(request.target)
+    if found is None:
+        return request
+    host, rest = found.groups()
+    headers = [(name, host if name == b"host" else value) for name, value in request.headers]
+    target = rest if rest.startswith(b"/") else b"/" + rest
+    return h11.Request(method=request.method, headers=headers, target=target, http_version=request.http_version)
 
 
 class HttpProtocol(H11Protocol):

@@ -98,6 +98,14 @@ def test_unknown_model_version_and_route(client: httpx.Client, red_video: Path) 
     assert_problem(client.get("/nowhere"), 404)
 
 
+def test_a_target_may_name_the_host(server: RunningServer) -> None:
+    for target, name in ((b"http://there:80/models/tiny?a=b", "tiny"), (b"HTTP://there/models/tiny-rate", "tiny-rate")):
+        with server.connect() as connection:
+            connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: here\r\n\r\n")
+            status, _, body = read_answer(connection)
+        assert (status, json.loads(body)["name"]) == (200, name)
+
+
 def test_wrong_method(client: httpx.Client) -> None:
     response = client.get("/classify")
     assert_problem(response, 405)

@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.events import Emit, EventResponse
-from app.api.formats import event_format
+from app.api.formats import answer_headers, event_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS, described
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
@@ -145,7 +145,7 @@ async def caption(
     wait_seconds = wait_preference(request) if query.timeline else None  # half a sentence is none
     if kind is None:
         answer = await _caption(request, query, wait_seconds, None)
-        response.headers.update(applied(wait_seconds, is_partial=answer.partial))
+        response.headers.update(answer_headers(answer.timing) | applied(wait_seconds, is_partial=answer.partial))
         return answer
     return EventResponse(
         request, kind, lambda emit: _caption(request, query, wait_seconds, emit), applied(wait_seconds)

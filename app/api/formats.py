@@ -69,6 +69,19 @@ def _weight(parameters: list[str]) -> float:
     return 1.0
 
 
+def answer_headers(timing: Timing) -> dict[str, str]:
+    """Of an answer in one piece, in any format: what it was chosen by, and where the time went (Server-Timing, W3C)."""
+    stages = {
+        "queue": timing.queue_seconds,
+        "upload": timing.upload_seconds,
+        "decode": timing.decode_seconds,
+        "infer": timing.infer_seconds,
+        "total": timing.total_seconds,
+    }
+    times = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items())
+    return {"Vary": "Accept", "Server-Timing": times}
+
+
 async def respond(
     service: Service,
     encode: Callable[[], bytes],
@@ -82,16 +95,8 @@ async def respond(
     What JSON says of model and time is in the headers of all formats: Server-Timing (W3C) in milliseconds.
     """
     body = await to_thread.run_sync(encode, limiter=service.encoders)
-    stages = {
-        "queue": timing.queue_seconds,
-        "upload": timing.upload_seconds,
-        "decode": timing.decode_seconds,
-        "infer": timing.infer_seconds,
-        "total": timing.total_seconds,
-    }
     headers = {
-        "Vary": "Accept",
-        "Server-Timing": ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in stages.items()),
+        **answer_headers(timing),
         "X-Model": f"{model.name}@{model.version}",
         "X-Model-License": " ".join(model.license.encode("ascii", "replace").decode().split()),
         **more_headers,

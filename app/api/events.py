@@ -56,7 +56,7 @@ class EventResponse(Response):
         work: Callable[[Emit], Awaitable[Event]],
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", **(headers or {})})
+        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})})
         del self.headers["content-length"]
         self._request = request
         self._kind = kind

@@ -78,6 +78,18 @@ def test_headers_are_as_described(client: httpx.Client, three_colour_video: Path
     assert taken == {path: ["Prefer"] for path in ("/classify", "/predict", "/features", "/caption")}
 
 
+def test_answers_say_what_they_were_chosen_by_and_where_the_time_went(
+    client: httpx.Client, three_colour_video: Path
+) -> None:
+    video = three_colour_video.read_bytes()
+    for path in ("/classify", "/caption?timeline=true", "/predict?surprise=true"):
+        whole = client.post(path, content=video)
+        assert (whole.status_code, whole.headers["vary"]) == (200, "Accept")
+        assert "infer;dur=" in whole.headers["server-timing"]
+        events = client.post(path, content=video, headers={"accept": "application/x-ndjson"})
+        assert (events.headers["content-type"], events.headers["vary"]) == ("application/x-ndjson", "Accept")
+
+
 def test_a_malformed_query_is_as_described(client: httpx.Client) -> None:
     answer, document = described_answer(client, "/classify", "post", 400)
     schema = answer["content"]["application/problem+json"]["schema"]

@@ -69,12 +69,12 @@ UPLOAD: dict[str, Any] = {
 }
 """A route with an upload reads its body itself: FastAPI's UploadFile would consume a raw one."""
 
-_PREFERENCE_HEADERS = {
+_HEADERS = {
+    "Server-Timing": header("What `timing` says, in milliseconds; not with events.", "queue;dur=0.1, total;dur=24.0"),
     "Preference-Applied": header("Where `Prefer: wait=SECONDS` was complied with.", "wait=5"),
     PARTIAL_HEADER: header("Where time was up, and the answer is of what was known by then; not with events.", "true"),
 }
-_RESPONSE_HEADERS = {
-    "Server-Timing": header("What `timing` says, in milliseconds; not with events.", "queue;dur=0.1, total;dur=24.0"),
+_FILE_HEADERS = {
     "X-Model": header("What `model` says; not with events.", "forecast@3"),
     "X-Model-License": header("Terms of the data it was trained on; not with events.", "CC-BY-4.0"),
 }
@@ -95,7 +95,7 @@ def described(
     schema = TypeAdapter(event).json_schema(mode="serialization", ref_template=SCHEMA_REFERENCE)
     schema["description"] = "Of each line, or of the data of each server-sent event; `result` or `problem` is the last."
     content = files | {kind: {"schema": schema} for kind in FORMATS}
-    headers = _PREFERENCE_HEADERS | (_RESPONSE_HEADERS if offered else {})
+    headers = _HEADERS | (_FILE_HEADERS if offered else {})
     return {200: {"description": what, "content": content, "headers": headers}}
 
 

@@ -5,31 +5,40 @@ python -m bench.accuracy --model actions --data DATA.csv --split test [--predict
 
 import argparse
 import csv
+from collections import defaultdict
 from pathlib import Path
 
 from bench.service import Service, running_service
-from bench.videos import add_options, chosen
+from bench.videos import add_options, chosen, part_of
 from trainer.data.listing import Video
 
-
-def answers(service: Service, model: str, videos: list[Video]) -> dict[Path, tuple[str, float]]:
-    """Label and score of each video, as the service gives them."""
-    found = {}
-    for video in videos:
-        query = {"model": model, "top_k": 1}
-        if video.start_seconds is not None:
-            query["start_seconds"] = video.start_seconds
-        if video.end_seconds is not None:
-            query["end_seconds"] = video.end_seconds
-        best = service.classify(video.path, **query)["results"][0]["labels"][0]
-        found[video.path] = (best["label"], best["score"])
-    return found
+Answer = tuple[str, float]
+"""The best label and its score."""
 
 
-def read_predictions(path: Path) -> dict[str, tuple[str, float]]:
-    """What the trainer's evaluation answered, by file name."""
+def answers(service: Service, model: str, videos: list[Video]) -> list[Answer]:
+    """Of each video, as the service gives them."""
+    best = [
+        service.classify(video.path, model=model, top_k=1, **part_of(video))["results"][0]["labels"][0]
+        for video in videos
+    ]
+    return [(label["label"], label["score"]) for label in best]
+
+
+def read_predictions(path: Path, videos: list[Video]) -> list[Answer]:
+    """What the trainer's evaluation answered for each video. Raises ValueError where it judged others of a file.
+
+    It names files, not their parts: those of one file it judges in the order of the data.
+    """
+    by_file: dict[Path, list[Answer]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
-        return {Path(row["path"]).name: (row["answer"], float(row[row["answer"]])) for row in csv.DictReader(file)}
+        for row in csv.DictReader(file):
+            by_file[Path(row["path"]).resolve()].append((row["answer"], float(row[row["answer"]])))
+    files = [video.path.resolve() for video in videos]
+    for name in set(files):
+        if len(by_file[name]) != files.count(name):
+            raise ValueError(f"{name}: {files.count(name)} to compare, {len(by_file[name])} in {path}")
+    return [by_file[name].pop(0) for name in files]
 
 
 def main() -> None:
@@ -41,12 +50,12 @@ def main() -> None:
     videos = chosen(options)
     with running_service(models=options.model) as service:
         found = answers(service, options.model, videos)
-    right = sum(found[video.path][0] == video.label for video in videos)
+    right = sum(label == video.label for (label, _), video in zip(found, videos, strict=True))
     print(f"accuracy through the service: {right} of {len(videos)} = {right / len(videos):.4f}")
     if options.predictions:
-        trainer = read_predictions(options.predictions)
-        other = [video.path.name for video in videos if trainer[video.path.name][0] != found[video.path][0]]
-        largest = max(abs(trainer[video.path.name][1] - found[video.path][1]) for video in videos)
+        pairs = list(zip(found, read_predictions(options.predictions, videos), strict=True))
+        other = [str(video.path) for video, (ours, its) in zip(videos, pairs, strict=True) if ours[0] != its[0]]
+        largest = max(abs(ours[1] - its[1]) for ours, its in pairs)
         print(f"answers that differ from the trainer's: {len(other)} {other}")
         print(f"largest difference of a best label's score: {largest:.2g}")
 

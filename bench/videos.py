@@ -17,3 +17,9 @@ def chosen(options: argparse.Namespace) -> list[Video]:
     """What the options of `add_options` mean."""
     listed = read_listing(options.data, under=options.under, extra_columns=True)
     return [video for video in listed if video.split == options.split]
+
+
+def part_of(video: Video) -> dict[str, float]:
+    """The part of its file that a video is, as `POST /classify` takes it."""
+    part = {"start_seconds": video.start_seconds, "end_seconds": video.end_seconds}
+    return {name: seconds for name, seconds in part.items() if seconds is not None}

@@ -14,7 +14,7 @@ import av
 from bench.load import median
 from bench.processes import cpu_seconds
 from bench.service import ROOT, Service, running_service
-from bench.videos import add_options, chosen
+from bench.videos import add_options, chosen, part_of
 from trainer.data.listing import Video
 
 LARGE = (1280, 720)
@@ -43,13 +43,26 @@ def encode_again(video: Path, path: Path, key_seconds: float, size: tuple[int, i
     return num_frames
 
 
-def tell_accuracy(service: Service, model: str, videos: list[Video], paths: list[Path]) -> None:
-    """Prints how many answers are right, exact and fast."""
+def encode_all(sources: list[Path], folder: Path, key_seconds: float) -> tuple[dict[Path, Path], list[Path]]:
+    """The files encoded again, by source, and the longest of them once more, at LARGE."""
+    # With a number: files in two folders may have one name.
+    encoded = {source: folder / f"{number}-{source.stem}.mp4" for number, source in enumerate(sources)}
+    frames = {source: encode_again(source, path, key_seconds) for source, path in encoded.items()}
+    longest = sorted(frames, key=frames.__getitem__)[-_NUM_LARGE:]
+    large = [folder / "large" / encoded[source].name for source in longest]
+    for source, path in zip(longest, large, strict=True):
+        encode_again(source, path, key_seconds, LARGE)
+    return encoded, large
+
+
+def tell_accuracy(service: Service, model: str, videos: list[Video], encoded: dict[Path, Path]) -> None:
+    """Prints how many answers are right, exact and fast. `encoded`: by the path of the videos."""
     right = {"exact": 0, "fast": 0, "exact, of those": 0}
     num_fast = num_alike = 0
-    for video, path in zip(videos, paths, strict=True):
+    for video in videos:
+        query = {"model": model, "top_k": 1, **part_of(video)}
         answers = {
-            sampling: service.classify(path, model=model, sampling=sampling, top_k=1)["results"][0]
+            sampling: service.classify(encoded[video.path], sampling=sampling, **query)["results"][0]
             for sampling in ("exact", "fast")
         }
         labels = {sampling: answer["labels"][0]["label"] for sampling, answer in answers.items()}
@@ -93,17 +106,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     videos = chosen(options)
-    folder = options.folder / f"{options.key_seconds:g}"
-    paths = [folder / f"{video.path.stem}.mp4" for video in videos]
-    frames = {}
-    for video, path in zip(videos, paths, strict=True):
-        frames[video.path] = encode_again(video.path, path, options.key_seconds)
-    longest = sorted(frames, key=frames.__getitem__)[-_NUM_LARGE:]
-    large = [folder / "large" / f"{path.stem}.mp4" for path in longest]
-    for source, path in zip(longest, large, strict=True):
-        encode_again(source, path, options.key_seconds, LARGE)
+    sources = list(dict.fromkeys(video.path for video in videos))
+    encoded, large = encode_all(sources, options.folder / f"{options.key_seconds:g}", options.key_seconds)
     with running_service(models=options.model) as service:
-        tell_accuracy(service, options.model, videos, paths)
+        tell_accuracy(service, options.model, videos, encoded)
         tell_work(service, options.model, large, options.rounds)
 
 

@@ -47,7 +47,7 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--predictions", type=Path, help="predictions.csv of `python -m trainer evaluate`")
     options = parser.parse_args()
-    videos = chosen(options)
+    videos = chosen(options, parts=True)
     with running_service(models=options.model) as service:
         found = answers(service, options.model, videos)
     right = sum(label == video.label for (label, _), video in zip(found, videos, strict=True))

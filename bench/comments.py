@@ -57,7 +57,7 @@ def main() -> None:
 
     recipe = read_recipe(RECIPES / "describe.yaml", (), DescribeRecipe)
     spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
-    data = decode_data(chosen(options), spec, DataOptions(options.data, cache=options.cache))
+    data = decode_data(chosen(options, parts=True), spec, DataOptions(options.data, cache=options.cache))
     stills = stills_of(data, options.split)
     described = describe(folder, stills, options.count, SEEDS[options.split], options.cache)
     print(f"{len(described)} scenes\n\n{report({options.split: described}).text}")

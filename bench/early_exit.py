@@ -38,15 +38,16 @@ def main() -> None:
     parser.add_argument("--loop", type=float, default=0.0, help="seconds that each video is made to last, by looping")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(options.model, [looped(video, options.loop, Path(folder)) for video in chosen(options)])
+        videos = chosen(options)
+        measure(options.model, looped(videos, options.loop, Path(folder)) if options.loop else videos)
 
 
-def looped(video: Video, seconds: float, folder: Path) -> Video:
-    if not seconds:
-        return video
-    path = folder / video.path.with_suffix(".mp4").name
-    loop(video.path, seconds, path)
-    return replace(video, path=path)
+def looped(videos: list[Video], seconds: float, folder: Path) -> list[Video]:
+    """The videos, made to last so long."""
+    paths = [folder / f"{number}.mp4" for number in range(len(videos))]
+    for video, path in zip(videos, paths, strict=True):
+        loop(video.path, seconds, path)
+    return [replace(video, path=path) for video, path in zip(videos, paths, strict=True)]
 
 
 def measure(model: str, videos: list[Video]) -> None:

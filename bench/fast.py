@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs/fast", help="where the encoded videos go")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    videos = chosen(options)
+    videos = chosen(options, parts=True)
     sources = list(dict.fromkeys(video.path for video in videos))
     encoded, large = encode_all(sources, options.folder / f"{options.key_seconds:g}", options.key_seconds)
     with running_service(models=options.model) as service:

@@ -13,10 +13,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--under", default="", help="only rows of the CSV whose path begins so")
 
 
-def chosen(options: argparse.Namespace) -> list[Video]:
-    """What the options of `add_options` mean."""
+def chosen(options: argparse.Namespace, *, parts: bool = False) -> list[Video]:
+    """What the options of `add_options` mean; unless `parts` of files are judged as such, there may be none."""
     listed = read_listing(options.data, under=options.under, extra_columns=True)
-    return [video for video in listed if video.split == options.split]
+    videos = [video for video in listed if video.split == options.split]
+    if not parts and any(part_of(video) for video in videos):
+        raise SystemExit(f"{options.data} has parts of files, and only whole ones are measured here")
+    return videos
 
 
 def part_of(video: Video) -> dict[str, float]:

@@ -37,11 +37,16 @@ def parts(videos: Sequence[Video], pattern: str | None, num_folds: int | None) -
     by_value: dict[str, list[Video]] = {}
     for video in videos:
         by_value.setdefault(_value(video, pattern), []).append(video)
-    values = sorted(by_value)
+    values = sorted(by_value, key=_in_order)
     if num_folds is None:
         return {value: by_value[value] for value in values}
     blocks = [block.tolist() for block in np.array_split(np.array(values), num_folds) if len(block)]
     return {f"{block[0]}-{block[-1]}": [video for value in block for video in by_value[value]] for block in blocks}
+
+
+def _in_order(value: str) -> list[str | int]:
+    """What sorts fi2 before fi10: text and numbers in turn."""
+    return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"(\d+)", value))]
 
 
 def _value(video: Video, pattern: str | None) -> str:
@@ -54,21 +59,21 @@ def _value(video: Video, pattern: str | None) -> str:
 
 
 def train_without(
-    task: Task, name: str, left_out: Sequence[Video], videos: Sequence[Video], folder: Path, arguments: Sequence[str]
+    task: Task, left_out: Sequence[Video], videos: Sequence[Video], folder: Path, arguments: Sequence[str]
 ) -> Run:
-    """The run in `folder`: on all `videos` but those left out, which are its test set.
+    """The run in `folder`, whose name is a number: on all `videos` but those left out, which are its test set.
 
     Raises ValueError for a run that is there already and was asked for with other videos or arguments.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    data = folder.parent / f"without-{name}.csv"
+    data = folder.parent / f"without-{folder.name}.csv"
     paths = {video.path for video in left_out}
     splits: dict[bool, Split] = {True: "test", False: "train"}
     written = data.with_suffix(".part")
     write_listing([replace(video, split=splits[video.path in paths]) for video in videos], written)
     listing = written.read_bytes()
     written.unlink()
-    command = ["-m", "trainer", "train", task, "--name", f"without-{name}".lower(), "--no-publish"]
+    command = ["-m", "trainer", "train", task, "--name", f"without-{folder.name}", "--no-publish"]
     command += ["--data", str(data), "--output", str(folder), "--accelerator", "cpu", "--threads", "1", *arguments]
     if (folder / RESULT).exists():
         run = read_run(folder)
@@ -122,13 +127,15 @@ def main() -> None:
     runs = options.runs or Path("runs") / f"cross-validation-{options.data.stem}"
 
     told, judged = [["without", "examples", "right"]], []
-    for name, left_out in parts(videos, options.by, options.folds).items():
-        train_without("classify", name, left_out, [*videos, *also], runs / name, arguments)
-        with (runs / name / "predictions_test.csv").open(newline="", encoding="utf-8") as file:
+    # Numbered: what is captured need be no name of a model, nor of a folder.
+    for number, (name, left_out) in enumerate(parts(videos, options.by, options.folds).items(), 1):
+        folder = runs / str(number)
+        train_without("classify", left_out, [*videos, *also], folder, arguments)
+        with (folder / "predictions_test.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         judged += rows
         told.append([name, str(len(rows)), percent(_num_right(rows) / len(rows))])
-        print(f"without {name}: {told[-1][2]}", flush=True)
+        print(f"{number}, without {name}: {told[-1][2]}", flush=True)
     low, high = interval(_num_right(judged), len(judged))
     told.append(["all", str(len(judged)), percent(_num_right(judged) / len(judged))])
     print(table(told))

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +123,20 @@ class Described:
 
 
 def speaker_rows(
-    data: Sounds, names: list[str], described: Described, module: Callable[[str], Any]
+    data: Sounds, names: list[str], described: Described, module: Callable[[int, str], Any]
 ) -> dict[str, list[float]]:
-    """By description, the recall on each speaker of what was fitted to all others. `module`: ours without a speaker."""
+    """By description, the recall on each speaker of what was fitted to all others.
+
+    `module`: ours without a speaker, whose number it is told too.
+    """
     found: dict[str, list[float]] = {name: [] for name in [*names, OURS]}
-    for speaker in sorted(set(data.speakers)):
+    for number, speaker in enumerate(sorted(set(data.speakers)), 1):
         is_test = data.speakers == speaker
         folds = folds_by_speaker(data, is_test)
         for name, recalls in found.items():
-            features = describe(module(speaker), data.sounds) if name == OURS else described.features(name, data)
+            features = (
+                describe(module(number, speaker), data.sounds) if name == OURS else described.features(name, data)
+            )
             recalls.append(probe(features, data, is_test, folds)[0])
             print(f"without {speaker}: {name} {percent(recalls[-1])}", flush=True)
     return found
@@ -166,7 +172,7 @@ def main() -> None:
                 print(f"{data.name}: {name} ({features.shape[1]}) {percent(row[name])}, C {strength:g}", flush=True)
     if options.sounds:
         fsdd = next(data for data in sets if data.name == "fsdd")
-        found = speaker_rows(fsdd, names, described, lambda speaker: _module_without(speaker, options))
+        found = speaker_rows(fsdd, names, described, partial(_module_without, options))
         rows["fsdd, each speaker left out"] = {name: float(np.mean(recalls)) for name, recalls in found.items()}
     told = [
         ["set", *names, OURS],
@@ -177,14 +183,15 @@ def main() -> None:
         options.output.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def _module_without(speaker: str, options: argparse.Namespace) -> Any:
+def _module_without(options: argparse.Namespace, number: int, speaker: str) -> Any:
     """The describer of sound that has never heard the speaker: of what it is trained on, `test` is left out."""
     arguments = ["--recipe", str(options.recipe), "--cell", options.cell, "--cache", str(options.cache)]
     arguments += ["--val-fraction", "0.02", *(part for setting in options.set for part in ("--set", setting))]
     videos = [video for video in read_listing(options.sounds) if video.split != "test"]
     left_out = [video for video in videos if speaker_of(video) == speaker]
-    train_without("features", speaker, left_out, videos, options.runs / speaker, arguments)
-    return torchscript.load((options.runs / speaker / "model.pt").read_bytes())
+    folder = options.runs / str(number)
+    train_without("features", left_out, videos, folder, arguments)
+    return torchscript.load((folder / "model.pt").read_bytes())
 
 
 def _paths(options: argparse.Namespace) -> dict[str, Path]:

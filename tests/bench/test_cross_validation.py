@@ -1,14 +1,18 @@
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import cross_validation
 from bench.cross_validation import false_alarms, interval, parts, train_without
+from tests.conftest import RATE, coloured_frames
+from tests.media_maker import write_video
 from tests.trainer.test_publish import make_run
-from trainer.data.listing import Video
-from trainer.run import Run, write_run
+from tests.trainer.test_train import REPOSITORY, TINY
+from trainer.data.listing import Video, write_listing
+from trainer.run import Run, read_run, write_run
 
 
 def videos(*names: str) -> list[Video]:
@@ -29,6 +33,14 @@ def test_blocks_keep_neighbours_together_whatever_their_class() -> None:
     assert names(found) == {
         "001-002": ["nofi001.mp4", "fi001.mp4", "fi002.mp4"],
         "003-003": ["fi003.mp4", "nofi003.mp4"],
+    }
+
+
+def test_blocks_are_in_order_of_numbers_however_they_are_written() -> None:
+    found = parts(videos("fi1.mp4", "fi10.mp4", "fi2.mp4", "fi11.mp4", "fi03.mp4"), r"(fi\d+)", 2)
+    assert names(found) == {
+        "fi1-fi03": ["fi1.mp4", "fi2.mp4", "fi03.mp4"],
+        "fi10-fi11": ["fi10.mp4", "fi11.mp4"],
     }
 
 
@@ -68,7 +80,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def without_a(folder: Path, left_out: int = 1, seed: str = "0") -> Run:
-    return train_without("classify", "a", VIDEOS[:left_out], VIDEOS, folder / "a", ["--seed", seed])
+    return train_without("classify", VIDEOS[:left_out], VIDEOS, folder / "1", ["--seed", seed])
 
 
 def test_the_same_training_is_taken_and_no_other(tmp_path: Path, commands: list[list[str]]) -> None:
@@ -81,5 +93,29 @@ def test_the_same_training_is_taken_and_no_other(tmp_path: Path, commands: list[
     with pytest.raises(ValueError, match="another --runs is needed"):
         without_a(tmp_path, seed="1")
     assert without_a(tmp_path) == first
-    assert json.loads((tmp_path / "a/result.json").read_text())["seed"] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "without-a.csv"]
+    assert json.loads((tmp_path / "1/result.json").read_text())["seed"] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "without-1.csv"]
+
+
+def test_groups_need_be_no_names_of_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained for real: without a pattern and without a column for it, a group is a path."""
+    found = []
+    for group in ("Arch/v_Arch_g1.mp4", "other"):
+        for colour in ("red", "green"):
+            path = tmp_path / f"{len(found)}.mp4"
+            write_video(path, coloured_frames(colour, seconds=1 + len(found) / 2), RATE)  # no two alike
+            found.append(Video(path, colour, group))
+    write_listing(found[:2], tmp_path / "data.csv")
+    write_listing(found[2:], tmp_path / "also.csv")
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    options = ["--data", tmp_path / "data.csv", "--also", tmp_path / "also.csv", "--cache", tmp_path / "cache"]
+    options += ["--runs", tmp_path / "runs", "--recipe", "trainer/recipes/motion.yaml", *settings]
+    monkeypatch.setattr(sys, "argv", ["bench.cross_validation", *map(str, options)])
+    monkeypatch.chdir(REPOSITORY)
+
+    cross_validation.main()
+
+    assert "1, without Arch/v_Arch_g1.mp4: " in capsys.readouterr().out
+    assert read_run(tmp_path / "runs/1").num_examples == {"train": 2, "test": 2}

@@ -48,7 +48,10 @@ def concatenate(videos: list[Video], output: Path) -> list[Part]:
 
 
 def _frames(path: Path) -> Iterator[av.VideoFrame]:
-    """Frames at FRAME_RATE: the one on display at each tick."""
+    """Frames at FRAME_RATE: at each tick the first that begins no more than half a tick before it.
+
+    Of slower videos, that is the one that comes next.
+    """
     with av.open(str(path)) as container:
         tick = 0
         for frame in container.decode(video=0):

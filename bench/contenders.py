@@ -3,20 +3,15 @@
 import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from bench.processes import cpu_seconds, tree
 from bench.service import ROOT
 
-_START_SECONDS = 120.0
 _BOUNDARY = "a-line-that-is-in-no-video"
 
 
@@ -112,36 +107,3 @@ def file_form(name: str, content: bytes) -> tuple[bytes, str]:
     head = f"--{_BOUNDARY}\r\n{disposition}\r\nContent-Type: video/mp4\r\n\r\n"
     body = head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
     return body, f"multipart/form-data; boundary={_BOUNDARY}"
-
-
-@contextmanager
-def started(
-    command: list[str], port: int, path: str, python: str = sys.executable, **environment: str
-) -> Iterator[tuple[int, float]]:
-    """(process id, seconds until `path` was answered) of a server: `python -m` with the command."""
-    began = time.perf_counter()
-    process = subprocess.Popen([python, "-m", *command], cwd=ROOT, env=os.environ | environment)
-    try:
-        while not _answers(port, path):
-            if process.poll() is not None or time.perf_counter() - began > _START_SECONDS:
-                raise RuntimeError(f"{command[0]} did not start")
-            time.sleep(0.02)
-        yield process.pid, time.perf_counter() - began
-    finally:
-        started_by_it = tree(process.pid)[1:] if process.poll() is None else []
-        process.terminate()
-        process.wait(60)
-        for pid in started_by_it:  # LitServe leaves its own behind
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()

@@ -35,7 +35,7 @@ def main() -> None:
     with running_service(models="actions", deadline_seconds=600) as service:
         ask(service, videos[min(videos)])
         for seconds, path in videos.items():
-            with MemoryWatch(service.process.pid) as watch:
+            with MemoryWatch(service.pid) as watch:
                 cpu = median([ask(service, path) for _ in range(_REQUESTS)])
             megabytes = path.stat().st_size / 1e6
             print(

@@ -22,7 +22,7 @@ from app.media.request import FrameSpec, MediaLimits, MediaRequest
 from app.media.scaling import FrameScaler
 from app.media.timeline import Pick, Timeline, part_of, pick_frames
 from app.models import torchscript
-from app.models.manifest import Manifest, read_manifest
+from app.models.manifest import read_manifest
 from app.pipelines.reading import frame_spec
 
 
@@ -61,17 +61,17 @@ def read_clip(path: Path, spec: FrameSpec, known: Known) -> torch.Tensor:
     return torch.from_numpy(frames)
 
 
-def load(folder: Path) -> tuple[torch.jit.ScriptModule, Manifest, FrameSpec]:
-    """The frozen model, its manifest, and the frames it wants."""
-    manifest = read_manifest(folder / "manifest.json")
-    spec = frame_spec(manifest.input, clip_length=manifest.input.clip_length or 16)
-    return torchscript.load((folder / "model.pt").read_bytes()), manifest, spec
+def load(folder: Path) -> tuple[torch.jit.ScriptModule, FrameSpec]:
+    """The frozen model, and the frames it wants."""
+    wanted = read_manifest(folder / "manifest.json").input
+    spec = frame_spec(wanted, clip_length=wanted.clip_length or 16)
+    return torchscript.load((folder / "model.pt").read_bytes()), spec
 
 
 @torch.inference_mode()
 def main() -> None:
     torch.set_num_threads(1)
-    module, _, spec = load(Path(sys.argv[1]))
+    module, spec = load(Path(sys.argv[1]))
     known: dict[str, Known] = {}
     for line in sys.stdin:
         name = line.rstrip("\n")

@@ -26,12 +26,12 @@ from app.models.precision import Precision
 from app.models.store import list_versions
 from bench import limit
 from bench.clips import CLIPS, make_clips
-from bench.contenders import Contender, Limit, OverHttp, started
+from bench.contenders import Contender, Limit, OverHttp
 from bench.load import Measurement, busy_elsewhere, measure, median
 from bench.parts import time_parts
 from bench.processes import MemoryWatch
 from bench.report import RIGHT, Report, write
-from bench.service import ROOT
+from bench.service import ROOT, started
 
 STORE = ROOT / "model_store"
 
@@ -44,7 +44,7 @@ _STARTS = 7
 @torch.inference_mode()
 def reference_scores(clip: Path, model: Path) -> list[float]:
     """What the model says when every frame is decoded, and picked afterwards in exact fractions."""
-    module, _, spec = limit.load(model)
+    module, spec = limit.load(model)
     with av.open(str(clip)) as container:
         times = [frame.pts for frame in container.decode(video=0) if frame.pts is not None]
     gaps = spec.clip_length - 1
@@ -62,16 +62,15 @@ def reference_scores(clip: Path, model: Path) -> list[float]:
 
 
 @contextmanager
-def our_service(model: Path) -> Iterator[tuple[list[OverHttp], float]]:
-    """The service, exact and fast, and the seconds until it was ready."""
-    _, manifest, _ = limit.load(model)
+def our_service(model: Path) -> Iterator[list[OverHttp]]:
+    """The service, exact and fast."""
     settings = {"AFTERFRAME_PORT": "8131", "AFTERFRAME_LOG_LEVEL": "warning", "AFTERFRAME_MODELS": model.parent.name}
     settings |= {"AFTERFRAME_DEADLINE_SECONDS": "600", "AFTERFRAME_MAX_WAIT_SECONDS": "600"}  # all are to be answered
-    with started(["app"], 8131, "/health/ready", **settings) as (pid, seconds):
-        labels = list(manifest.output.labels)
+    with started(["app"], 8131, "/health/ready", **settings) as pid:
+        labels = list(read_manifest(model / "manifest.json").output.labels)
         path = f"/classify?model={model.parent.name}&top_k={len(labels)}"
         exact = OverHttp("service", 8131, pid, path, labels=labels)
-        yield [exact, OverHttp("service, fast", 8131, pid, f"{path}&sampling=fast", labels=labels)], seconds
+        yield [exact, OverHttp("service, fast", 8131, pid, f"{path}&sampling=fast", labels=labels)]
 
 
 def precision_of(model: Path, port: int = 8131) -> tuple[Precision, float]:
@@ -90,7 +89,7 @@ def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[f
         subprocess.run([sys.executable, "-c", "import torch, fastapi"], check=True)
         bare.append(time.perf_counter() - began)
         began = time.perf_counter()
-        with our_service(model) as (services, _):
+        with our_service(model) as services:
             scores = services[0].ask(clip)
             ours.append(time.perf_counter() - began)
             _, tolerance = precision_of(model)
@@ -127,16 +126,19 @@ def main() -> None:
     parser.add_argument("--model", default="actions", help="its newest version")
     parser.add_argument("--clips", type=Path, default=ROOT / "runs/bench", help="where they are, or are made")
     parser.add_argument("--only", nargs="*", default=[clip.name for clip in CLIPS], help="names of clips")
-    parser.add_argument("--at-once", type=int, nargs="*", default=[1, 4, 16], help="requests; on a busy machine, 1")
+    parser.add_argument(
+        "--at-once", type=int, nargs="*", default=[1, 4, 16], help="requests; 1 always, on a busy machine alone"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results.md")
     options = parser.parse_args()
     model = STORE / options.model / list_versions(STORE, options.model)[-1]
-    clips = make_clips(options.clips, options.only)
+    clips, at_once = make_clips(options.clips, options.only), sorted({1, *options.at_once})
     busy = busy_elsewhere()
-    reference = reference_scores(clips["240p"], model)
-    starts = seconds_to_start(model, clips["240p"], reference)
+    first = next(iter(clips.values()))
+    reference = reference_scores(first, model)
+    starts = seconds_to_start(model, first, reference)
     with ExitStack() as running:
-        services, _ = running.enter_context(our_service(model))
+        services = running.enter_context(our_service(model))
         precision, tolerance = precision_of(model)
         naive = running.enter_context(
             started(
@@ -148,11 +150,11 @@ def main() -> None:
         )
         bare = Limit(model)
         running.callback(bare.stop)
-        contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive[0], "/classify", is_form=True)]
-        measurements = list(compare(contenders, clips, model, options.rounds, options.at_once))
+        contenders: list[Contender] = [bare, *services, OverHttp("naive", 8132, naive, "/classify", is_form=True)]
+        measurements = list(compare(contenders, clips, model, options.rounds, at_once))
         with MemoryWatch(services[0].pids[0]) as watch:
             for name in MAIN_CLIPS.keys() & clips.keys():
-                measure(services[0], clips[name], reference, max(options.at_once), 2 * max(options.at_once))
+                measure(services[0], clips[name], reference, at_once[-1], 2 * at_once[-1])
     parts = time_parts(model)
     sizes = {name: path.stat().st_size for name, path in clips.items()}
     rounds, peak_mb = options.rounds, watch.peak_mb

@@ -146,7 +146,7 @@ def windows_per_second(client: httpx.Client, model: str, pictures: list[bytes], 
 
 
 def resident_bytes(service: Service) -> int:
-    return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * 4096
+    return int(Path(f"/proc/{service.pid}/statm").read_text().split()[1]) * 4096
 
 
 async def memory_per_session(service: Service, model: str, pictures: list[bytes], rate: float) -> float:

@@ -21,8 +21,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from bench.contenders import file_form, started
+from bench.contenders import file_form
 from bench.load import median
+from bench.service import started
 
 _BARE_PORT, _OUR_PORT = 8142, 8141
 BARE = "bare Starlette"

@@ -1,6 +1,6 @@
 """What every one of the servers does with a video: as careful as one can be who writes it in an afternoon.
 
-One thread for each of two workers, only as many frames as are wanted are scaled, the model is frozen.
+One thread for each worker, only as many frames as are wanted are scaled, the model is frozen.
 """
 
 import io

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from app.models.store import list_versions
 from bench.clips import make_clips
-from bench.contenders import Contender, Limit, OverHttp, started
+from bench.contenders import Contender, Limit, OverHttp
 from bench.load import Measurement, busy_elsewhere, measure, median
 from bench.performance import MAIN_CLIPS, STORE, compare, our_service
 from bench.processes import MemoryWatch
-from bench.report import alone, machine
-from bench.service import ROOT
+from bench.report import RIGHT, alone, machine
+from bench.service import ROOT, started
 
 PYTHON = ROOT / "build/peers-venv/bin/python"
 PACKAGES = ("litserve", "mosec", "bentoml", "torch")
@@ -37,7 +37,7 @@ def peers(model: Path) -> Iterator[list[Contender]]:
     with ExitStack() as running:
 
         def start(command: list[str], port: int, path: str) -> int:
-            return running.enter_context(started(command, port, path, str(PYTHON), **settings))[0]
+            return running.enter_context(started(command, port, path, str(PYTHON), **settings))
 
         yield [
             OverHttp(
@@ -88,7 +88,7 @@ def table(measurements: list[Measurement], memory: dict[str, float]) -> list[str
             cpu = median([one.cpu_seconds / bare.cpu_seconds for one, bare in pairs])
             rate = median([one.rate / bare.rate for one, bare in pairs])
             wrong = max(one.error for one in found)
-            note = "" if wrong <= 0.001 else f", off by {wrong:.3f}"
+            note = "" if wrong <= RIGHT else f", off by {wrong:.3f}"
             cells.append(f"{cpu:.2f}x, {rate:.2f}x, {milliseconds:.0f}{note}")
         lines.append(f"| {clip} | {at_once} | " + " | ".join(cells) + " |")
     lines += ["", "Memory (PSS of all processes) at the most requests at once: "]
@@ -108,7 +108,7 @@ def main() -> None:
     model = STORE / options.model / list_versions(STORE, options.model)[-1]
     clips = make_clips(options.clips, options.only)
     busy = busy_elsewhere()
-    with our_service(model) as (services, _), peers(model) as others:
+    with our_service(model) as services, peers(model) as others:
         bare = Limit(model)
         contenders: list[Contender] = [bare, services[0], *others]
         measurements = list(compare(contenders, clips, model, options.rounds, options.at_once))

@@ -34,7 +34,7 @@ def videos(tmp_path: Path) -> list[Video]:
 
 
 def test_parts_and_namesakes_are_judged_each(server: RunningServer, client: httpx.Client, videos: list[Video]) -> None:
-    found = answers(Service(server.process, client), "tiny", videos)
+    found = answers(Service(server.process.pid, client), "tiny", videos)
 
     assert [label for label, _ in found] == [video.label for video in videos]
 

@@ -34,7 +34,7 @@ class Report:
     starts: tuple[float, float]
     """Seconds to the first right answer, and of importing torch and fastapi."""
     peak_mb: float
-    """Proportional set size of the service at 16 requests at once."""
+    """Proportional set size of the service at `most_at_once` requests."""
     parts: dict[str, float]
     """Milliseconds of the model."""
     busy_elsewhere: float
@@ -43,6 +43,11 @@ class Report:
     """What the service runs the model in."""
     tolerance: float
     """What a score of the service may be off by in that."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Requests."""
+        return max(found.concurrency for found in self.measurements)
 
     def ratios(self, name: str, clip: str, concurrency: int) -> tuple[float, float, float]:
         """(CPU, rate, median latency) of a contender over the limit's: medians of the rounds' ratios."""
@@ -77,8 +82,8 @@ def write(report: Report, path: Path) -> None:
         "",
         *_others(report),
         "",
-        f"Memory of the service (PSS of all its processes) at 16 requests at once: {report.peak_mb:.0f} MB at most."
-        f" From nothing to the first right answer: {report.starts[0]:.2f} s,"
+        f"Memory of the service (PSS of all its processes) with {report.most_at_once} at once:"
+        f" {report.peak_mb:.0f} MB at most. From nothing to the first right answer: {report.starts[0]:.2f} s,"
         f" {report.starts[0] / report.starts[1]:.2f} times `python -c 'import torch, fastapi'`. {alone(report.model)}",
         "",
         "The model, one thread, 16 frames:",
@@ -110,10 +115,7 @@ def alone(model: str) -> str:
 
 
 def _concurrencies(report: Report, clip: str) -> list[int]:
-    return sorted(
-        {found.concurrency for found in report.of("limit", clip, 1)}
-        | {found.concurrency for found in report.measurements if found.clip == clip}
-    )
+    return sorted({found.concurrency for found in report.measurements if found.clip == clip})
 
 
 def _table(report: Report) -> list[str]:
@@ -176,7 +178,7 @@ def _verdict(found: Sequence[Measurement], tolerance: float) -> str:
 
 
 def _main_clips(report: Report) -> list[str]:
-    found = {measurement.clip for measurement in report.measurements if measurement.concurrency > 1}
+    found = {measurement.clip for measurement in report.measurements if measurement.concurrency == report.most_at_once}
     return [clip.name for clip in CLIPS if clip.name in found]
 
 
@@ -200,9 +202,11 @@ def _plot(report: Report, path: Path) -> None:
     rates.legend(fontsize=7)
     clip = clips[0]
     for number, name in enumerate(names):
-        latencies = [1000 * latency for found in report.of(name, clip, 16) for latency in found.latencies]
+        latencies = [
+            1000 * latency for found in report.of(name, clip, report.most_at_once) for latency in found.latencies
+        ]
         times.hist(latencies, bins=30, histtype="step", color=f"C{number}", label=name)
-    times.set_title(f"latency in ms, {clip}, 16 at once")
+    times.set_title(f"latency in ms, {clip}, {report.most_at_once} at once")
     times.legend()
     figure.savefig(path, dpi=90)
     plt.close(figure)

@@ -9,9 +9,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
-    """The process and everything it started."""
+    """The process and everything it started; none of one that has ended, as a worker may meanwhile."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return []
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    for task in tasks:
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
             children += [int(child) for child in (task / "children").read_text().split()]
     return [pid, *(below for child in children for below in tree(child))]

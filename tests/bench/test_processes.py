@@ -1,0 +1,13 @@
+import subprocess
+import sys
+
+from bench.processes import tree
+
+
+def test_a_process_that_has_ended_is_in_no_tree() -> None:
+    """A decoder may end between being listed as a child and being looked at."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert tree(process.pid) == [process.pid]
+        process.communicate(b"\n")
+
+    assert tree(process.pid) == []

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.media.request import FrameSpec
-from bench.camera import Method, by_model, by_thresholds, read_frames
+from bench.camera import RATE, Method, by_model, by_thresholds, read_frames
 from bench.videos import add_options, chosen
 from trainer.camera_scores import TOLERANCE_SECONDS, Answers, count_events
 from trainer.data.listing import Video
@@ -22,7 +22,6 @@ from trainer.data.picture_faults import compress
 from trainer.data.scene_labels import CUT, stretches
 from trainer.tables import table
 
-RATE = 12.0
 SEED = 4_000_037
 CLIPS = 4
 """In one video."""

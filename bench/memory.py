@@ -15,7 +15,7 @@ from bench.service import Service, running_service
 
 
 def loop(video: Path, seconds: float, output: Path) -> None:
-    """Writes the video's packets again and again, uncoded anew, until it lasts `seconds`."""
+    """Writes the video's packets again and again, as they are, until it lasts `seconds`."""
     with av.open(str(video)) as source, av.open(str(output), "w") as container:
         stream = source.streams.video[0]
         copy = container.add_stream_from_template(stream)

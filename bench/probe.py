@@ -156,6 +156,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/probe"), help="where the six trainings are kept")
     parser.add_argument("--output", type=Path, help="JSON of all figures")
     options = parser.parse_args()
+    if options.sounds and not (options.fsdd and options.recipe):
+        parser.error("--sounds needs --fsdd and --recipe")
     torch.set_num_threads(1)
     names = [name for name in DESCRIBERS if options.opensmile or not name.startswith("openSMILE")]
     described = Described(options.cache)

@@ -53,7 +53,7 @@ def peak_mb(pid: int) -> float:
 
 
 class MemoryWatch:
-    """The largest memory of a process and all that it started, looked at twice a second."""
+    """The largest memory of a process and all that it started, looked at twice a second and at the end."""
 
     def __init__(self, pid: int) -> None:
         self.peak_mb = 0.0
@@ -69,5 +69,7 @@ class MemoryWatch:
         self._thread.join()
 
     def _look(self, pid: int) -> None:
-        while not self._over.wait(0.5):
+        is_over = False
+        while not is_over:
+            is_over = self._over.wait(0.5)
             self.peak_mb = max(self.peak_mb, memory_mb(tree(pid)))

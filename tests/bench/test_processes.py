@@ -1,7 +1,8 @@
+import os
 import subprocess
 import sys
 
-from bench.processes import tree
+from bench.processes import MemoryWatch, memory_mb, tree
 
 
 def test_a_process_that_has_ended_is_in_no_tree() -> None:
@@ -11,3 +12,10 @@ def test_a_process_that_has_ended_is_in_no_tree() -> None:
         process.communicate(b"\n")
 
     assert tree(process.pid) == []
+
+
+def test_what_is_over_at_once_has_taken_memory_too() -> None:
+    with MemoryWatch(os.getpid()) as watch:
+        held = memory_mb([os.getpid()])
+
+    assert watch.peak_mb > held / 2

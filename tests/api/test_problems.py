@@ -68,7 +68,7 @@ def test_what_would_be_passed_over_is_refused(
 def test_what_is_wrong_with_several_parameters_names_none(client: httpx.Client, red_video: Path) -> None:
     late = {"start_seconds": 2, "end_seconds": 1}
     problem = assert_problem(client.post("/classify", params=late, content=red_video.read_bytes()), 400)
-    assert problem["detail"] == "end_seconds must be after start_seconds"
+    assert problem["detail"] == "end_seconds must be after start_seconds, by a microsecond at least"
     assert problem["errors"] == [{"message": problem["detail"]}]
 
 

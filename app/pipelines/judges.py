@@ -252,9 +252,12 @@ class SoundPartsJudge:
 
     async def add(self, chunk: WaveformChunk) -> None:
         num_samples = len(chunk.waveform)
+        if not self.num_units or num_samples >= SHORTEST_PART_SECONDS * self.spec.sample_rate:
+            await self._judge(chunk)
         self.end_seconds = chunk.start_seconds + num_samples / self.spec.sample_rate
-        if self.num_units and num_samples < SHORTEST_PART_SECONDS * self.spec.sample_rate:
-            return
+
+    async def _judge(self, chunk: WaveformChunk) -> None:
+        num_samples = len(chunk.waveform)
         answer = await self.calls.run("forward", torch.from_numpy(chunk.waveform))
         logits = answer.outputs[0].numpy()
         self.num_units += 1

@@ -111,10 +111,10 @@ class DecoderPool:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
-            idle = self.idle_workers
-            threads = min(1 + idle, _idle_cores(), _MAX_THREADS) if idle else 1  # to look at the cores takes 0.6 ms
-            asked = replace(request, threads=max(request.threads, threads))
             try:
+                idle = self.idle_workers
+                threads = min(1 + idle, _idle_cores(), _MAX_THREADS) if idle else 1  # to look at the cores takes 0.6 ms
+                asked = replace(request, threads=max(request.threads, threads))
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
                     number = 0
                     async for event in events:
@@ -237,5 +237,9 @@ def _idle_cores() -> int:
 
     The load of the last minute (`os.getloadavg`) would deny threads to whoever comes first after a busy time.
     """
-    runnable = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])  # this process among them; proc(5)
+    try:
+        load = Path("/proc/loadavg").read_text()
+    except OSError:  # no file handle for it
+        return 1
+    runnable = int(load.split()[3].partition("/")[0])  # this process among them; proc(5)
     return max(1, len(os.sched_getaffinity(0)) - (runnable - 1))

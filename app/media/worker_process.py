@@ -53,7 +53,7 @@ class WorkerProcess:
         """Somebody has sent it SIGSTOP: it neither works nor ends."""
         try:
             state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2][:1]
-        except (FileNotFoundError, ProcessLookupError):  # it has ended: before the file was opened, or read
+        except OSError:  # it has ended, before the file was opened or read; or there is no file handle to look with
             return False
         return state == "T"
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def worker_pids(pool: DecoderPool) -> list[int]:
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110  the pool announces nothing
         await asyncio.sleep(0.005)
+
+
+@contextmanager
+def no_file_handles() -> Iterator[None]:
+    """None is left for this process while the context lasts."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_the_pool_gives_what_reading_in_process_gives(video: Path) -> None:
@@ -225,6 +239,30 @@ def test_workers_that_are_stopped_are_found_out_before_the_deadline(video: Path)
             answers = await asyncio.gather(*(collect(pool, video, EVERYTHING, seconds=60.0) for _ in range(2)))
             assert all(isinstance(answer[-1], MediaSummary) for answer in answers)
             assert pool.restarts == {"stopped": 2}
+
+    run(test)
+
+
+def test_workers_that_are_stopped_are_found_out_after_a_time_without_file_handles(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            with no_file_handles():
+                await asyncio.sleep(1.2)  # for a look or two
+            os.kill(worker_pids(pool)[0], signal.SIGSTOP)
+            assert isinstance((await collect(pool, video, EVERYTHING, seconds=20.0))[-1], MediaSummary)
+            assert pool.restarts == {"stopped": 1}
+
+    run(test)
+
+
+def test_without_a_file_handle_to_look_at_the_cores_a_file_is_read_all_the_same(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            with video.open("rb") as file, no_file_handles():
+                deadline = asyncio.get_running_loop().time() + 30
+                events = [event async for event in pool.read(file.fileno(), EVERYTHING, deadline)]
+            assert isinstance(events[-1], MediaSummary)
+            assert pool.idle_workers == 2
 
     run(test)
 

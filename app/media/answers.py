@@ -29,8 +29,9 @@ from app.media.wire import ERRORS
 MAX_HEADER_BYTES = 1 << 14
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
-_Seconds = Annotated[float, Field(ge=0, lt=1e13)]
+_MAX_SECONDS = 1e13
 """FFmpeg counts microseconds in 64 bits: headers of damaged files claim up to 9.2e12 s."""
+_Seconds = Annotated[float, Field(ge=0, lt=_MAX_SECONDS)]
 _Codec = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
 
 
@@ -57,7 +58,7 @@ class _Frames(_Header):
 class _Waveform(_Header):
     type: Literal["waveform"]
     spec: _Count
-    start_seconds: float
+    start_seconds: Annotated[float, Field(gt=-_MAX_SECONDS, lt=_MAX_SECONDS)]
     decode_seconds: _Seconds
 
 
@@ -117,12 +118,19 @@ class Answer:
         """Whether the worker wants to be replaced."""
         return isinstance(self._header, _Error) and self._header.is_spent
 
-    def event(self, body: NDArray[np.uint8]) -> MediaEvent | ServiceError:
-        """The event, or the error that stands for the end of it; the arrays are views of `body`."""
+    def event(self, body: NDArray[np.uint8], reached: dict[int, float]) -> MediaEvent | ServiceError:
+        """The event, or the error that stands for the end of it; the arrays are views of `body`.
+
+        `reached`: by spec, the time of the last frame that this job gave; brought up to date.
+        """
         header = self._header
         if isinstance(header, _Frames):
             split = header.shape[0] * 8
             frames, times = body[split:].reshape(header.shape), body[:split].view("<f8")
+            before = np.append(reached.get(header.spec, 0.0), times[:-1])
+            if not (times >= before).all() or times[-1] >= _MAX_SECONDS:
+                raise AnswerError("times that fall, or are none")
+            reached[header.spec] = float(times[-1])
             return FrameChunk(header.spec, frames, times, decode_seconds=header.decode_seconds)
         if isinstance(header, _Waveform):
             waveform = body.view("<f4")

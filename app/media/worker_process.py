@@ -76,11 +76,12 @@ class WorkerProcess:
             socket.send_fds(self._connection, [encode_job(request, limits)], fds)
         except OSError as error:
             raise WorkerLostError from error
+        reached: dict[int, float] = {}
         while True:
             async with asyncio.timeout_at(deadline):
                 answer, body = await self._receive(request, limits)
             try:
-                event = answer.event(body)
+                event = answer.event(body, reached)
             except AnswerError as error:
                 raise WorkerLostError(f"it sent {error}") from error
             if isinstance(event, ServiceError):

@@ -39,12 +39,13 @@ INFO = MediaInfo(1.5, 96, 64, 25.0, "h264", None, False)
 SUMMARY = MediaSummary(1.5, 40, 10, "exact", 0.0, 0.25)
 
 
-def read(message: bytes) -> MediaEvent | ServiceError:
+def read(message: bytes, reached: dict[int, float] | None = None) -> MediaEvent | ServiceError:
     header_bytes, body_bytes = LENGTHS.unpack(message[: LENGTHS.size])
     assert header_bytes <= MAX_HEADER_BYTES
     body = np.frombuffer(message[LENGTHS.size + header_bytes :], np.uint8)
     assert len(body) == body_bytes
-    return Answer(message[LENGTHS.size : LENGTHS.size + header_bytes], body_bytes, REQUEST, LIMITS).event(body)
+    answer = Answer(message[LENGTHS.size : LENGTHS.size + header_bytes], body_bytes, REQUEST, LIMITS)
+    return answer.event(body, {} if reached is None else reached)
 
 
 def forge(body: bytes = b"", **header: Any) -> bytes:
@@ -113,12 +114,17 @@ INFO_HEADER = {"type": "info", **{name: getattr(INFO, name) for name in MediaInf
         forge(**{**FRAMES, "spec": 1, "shape": [1, 51, 10, 3]}, body=bytes(8 + 1530)),
         forge(**{**FRAMES, "spec": 2, "shape": [1, 101, 100, 3]}, body=bytes(8 + 30_300)),
         forge(**{**FRAMES, "shape": [2, 3, 4, 4]}, body=bytes(2 * 8 + 96)),
+        *(
+            forge(**FRAMES, body=np.float64(times).tobytes() + bytes(72))
+            for times in ([0, np.nan], [np.nan, 0], [np.inf, np.inf], [0, 1e13], [-1e300, 0], [1, 0.5])
+        ),
         forge(**SOUND),
         forge(**SOUND, body=bytes(401)),
         forge(**SOUND, body=bytes(404)),
         forge(**{**SOUND, "spec": 1}, body=bytes(4)),
         forge(**SOUND, body=np.float32([np.nan]).tobytes()),
         forge(**{**SOUND, "start_seconds": float("nan")}, body=bytes(4)),
+        forge(**{**SOUND, "start_seconds": -1e300}, body=bytes(4)),
         forge(**ERROR, body=b"more"),
         forge(**{**ERROR, "error": "SystemExit"}),
         forge(**{**ERROR, "message": "x" * 501}),
@@ -133,6 +139,15 @@ INFO_HEADER = {"type": "info", **{name: getattr(INFO, name) for name in MediaInf
 def test_nothing_else_is(message: bytes) -> None:
     with pytest.raises(AnswerError):
         read(message)
+
+
+def test_times_do_not_fall_from_one_chunk_to_the_next() -> None:
+    reached: dict[int, float] = {}
+    first, second = frames_of(0, 2, 3, 4, 3), frames_of(1, 1, 50, 20, 3)
+    for chunk in (first, second, replace(first, times=np.array([0.5, 1.0]))):
+        assert isinstance(read(b"".join(encode_event(chunk)), reached), FrameChunk)
+    with pytest.raises(AnswerError, match="fall"):
+        read(b"".join(encode_event(replace(first, times=np.array([0.75, 2.0])))), reached)
 
 
 def test_a_body_is_refused_before_room_is_made_for_it() -> None:

@@ -48,12 +48,7 @@ async def running_service(settings: Settings, telemetry: Telemetry, places: Plac
     opening = asyncio.create_task(to_thread.run_sync(_open_store, settings))
     decoders = _decoder_pool(settings, settings.decoder_workers, num_spares=1)
     arriving = _decoder_pool(settings, settings.arriving_workers)
-    scheduler = Scheduler(
-        settings.inference_threads,
-        settings.max_batch_size,
-        batch_wait_seconds=settings.batch_wait_seconds,
-        on_batch=telemetry.on_batch,
-    )
+    scheduler = _scheduler(settings, telemetry)
     try:
         await decoders.start()
         await arriving.start()
@@ -84,7 +79,7 @@ async def running_service(settings: Settings, telemetry: Telemetry, places: Plac
                 telemetry=telemetry,
                 places=places,
                 deadline_seconds=settings.deadline_seconds,
-                faults=lambda: _faults(decoders, watcher),
+                faults=lambda: _faults(decoders, arriving, streams.pictures, watcher),
             )
     finally:
         await decoders.close()
@@ -118,6 +113,15 @@ def _decoder_pool(settings: Settings, num_workers: int, num_spares: int = 0) -> 
         worker_cpu_seconds=_longest_job_seconds(settings),
         jobs_per_worker=settings.decoder_jobs_per_worker,
         limits=MediaLimits(settings.max_duration_seconds, settings.max_pixels, settings.max_streams),
+    )
+
+
+def _scheduler(settings: Settings, telemetry: Telemetry) -> Scheduler:
+    return Scheduler(
+        settings.inference_threads,
+        settings.max_batch_size,
+        batch_wait_seconds=settings.batch_wait_seconds,
+        on_batch=telemetry.on_batch,
     )
 
 
@@ -195,10 +199,14 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
     return StoreWatcher(settings.model_store, Selection(settings.models), store, load, tell)
 
 
-def _faults(decoders: DecoderPool, watcher: StoreWatcher) -> list[str]:
+def _faults(
+    decoders: DecoderPool, arriving: DecoderPool, pictures: PictureDecoder, watcher: StoreWatcher
+) -> list[str]:
     """What does not stop the service, but should not stay as it is. The log says more."""
-    unconfined = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
-    return unconfined + [f"{what} is not in order" for what in watcher.faults]
+    faults = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
+    if num_missing := decoders.num_missing + arriving.num_missing + pictures.num_missing:
+        faults.append(f"decoder workers that were lost and cannot be started anew: {num_missing}")
+    return faults + [f"{what} is not in order" for what in watcher.faults]
 
 
 def _watch(
@@ -209,7 +217,7 @@ def _watch(
         telemetry.confinement.labels(layer).set(layer not in decoders.missing_layers)
     watch = telemetry.watch
     watch("afterframe_decoder_queue_depth", "Uploads waiting for a decoder worker.", lambda: decoders.waiting_requests)
-    watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.num_workers)
+    watch("afterframe_decoder_workers", "Decoder worker processes.", lambda: decoders.living_workers)
     watch("afterframe_decoder_workers_idle", "Decoder workers with nothing to do.", lambda: decoders.idle_workers)
     watch("afterframe_arriving_workers_idle", "Workers for uploads still being sent.", lambda: arriving.idle_workers)
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)

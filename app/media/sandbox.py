@@ -53,6 +53,8 @@ class DecoderPool:
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
         """Workers replaced, by reason: recycled, crashed, stopped, deadline, cancelled, memory."""
+        self.num_missing = 0
+        """Workers lost that could not be replaced so far; each is tried again every second."""
         self.missing_layers: tuple[Layer, ...] = ()
         """What should confine the workers and does not, by the newest of them; known once they are started."""
         self._worker_memory_bytes = worker_memory_bytes
@@ -73,6 +75,11 @@ class DecoderPool:
     def idle_workers(self) -> int:
         """Jobs that could begin at once."""
         return min(self._idle.qsize(), self.num_workers - self._num_busy)
+
+    @property
+    def living_workers(self) -> int:
+        """Of `num_workers`, those that have not ended; a spare stands in for one that has."""
+        return min(self.num_workers, sum(worker.is_alive for worker in self._workers))
 
     async def start(self) -> None:
         """Start all workers; they can be given jobs when this returns."""
@@ -197,13 +204,17 @@ class DecoderPool:
             task.add_done_callback(self._replacements.discard)
 
     async def _replace(self, worker: WorkerProcess) -> None:
+        is_missing = False
         while not self._is_closed:
             try:
                 await self._start_worker()
                 break
             except (OSError, TimeoutError, WorkerLostError):
                 logger.exception("a decoder worker could not be started; trying again in %g s", _RETRY_SECONDS)
+                self.num_missing += not is_missing
+                is_missing = True
                 await asyncio.sleep(_RETRY_SECONDS)
+        self.num_missing -= is_missing
         await worker.bury(self._starter)  # last: who waits for a worker does not wait for the end of another
 
     async def _start_worker(self) -> None:

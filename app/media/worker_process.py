@@ -28,14 +28,23 @@ class WorkerProcess:
     """One worker process and our end of its socket."""
 
     def __init__(self, memory_bytes: int, cpu_seconds: int) -> None:
-        """Forks the process; blocks for some 15 ms (the first time, until the fork server is up)."""
+        """Forks the process; blocks for some 15 ms (the first time, until the fork server is up).
+
+        Raises OSError, or WorkerLostError where the fork server ends over it; the next one is forked by a new server.
+        """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["app.media.fork_server"])
         self._connection, theirs = socket.socketpair()
         self._connection.setblocking(False)
         with theirs:
             self._process = context.Process(target=worker.serve, args=(theirs, memory_bytes, cpu_seconds), daemon=True)
-            self._process.start()
+            try:
+                self._process.start()
+            except (OSError, EOFError) as error:
+                self._connection.close()
+                if isinstance(error, EOFError):
+                    raise WorkerLostError("the fork server ended over it") from error
+                raise
         self.num_jobs = 0
         self.layers: tuple[Layer, ...] = ()
         """What confines it; known once it is ready."""

@@ -45,6 +45,11 @@ class PictureDecoder:
         """Its workers that were replaced, by reason."""
         return self._pool.restarts
 
+    @property
+    def num_missing(self) -> int:
+        """Its workers that were lost and could not be replaced so far."""
+        return self._pool.num_missing
+
     async def decode(self, pictures: Sequence[bytes], spec: FrameSpec, deadline: float) -> Decoded:
         """(H, W, 3) of each picture, or why there is none. Raises DeadlineExceeded."""
         waiting = _Waiting(pictures, spec, deadline, asyncio.get_running_loop().create_future())

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -360,6 +361,23 @@ def test_a_worker_that_died_idle_is_replaced_before_it_is_given_a_job(video: Pat
             await until(lambda: not worker.is_alive)
             assert isinstance((await collect(pool, video, EVERYTHING))[-1], MediaSummary)
             assert pool.restarts == {"crashed": 1}
+
+    run(test)
+
+
+def test_a_fork_server_that_ends_over_a_worker_is_replaced_too(video: Path) -> None:
+    async def test() -> None:
+        async with running_pool() as pool:
+            fork_server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+            worker = next(iter(pool._workers))
+            resource.prlimit(fork_server, resource.RLIMIT_NOFILE, (0, 0))  # it cannot take what it is asked
+            worker.kill()
+            await until(lambda: not worker.is_alive)
+            assert pool.living_workers == 0
+            reading = asyncio.create_task(collect(pool, video, EVERYTHING, seconds=60.0))
+            await until(lambda: pool.num_missing == 1 or reading.done())
+            assert isinstance((await reading)[-1], MediaSummary)
+            assert (pool.num_missing, pool.living_workers) == (0, 1)
 
     run(test)
 

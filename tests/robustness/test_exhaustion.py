@@ -2,15 +2,18 @@
 
 import os
 import resource
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from itertools import count
+from contextlib import ExitStack, contextmanager
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
 
 from tests.media_maker import moving_frames, write_video
+from tests.robustness.processes import decoders
 from tests.server import RunningServer, running_server
 
 STORAGE_BYTES = 4 << 20
@@ -63,6 +66,20 @@ def check_recovery(server: RunningServer, video: bytes) -> None:
     assert server.process.poll() is None
 
 
+@contextmanager
+def few_file_handles(server: RunningServer, num_free: int) -> Iterator[None]:
+    """The server can open so many while the context lasts."""
+    pid = server.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    taken = {int(name.name) for name in Path(f"/proc/{pid}/fd").iterdir()}
+    limit = next(islice((number for number in count() if number not in taken), num_free, None))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
 def test_a_full_disk(small: RunningServer, storage: Path, video: bytes) -> None:
     check_refusal(small, video + bytes(2 * STORAGE_BYTES), {507}, "Out of storage")
     assert not [path for path in storage.iterdir() if path.is_file()]
@@ -82,19 +99,32 @@ def test_storage_that_cannot_be_written_to(small: RunningServer, storage: Path, 
 
 
 def test_no_file_handles(small: RunningServer, video: bytes) -> None:
-    pid = small.process.pid
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     with small.client() as client:
         client.get("/health/live")  # its connection is kept
-        taken = {int(name.name) for name in Path(f"/proc/{pid}/fd").iterdir()}
-        lowest_free = next(number for number in count() if number not in taken)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
-        try:
+        with few_file_handles(small, 0):
             answer = client.post("/classify", content=video)
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     assert (answer.status_code, answer.json()["title"]) == (503, "Out of resources")
     check_recovery(small, video)
+
+
+def test_no_file_handles_for_the_next_decoders(store: Path, video: bytes) -> None:
+    fault = "decoder workers that were lost and cannot be started anew: 2"
+    with running_server(store, decoder_workers=1, arriving_workers=0, deadline_seconds=3) as server:
+        with server.client() as client:
+            client.get("/health/live")  # its connection is kept
+            for pid in decoders(server.process.pid):
+                os.kill(pid, signal.SIGKILL)
+            server.wait_for_metric("afterframe_decoder_workers", 0)
+            with few_file_handles(server, 3):  # for the upload, not for a process as well, which takes seven
+                assert client.post("/classify", content=video).status_code == 504
+                assert client.get("/health/ready").json() == {"status": "degraded", "faults": [fault]}
+                assert "\nafterframe_decoder_workers 0.0\n" in client.get("/metrics").text
+            end = time.monotonic() + 60
+            while client.get("/health/ready").json()["status"] != "ready":
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            assert "\nafterframe_decoder_workers 1.0\n" in client.get("/metrics").text
+        check_recovery(server, video)
 
 
 def test_no_memory(small: RunningServer, video: bytes) -> None:

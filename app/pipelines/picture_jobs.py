@@ -90,15 +90,15 @@ class PictureDecoder:
             decoded = await self._decode(pictures, spec, deadline)
         except DeadlineExceeded:
             return  # `decode` says so, to each at its own
-        except OSError as error:  # no file handle for the job
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-            return
         except asyncio.CancelledError:
             for waiting in batch:
                 waiting.answer.cancel()
             raise
+        except Exception as error:  # noqa: BLE001 - the edge of the task: who waits must not wait for nothing
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
         for waiting in batch:
             mine, decoded = decoded[: len(waiting.pictures)], decoded[len(waiting.pictures) :]
             if not waiting.answer.done():

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
+import pytest
 
+from app.errors import NotReady
 from app.media.request import FrameSpec
 from app.media.sandbox import DecoderPool
 from app.pipelines.picture_jobs import Decoded, PictureDecoder
@@ -81,5 +83,16 @@ def test_without_a_file_handle_whoever_waits_is_told_at_once() -> None:
             assert [type(error) for error in found] == [OSError] * 3
             (frame,) = await decoder.decode([one], spec, deadline)
             assert isinstance(frame, np.ndarray)
+
+    asyncio.run(run())
+
+
+def test_with_no_workers_any_more_whoever_waits_is_told_at_once() -> None:
+    async def run() -> None:
+        async with running_pool() as pool:
+            decoder, deadline = PictureDecoder(pool), asyncio.get_running_loop().time() + 60
+        async with asyncio.timeout(10):
+            with pytest.raises(NotReady):
+                await decoder.decode([picture(moving_frames(1)[0])], FrameSpec(32, 24), deadline)
 
     asyncio.run(run())

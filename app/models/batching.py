@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from app.errors import NotReady
+from app.models import torchscript
 from app.models.manifest import CaptionOutput
 from app.models.store import ServedModel
 from app.models.work import Answer, BeamSearch, Method, Work, padded_length, run_works
@@ -184,7 +185,8 @@ class Scheduler:
             outputs, states = run_works([waiting.work for waiting in batch])
         except Exception as error:  # noqa: BLE001 - the edge of the thread: it must live, and its futures must end
             if len(batch) == 1:
-                batch[0].future.set_exception(error)
+                lacks_memory = torchscript.lacks_memory(error)
+                batch[0].future.set_exception(MemoryError("no memory to run a model") if lacks_memory else error)
             else:  # one bad work must not fail its neighbours
                 for waiting in batch:
                     self._run([waiting])

@@ -30,6 +30,11 @@ RUN_ERRORS = (RuntimeError, torch.jit.Error)
 """What a scripted module raises; torch.jit.Error, which comes from inside the interpreter, is no RuntimeError."""
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether a module raised `error` because it could not have the memory it asked for; no class of its own says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 @contextmanager
 def _deprecation_accepted() -> Iterator[None]:
     with warnings.catch_warnings():

@@ -119,11 +119,13 @@ class Session:
             feeder.cancel()
 
     def acknowledge(self, sequence: int) -> None:
-        """The client has all answers up to `sequence`."""
-        while self._events:
-            first = self._events[0]
-            if isinstance(first, Ended) or (isinstance(first, Stepped) and first.step.sequence > sequence):
-                break
+        """The client has all answers up to the step `sequence`. Of what was refused since it need not know."""
+        known = [
+            number
+            for number, event in enumerate(self._events, 1)
+            if isinstance(event, Stepped) and event.step.sequence <= sequence
+        ]
+        for _ in range(known[-1] if known else 0):
             self._forget_first()
 
     async def next_event(self, attachment: int) -> Event | None:

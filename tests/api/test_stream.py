@@ -167,6 +167,22 @@ def test_who_was_cut_off_goes_on_and_nothing_is_lost_or_counted_twice(live, pict
     assert done["sequence"] == 24
 
 
+def test_who_was_cut_off_is_told_again_what_was_refused_after_the_last_step_it_has(live, pictures):
+    with streaming(live, model="tiny") as client:
+        session = client.start()["session"]
+        client.show(0.0, pictures[0])
+        client.hear_steps(1)
+        client.show(1 / STEP_RATE, b"no picture")
+        client.show(2 / STEP_RATE, pictures[2])
+        after = [client.hear() for _ in range(2)]  # as if it never had
+        client.cut()
+    with streaming(live) as client:
+        assert client.start(session=session, acknowledged=1)["received"] == 3
+        again = [client.hear() for _ in range(2)]
+    assert again == after
+    assert [message["type"] for message in again] == ["problem", "step"]
+
+
 def test_who_was_cut_off_before_any_answer_needs_not_say_what_it_has(live, pictures):
     """Also where the session goes on from a state, whose steps it never had to answer."""
     with streaming(live, model="tiny", state="true") as client:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.errors import InvalidMedia
-from app.pipelines.session import Refused, Session, SessionOptions
+from app.pipelines.session import Refused, Session, SessionOptions, Stepped
+from app.pipelines.stream import StreamStep
 
 
 class NoStream:
@@ -36,6 +37,11 @@ def event(number: int) -> Refused:
     return Refused(number, InvalidMedia("The picture cannot be decoded."))
 
 
+def step(sequence: int) -> Stepped:
+    reading: Any = None
+    return Stepped(StreamStep(sequence, sequence / 10, reading), None, None, 0, None)
+
+
 def with_session(work: Callable[[Session], Awaitable[None]]) -> None:
     async def run() -> None:
         session = Session("one", SourceOfNothing(), SessionOptions())  # type: ignore[arg-type]
@@ -63,10 +69,10 @@ def test_a_rewind_while_an_answer_is_sent_loses_none_of_the_next():
 def test_an_answer_that_is_acknowledged_while_it_is_sent_takes_no_other_with_it():
     async def work(session: Session) -> None:
         client = await session.attach()
-        first, second = event(0), event(1)
+        first, second = event(0), step(1)
         await session._put([first, second])
         assert await session.next_event(client) is first
-        session.acknowledge(1)  # of all events, refused pictures among them
+        session.acknowledge(1)  # and with the step what was refused before it
         await session.sent(first, client)
         third = event(2)
         await session._put([third])

@@ -159,6 +159,11 @@ class Selection:
         wanted = set(self.names)
         for name in self.names:
             if name not in {part for model, version in found for part in (model, f"{model}@{version}")}:
+                wanted_model, _, wanted_version = name.partition("@")
+                if versions := [version for model, version in found if model == wanted_model]:
+                    raise ModelRejected(
+                        f"{store} has no version {wanted_version!r} of {wanted_model}; there are: {', '.join(versions)}"
+                    )
                 there = ", ".join(dict.fromkeys(model for model, _ in found))
                 raise ModelRejected(f"{store} has no model {name!r}; there are: {there or 'none'}")
         return [(name, version) for name, version in found if wanted & {name, f"{name}@{version}"}]

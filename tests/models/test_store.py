@@ -306,8 +306,10 @@ def test_a_pinned_version_is_loaded_alone(tmp_path: Path):
     assert store.versions("tiny") == ["2"]
     assert store.get("tiny").manifest.version == "2"
     assert open_store(tmp_path, ["tiny@1", "tiny@3"]).versions("tiny") == ["1", "3"]
-    with pytest.raises(ModelRejected, match="no model 'tiny@4'"):
+    with pytest.raises(ModelRejected, match="no version '4' of tiny; there are: 1, 2, 3"):
         open_store(tmp_path, ["tiny@4"])
+    with pytest.raises(ModelRejected, match="no model 'gone@4'; there are: other, tiny"):
+        open_store(tmp_path, ["gone@4"])
 
 
 class Loads(nn.Module):

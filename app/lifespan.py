@@ -199,9 +199,7 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
     return StoreWatcher(settings.model_store, Selection(settings.models), store, load, tell)
 
 
-def _faults(
-    decoders: DecoderPool, arriving: DecoderPool, pictures: PictureDecoder, watcher: StoreWatcher
-) -> list[str]:
+def _faults(decoders: DecoderPool, arriving: DecoderPool, pictures: PictureDecoder, watcher: StoreWatcher) -> list[str]:
     """What does not stop the service, but should not stay as it is. The log says more."""
     faults = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
     if num_missing := decoders.num_missing + arriving.num_missing + pictures.num_missing:

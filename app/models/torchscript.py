@@ -31,7 +31,7 @@ RUN_ERRORS = (RuntimeError, torch.jit.Error)
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether a module raised `error` because it could not have the memory it asked for; no class of its own says so."""
+    """Whether a module raised `error` for want of memory; on a processor only its words say so."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

@@ -12,9 +12,11 @@ import resource
 import sys
 from contextlib import suppress
 
+from pydantic import ValidationError
+
 from app.api.protocol import ServingConfig
 from app.api.server import START_FAILED, Server
-from app.config import PREFIX, Settings, misspelt
+from app.config import PREFIX, Settings, misspelt, refused
 from app.main import create_app
 from app.telemetry import configure_logging
 
@@ -24,7 +26,10 @@ KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep theirs, so that it is
 def main() -> None:
     if complaints := misspelt(os.environ):
         sys.exit("\n".join(complaints))
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(refused(error)))
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -162,3 +162,8 @@ def misspelt(names: Iterable[str]) -> list[str]:
             close = get_close_matches(name.upper(), known, n=1)
             complaints.append(f"{name} is no setting" + (f"; {close[0]} is" if close else ""))
     return complaints
+
+
+def refused(error: ValidationError) -> list[str]:
+    """What is wrong with the values of settings, without the values: some are secret."""
+    return [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]

@@ -16,6 +16,7 @@ from app.api.head import Head
 from app.api.headers import CrossOrigin, SecurityHeaders
 from app.api.keys import KeyRing
 from app.api.observe import Observe
+from app.api.opening import Opening
 from app.api.places import Places
 from app.api.query import check_repeated
 from app.config import Settings
@@ -52,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         dependencies=[Depends(check_repeated)],
     )
     _guard(app, settings, telemetry, places)
+    app.add_middleware(Opening)
     problems.install(app)
     for part in PARTS:
         app.include_router(part.router)

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.config import Settings, misspelt
+from tests.tiny_models import write_version
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
@@ -61,10 +62,32 @@ def test_a_name_that_is_no_setting_is_told_with_the_one_that_is_meant() -> None:
     ]
 
 
-def test_a_misspelt_setting_stops_the_start() -> None:
-    environment = os.environ | {"AFTERFRAME_API_KEY_FILE": "keys.toml", "AFTERFRAME_PORT": "0"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "app"], env=environment, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+def start(**settings: str) -> tuple[int, str]:
+    """The exit status of a service that does not start, and what it says."""
+    environment = (
+        os.environ | {"AFTERFRAME_PORT": "0"} | {f"AFTERFRAME_{name}": value for name, value in settings.items()}
     )
-    assert ended.returncode == 1
-    assert ended.stderr == "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is\n"
+    ended = subprocess.run(
+        [sys.executable, "-m", "app"], env=environment, stderr=subprocess.PIPE, text=True, timeout=100, check=False
+    )
+    return ended.returncode, ended.stderr
+
+
+def test_a_misspelt_setting_stops_the_start() -> None:
+    said = "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is\n"
+    assert start(API_KEY_FILE="keys.toml") == (1, said)
+
+
+def test_values_that_are_refused_are_told_in_a_line_each_without_the_value() -> None:
+    status, said = start(PORT="70000", STATE_KEYS="short,secret")
+    assert status == 1
+    assert re.sub(": .*", "", said).split() == ["AFTERFRAME_PORT", "AFTERFRAME_STATE_KEYS", "AFTERFRAME_STATE_KEYS"]
+    assert "secret" not in said
+
+
+def test_a_model_that_is_not_there_is_told_without_a_traceback(tmp_path: Path) -> None:
+    write_version(tmp_path)
+    status, said = start(MODEL_STORE=str(tmp_path), MODELS="tiny@3")
+    assert status == 3
+    assert f"\"{tmp_path} has no version '3' of tiny; there are: 1\"" in said
+    assert "Traceback" not in said

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,6 +37,12 @@ class Begun(BaseModel):
     """By split."""
     output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     """With the labels, in the order of the logits."""
+    command: str | None = None
+    """That began it, whatever went on with it; None: a run from before this was told."""
+
+    def told_apart_by(self) -> dict[str, Any]:
+        """What is the same in one that goes on, as JSON has it."""
+        return self.model_dump(mode="json", exclude={"command"})
 
 
 def begin(output: Path | None, begun: Begun) -> Path:
@@ -70,11 +76,16 @@ def go_on(output: Path | None, begun: Begun) -> Path:
         raise FileNotFoundError(f"{folder} is not a run that could go on")
     if (folder / RESULT).exists():
         raise FileExistsError(f"{folder} is finished: `publish --run {folder}` is what is left to do")
-    before = Begun.model_validate_json((folder / BEGUN).read_bytes())
-    if others := [name for name in Begun.model_fields if getattr(before, name) != getattr(begun, name)]:
+    before, now = read_begun(folder).told_apart_by(), begun.told_apart_by()
+    if others := [name for name in now if before[name] != now[name]]:
         told = ", ".join(other.replace("_", " ") for other in others)
         raise RecipeError(f"{folder} was begun with another {told}: see {folder / BEGUN}")
     return folder
+
+
+def read_begun(folder: Path) -> Begun:
+    """What the run in `folder` was begun with."""
+    return Begun.model_validate_json((folder / BEGUN).read_bytes())
 
 
 def _unfinished(name: str) -> Path:

@@ -11,7 +11,7 @@ import torch
 
 from app.models import torchscript
 from app.models.manifest import Task, TrainingData
-from trainer.begun import Begun, begin, go_on
+from trainer.begun import Begun, begin, go_on, read_begun
 from trainer.data.prepare import DataOptions
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans import plan_training
@@ -52,6 +52,29 @@ class Training:
             plan.learner.start_from(self.weights)
         return recipe, plan
 
+    def begun(self, recipe: Recipe, plan: Plan, patience: int, command: str | None) -> Begun:
+        """What makes a training with that recipe and plan the one it is."""
+        data = self.data
+        return Begun(
+            task=self.task,
+            name=self.name,
+            recipe=recipe_text(recipe),
+            cell=self.cell,
+            seed=self.seed,
+            data=str(data.data.resolve()),
+            test_data=str(data.test_data.resolve()) if data.test_data else None,
+            group_pattern=data.group_pattern,
+            val_fraction=data.val_fraction,
+            test_fraction=data.test_fraction,
+            weights=str(self.weights.resolve()) if self.weights else None,
+            teachers=tuple(str(teacher.resolve()) for teacher in self.teachers),
+            patience=patience,
+            num_devices=self.machine.num_devices,
+            num_examples=plan.num_examples,
+            output=plan.output,
+            command=command,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
@@ -81,7 +104,7 @@ def train(options: TrainOptions) -> str:
     if options.store:
         check_place(options.store, training.name, training.task)
     recipe, plan = training.plan()
-    begun = _begun(options, recipe, plan)
+    begun = training.begun(recipe, plan, options.patience, options.command)
     folder = go_on(options.output, begun) if options.resume else begin(options.output, begun)
     compiled = Compiled(training.task, plan)
     fitted = fit(plan, folder, recipe.budget, options.patience, training.machine, options.resume)
@@ -91,34 +114,12 @@ def train(options: TrainOptions) -> str:
     plan.finish(network)
     model_bytes = compiled.save(network, folder)
     report = plan.evaluate(torchscript.load(model_bytes), folder)
-    write_run(_run(options, recipe, plan, fitted, report), folder)
+    command = read_begun(folder).command or options.command  # with --resume alone, it would not work
+    write_run(_run(options, command, recipe, plan, fitted, report), folder)
     told = f"\n{report.text}\n\nrun: {folder}"
     if options.store:
         told += f"\npublished: {publish(folder, options.store)}"
     return told
-
-
-def _begun(options: TrainOptions, recipe: Recipe, plan: Plan) -> Begun:
-    training = options.training
-    data = training.data
-    return Begun(
-        task=training.task,
-        name=training.name,
-        recipe=recipe_text(recipe),
-        cell=training.cell,
-        seed=training.seed,
-        data=str(data.data.resolve()),
-        test_data=str(data.test_data.resolve()) if data.test_data else None,
-        group_pattern=data.group_pattern,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        weights=str(training.weights.resolve()) if training.weights else None,
-        teachers=tuple(str(teacher.resolve()) for teacher in training.teachers),
-        patience=options.patience,
-        num_devices=training.machine.num_devices,
-        num_examples=plan.num_examples,
-        output=plan.output,
-    )
 
 
 def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
     )
 
 
-def _run(options: TrainOptions, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
+def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
     training = options.training
     return Run(
         name=training.name,
@@ -148,7 +149,7 @@ def _run(options: TrainOptions, recipe: Recipe, plan: Plan, fitted: Fitted, repo
         settings=training.settings,
         options=_options(options, recipe),
         seed=training.seed,
-        command=options.command,
+        command=command,
         date=datetime.datetime.now(datetime.UTC).date(),
         input=plan.input,
         output=plan.output,

@@ -1,6 +1,7 @@
 """The commands, run as a user runs them, on generated videos and a network of a few hundred parameters."""
 
 import csv
+import shlex
 import shutil
 import signal
 import subprocess
@@ -230,6 +231,7 @@ def test_a_killed_run_is_resumed(
     assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
     resumed = read_run(tmp_path / "run")
     assert [epoch.epoch for epoch in resumed.epochs] == [1, 2, 3, 4]
+    assert resumed.command == shlex.join(["python", "-m", "trainer", *arguments])
     assert not (tmp_path / "model_store").exists()
     assert "run is finished: `publish --run run`" in mistake(*arguments, "--resume")
 

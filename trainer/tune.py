@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning
+import numpy as np
 import optuna
 from lightning.pytorch.callbacks import Callback
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from trainer.plans import read_for
 from trainer.recipe.reading import RecipeError, recipe_text
-from trainer.recipe.search import Searched
+from trainer.recipe.search import Searched, check_key
 from trainer.run import RECIPE
 from trainer.tables import table
 from trainer.train import Training
@@ -21,6 +26,7 @@ from trainer.training import RANK, DivergedError, fit
 
 BEST = "best.yaml"
 STUDY = "study.log"
+STUDY_NAME = "trials"
 _BLIND_SHARE = 0.25
 """Of a trial's epochs, in which it is not given up: a large learning rate shows late what it is worth."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -58,43 +64,63 @@ def tune(options: TuneOptions) -> str:
     """Trains until there are so many trials; what to tell the person who waited for it.
 
     The same command goes on with what is there, and started twice, shares the work. Settings are drawn by a
-    tree-structured Parzen estimator (Bergstra et al. 2011). Raises what `train` raises, RecipeError where there is
-    nothing to validate on, FileExistsError for a folder of other trials.
+    tree-structured Parzen estimator (Bergstra et al. 2011). Raises what `train` raises, RecipeError for a key that
+    the recipe has not and where there is nothing to validate on, FileExistsError for a folder of other trials.
     """
-    study = _study(options)
+    training = options.training
+    recipe = read_for(training.task, training.recipe, training.settings)  # before anything is decoded
+    for searched in options.searched:
+        check_key(searched, recipe)
+    study = open_study(options.folder, _asked(options))
     while len(study.get_trials(deepcopy=False, states=_FINISHED)) < options.num_trials:
         study.optimize(lambda trial: _try(trial, options), n_trials=1)
     return _told(study, options.folder)
 
 
-def _study(options: TuneOptions) -> optuna.Study:
-    options.folder.mkdir(parents=True, exist_ok=True)
+def _asked(options: TuneOptions) -> list[Any]:
+    """What makes these trials comparable, as JSON has it: with more data or another recipe they would not be."""
+    training = options.training
+    recipe, plan = training.plan()
+    if plan.val is None:
+        raise RecipeError("without validation nothing says which settings are better: more groups, or --val-fraction")
+    begun = training.begun(recipe, plan, patience=0, command=None)
+    asked = [begun.told_apart_by(), [asdict(one) for one in options.searched]]
+    found: list[Any] = json.loads(json.dumps(asked))
+    return found
+
+
+def open_study(folder: Path, asked: list[Any]) -> optuna.Study:
+    """The study in `folder`; where nothing came of what was asked for before, another."""
+    folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(options.folder / STUDY)))
-    num_known = sum(summary.n_trials for summary in optuna.get_all_study_summaries(storage))
-    study = optuna.create_study(
-        storage=storage,
-        # Else it would draw the first ones again.
-        sampler=optuna.samplers.TPESampler(seed=options.training.seed + num_known),
-        study_name=options.training.name,
-        direction="maximize",
-        load_if_exists=True,
+    storage = JournalStorage(JournalFileBackend(str(folder / STUDY)))
+    create = partial(
+        optuna.create_study, storage=storage, study_name=STUDY_NAME, direction="maximize", load_if_exists=True
     )
-    asked = json.loads(json.dumps([asdict(options.training), [asdict(one) for one in options.searched]], default=str))
+    study = create()
     if study.user_attrs.get("asked", asked) != asked:
-        raise FileExistsError(f"{options.folder} has trials of something else: another --output, or the same command")
+        if study.get_trials(deepcopy=False, states=_FINISHED):
+            raise FileExistsError(f"{folder} has trials of something else: another --output, or the same command")
+        optuna.delete_study(study_name=STUDY_NAME, storage=storage)
+        study = create()
     study.set_user_attr("asked", asked)
     return study
+
+
+def draw(trial: optuna.Trial, searched: Sequence[Searched], seed: int) -> tuple[str, ...]:
+    """Settings for a trial, `section.key=value`."""
+    # Of the trial's own seed: processes that share the work would all draw the same from one.
+    own = np.random.SeedSequence((seed, trial.number))
+    trial.study.sampler = optuna.samplers.TPESampler(seed=int(own.generate_state(1)[0]))
+    return tuple(one.draw(trial) for one in searched)
 
 
 def _try(trial: optuna.Trial, options: TuneOptions) -> float:
     """What a training with settings that the trial draws comes to in validation: the more the better."""
     training = options.training
-    settings = tuple(searched.draw(trial) for searched in options.searched)
+    settings = draw(trial, options.searched, training.seed)
     trial.set_user_attr("settings", list(settings))
     recipe, plan = replace(training, settings=(*training.settings, *settings)).plan()
-    if plan.val is None:
-        raise RecipeError("without validation nothing says which settings are better: more groups, or --val-fraction")
     own = options.folder / f"trial-{trial.number}"
     own.mkdir(exist_ok=True)
     (own / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Settings that are searched for: how a search is said, and a study that ends, goes on and tells which was best."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trainer.__main__ import main
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.reading import RecipeError, read_recipe
 from trainer.recipe.search import Choice, Range, parse_search
+from trainer.tune import draw, open_study
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ from trainer.recipe.search import Choice, Range, parse_search
         ("a.b=-3..8", Range("a.b", -3.0, 8.0, is_log=False, is_whole=True)),
         ("a.b=8, 16,32", Choice("a.b", ("8", "16", "32"))),
         ("a.b=true,false", Choice("a.b", ("true", "false"))),
+        ("a.b=[16,32], [32, 64]", Choice("a.b", ("[16,32]", "[32, 64]"))),
     ],
 )
 def test_a_search_is_a_range_or_a_choice(text: str, searched: Range | Choice) -> None:
@@ -89,7 +92,8 @@ def test_the_same_command_goes_on_and_another_does_not(tune: Tune, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--search", "network.sise=8,16"), "network.sise"),
+        (("--search", "network.sise=8,16"), "network.sise: network has "),
+        (("--search", "networks.size=8,16"), "networks.size: the recipe has "),
         ((*SEARCH, "--val-fraction", "0"), "without validation"),
     ],
 )
@@ -99,6 +103,44 @@ def test_what_cannot_be_searched_is_told(
     with pytest.raises(SystemExit, match="2"):
         tune(*arguments, "--trials", "1")
     assert words in capsys.readouterr().err
+
+
+def test_a_first_command_that_could_not_work_is_in_no_ones_way(tune: Tune) -> None:
+    for mistyped in ("network.size=many,few", "network.size=0,-1"):
+        with pytest.raises(SystemExit, match="2"):
+            tune("--search", mistyped, "--trials", "1")
+    assert len(rows(tune(*SEARCH, "--trials", "1"))) == 1
+
+
+def test_machines_may_differ_but_not_what_is_learnt_from(
+    tune: Tune, motion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, data = tmp_path / "recipe.yaml", tmp_path / "data"
+    shutil.copyfile(REPOSITORY / "trainer/recipes/motion.yaml", recipe)
+    shutil.copytree(motion, data)
+    command = [*SEARCH, "--trials", "1", "--recipe", str(recipe), "--data", str(data)]
+    first = rows(tune(*command))
+    assert rows(tune(*command, "--threads", "2", "--decoders", "1", "--cache", str(tmp_path / "elsewhere"))) == first
+
+    def is_refused(*changes: str) -> bool:
+        with pytest.raises(SystemExit, match="2"):
+            tune(*command, *changes)
+        return "has trials of something else" in capsys.readouterr().err
+
+    assert is_refused("--name", "another")
+    written = recipe.read_text(encoding="utf-8")
+    recipe.write_text(written.replace("warmup: 0.05", "warmup: 0.1"), encoding="utf-8")
+    assert is_refused()
+    recipe.write_text(written, encoding="utf-8")
+    next(data.rglob("*.mp4")).unlink()
+    assert is_refused()
+
+
+def test_two_that_share_the_work_try_different_settings(tmp_path: Path) -> None:
+    """Each opens the journal before either has tried anything, as two that are started together do."""
+    studies = [open_study(tmp_path, []), open_study(tmp_path, [])]
+    drawn = [draw(study.ask(), [parse_search("a.b=0.0..1.0")], seed=0) for _ in range(2) for study in studies]
+    assert len(set(drawn)) == 4
 
 
 def test_trials_whose_loss_is_no_number_are_given_up(tune: Tune) -> None:

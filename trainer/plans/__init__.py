@@ -26,35 +26,49 @@ from trainer.recipe.sections import Recipe
 
 def plan_training(task: Task, path: Path, overrides: Sequence[str], options: PlanOptions) -> tuple[Recipe, Plan]:
     """The recipe at `path` for `task`, and the training it makes of the data. Raises RecipeError, InvalidListing."""
-    given = _input(path)
-    if options.teachers and (task != "classify" or given.keys() & {"scenes", "sees"}):
+    recipe = read_for(task, path, overrides)
+    if options.teachers and not isinstance(recipe, ClassifyRecipe | ListenRecipe):
         raise RecipeError("only classifiers of labelled videos or sounds learn from teachers, and none that sees flow")
-    if task == "predict":
-        wanted = read_recipe(path, overrides, PredictRecipe)
-        return wanted, plan_predict(wanted, options)
-    if task == "features":
-        described = read_recipe(path, overrides, FeaturesRecipe)
-        return described, plan_features(described, options)
-    if task == "caption" and given.get("scenes") == "described":
-        told = read_recipe(path, overrides, DescribeRecipe)
-        return told, plan_describe(told, options)
-    if task == "caption":
-        captioned = read_recipe(path, overrides, CaptionRecipe)
-        return captioned, plan_caption(captioned, options)
-    if given.get("media") == "audio":
-        heard = read_recipe(path, overrides, ListenRecipe)
-        return heard, plan_listen(heard, options)
-    if given.get("scenes") == "camera":
-        filmed = read_recipe(path, overrides, CameraRecipe)
-        return filmed, plan_camera(filmed, options)
-    if given.get("sees") == "flow":
-        moving = read_recipe(path, overrides, FlowRecipe)
-        return moving, plan_flow(moving, options)
-    recipe = read_recipe(path, overrides, ClassifyRecipe)
-    return recipe, plan_classify(recipe, options)
+    return recipe, _plan(recipe, options)
 
 
-def _input(path: Path) -> dict[str, object]:
-    """The recipe's input, which says what kind of classifier it makes."""
+def read_for(task: Task, path: Path, overrides: Sequence[str]) -> Recipe:
+    """The recipe at `path`, changed by overrides, as one for `task`. Raises RecipeError, OSError."""
+    return read_recipe(path, overrides, _kind(task, path))
+
+
+def _kind(task: Task, path: Path) -> type[Recipe]:
     given = read_content(path).get("input")
-    return given if isinstance(given, dict) else {}
+    given = given if isinstance(given, dict) else {}
+    if task == "predict":
+        return PredictRecipe
+    if task == "features":
+        return FeaturesRecipe
+    if task == "caption":
+        return DescribeRecipe if given.get("scenes") == "described" else CaptionRecipe
+    if given.get("media") == "audio":
+        return ListenRecipe
+    if given.get("scenes") == "camera":
+        return CameraRecipe
+    return FlowRecipe if given.get("sees") == "flow" else ClassifyRecipe
+
+
+def _plan(recipe: Recipe, options: PlanOptions) -> Plan:
+    match recipe:
+        case PredictRecipe():
+            return plan_predict(recipe, options)
+        case FeaturesRecipe():
+            return plan_features(recipe, options)
+        case DescribeRecipe():
+            return plan_describe(recipe, options)
+        case CaptionRecipe():
+            return plan_caption(recipe, options)
+        case ListenRecipe():
+            return plan_listen(recipe, options)
+        case CameraRecipe():
+            return plan_camera(recipe, options)
+        case FlowRecipe():
+            return plan_flow(recipe, options)
+        case ClassifyRecipe():
+            return plan_classify(recipe, options)
+    raise TypeError(type(recipe))

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trainer.recipe.reading import RecipeError
+from trainer.recipe.sections import Recipe
 
 _RANGE = re.compile(r"(?P<low>[^,:]+?)\.\.(?P<high>[^,:]+?)(?P<log>:log)?")
+_COMMA = re.compile(r",(?![^\[]*\])")
+"""Between values: not within the brackets of one that is a list."""
 _DIGITS = 4
 """Of a number drawn from a range: what is told is what was tried."""
 
@@ -60,7 +63,7 @@ def parse_search(text: str) -> Searched:
         raise RecipeError(f"{text} is not of the form section.key=low..high, low..high:log or a,b,c")
     found = _RANGE.fullmatch(wanted)
     if found is None:
-        values = tuple(value.strip() for value in wanted.split(","))
+        values = tuple(value.strip() for value in _COMMA.split(wanted))
         if len(set(values)) < 2 or "" in values:
             raise RecipeError(f"{text}: there is nothing to choose from")
         return Choice(key, values)
@@ -73,3 +76,13 @@ def parse_search(text: str) -> Searched:
         raise RecipeError(f"{text}: a range rises{' from above 0' if is_log else ''}")
     is_whole = re.fullmatch(r"-?\d+", found["low"]) is not None and re.fullmatch(r"-?\d+", found["high"]) is not None
     return Range(key, low, high, is_log, is_whole)
+
+
+def check_key(searched: Searched, recipe: Recipe) -> None:
+    """Raises RecipeError, which says what there is, for a key that the recipe has not."""
+    sections: dict[str, dict[str, object]] = recipe.model_dump()
+    section, _, key = searched.key.partition(".")
+    if section not in sections:
+        raise RecipeError(f"{searched.key}: the recipe has {', '.join(sections)}")
+    if key not in sections[section]:
+        raise RecipeError(f"{searched.key}: {section} has {', '.join(sections[section])}")

@@ -60,11 +60,10 @@ def judge(
     num_labels = scores.shape[1]
     confusion = multiclass_confusion_matrix(torch.from_numpy(scores), truth, num_labels).numpy()
     occurrences = confusion.sum(axis=1)
-    recall = np.diag(confusion)[occurrences > 0] / occurrences[occurrences > 0]
     return Evaluation(
         num_examples=len(examples),
         accuracy=_accuracy(scores, truth),
-        macro_recall=float(recall.mean()),
+        macro_recall=macro_recall(confusion),
         calibration_error=float(
             multiclass_calibration_error(torch.from_numpy(scores), truth, num_labels, CALIBRATION_BINS)
         ),
@@ -72,6 +71,12 @@ def judge(
         controls={name: _accuracy(found, truth) for name, found in controls.items()},
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
+
+
+def macro_recall(confusion: NDArray[np.int64]) -> float:
+    """The mean over the classes that occur of the share found, from counts [truth][answer]."""
+    occurrences = confusion.sum(axis=1)
+    return float((np.diag(confusion)[occurrences > 0] / occurrences[occurrences > 0]).mean())
 
 
 def results(evaluations: Mapping[str, Evaluation], labels: Sequence[str], about: str) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainer.data.sounds import CachedSound
 from trainer.metrics import BATCH_SIZE, SHUFFLE_SEED, Evaluation, judge
-from trainer.tasks.waveforms import whole_loader
+from trainer.tasks.waveforms import mean_logits, parts_loader
 
 PIECE_SAMPLES = 1_600  # 0.1 s
 ABOUT_SOUNDS = (
@@ -33,13 +33,14 @@ def measure_sounds(
 
 
 def score_sounds(module: Any, sounds: Sequence[CachedSound], max_samples: int) -> NDArray[np.float32]:
-    """Softmax scores (len(sounds), K)."""
+    """Softmax scores (len(sounds), K), of sounds longer than `max_samples` from the mean logits of their parts."""
     with torch.inference_mode():
-        batches = [
-            module(waveform, lengths).softmax(dim=1).numpy()
-            for waveform, lengths, _ in whole_loader(sounds, max_samples, BATCH_SIZE)
+        heard = [
+            (module(waveform, lengths), lengths, places)
+            for waveform, lengths, _, places in parts_loader(sounds, max_samples, BATCH_SIZE)
         ]
-    return np.concatenate(batches)
+        scores: NDArray[np.float32] = mean_logits(*map(torch.cat, zip(*heard, strict=True))).softmax(dim=1).numpy()
+    return scores
 
 
 def _shuffled(sound: CachedSound, index: int) -> CachedSound:

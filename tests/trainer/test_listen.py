@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -10,15 +11,20 @@ import torch
 from app.models.manifest import ClassifyOutput, FeaturesOutput
 from app.models.store import load_version
 from tests.media_maker import write_sound
+from tests.server import running_server
 from trainer.__main__ import main
+from trainer.data.sounds import CachedSound
+from trainer.metrics import judge
 from trainer.networks.log_mel import LogMel, mel_centres
 from trainer.networks.sound_classifier import SoundClassifier
 from trainer.recipe.listen import Augmentation, ListenRecipe
 from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
 from trainer.run import read_run
+from trainer.sound_metrics import score_sounds
 from trainer.tasks.listen import ListenTask
 from trainer.tasks.sound_augment import add_noise, augment, mix, stretch
 from trainer.tasks.teachers import ListeningTeachers, load_listening_teachers, load_teachers
+from trainer.tasks.waveforms import parts_loader
 
 RATE = 16_000
 SMALL = [
@@ -72,6 +78,51 @@ def test_what_only_order_tells_apart_is_learnt_and_published(tones: Path, tmp_pa
     assert manifest.metrics["test"]["accuracy"] >= 0.9
     assert "confusion.png" in model.card
     assert (tmp_path / "store" / "tones" / "1" / "confusion.png").is_file()
+
+
+def test_a_long_sound_is_judged_as_the_service_judges_it(tones: Path, tmp_path: Path) -> None:
+    """In parts of 0.6 s: what is left over is heard from 0.5 s on."""
+    with tones.open(encoding="utf-8") as file:
+        rows = [[tones.parent / row["path"], row["label"], row["split"]] for row in csv.DictReader(file)]
+    seconds = np.arange(2 * RATE) / RATE
+    waveform = (0.3 * np.sin(2 * np.pi * (300 + 400 * seconds) * seconds)).astype(np.float32)
+    for length in (0.6, 1.0, 1.1, 1.7):
+        path = write_sound(tmp_path / f"{length}.wav", waveform[: round(length * RATE)], RATE)
+        rows.append([path, "rising", "test"])
+    with (tmp_path / "long.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["path", "label", "split"], *rows])
+    settings = [*SMALL, "budget.num_epochs=2", "input.max_seconds=0.6"]
+    run_trainer("classify", "digits", tmp_path / "long.csv", tmp_path, settings)
+    with (tmp_path / "run" / "predictions_test.csv").open(encoding="utf-8") as file:
+        told = {Path(row["path"]): float(row["rising"]) for row in csv.DictReader(file)}
+
+    with running_server(tmp_path / "store") as server, server.client() as client:
+        for path, *_ in rows[-4:]:
+            answer = client.post("/classify", content=path.read_bytes(), params={"model": "tones"}).json()
+            scores = {found["label"]: found["score"] for found in answer["results"][0]["labels"]}
+            assert scores["rising"] == pytest.approx(told[path], abs=2e-5)  # the contract's 1e-5 of logits, rounded
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")
+def test_validation_judges_as_the_published_file_is_judged(tmp_path: Path) -> None:
+    """Long sounds in parts, and of the classes those that occur: the third is answered but never true."""
+    torch.manual_seed(0)
+    recipe = read_recipe(RECIPES / "digits.yaml", [*SMALL, "network.dropout=0.0"], ListenRecipe)
+    task = ListenTask(recipe, "gru", [2, 2, 2])
+    generator = np.random.default_rng(0)
+    sounds = []
+    for index in range(24):
+        hertz = generator.uniform(100, 4000)
+        waveform = np.sin(2 * np.pi * hertz * np.arange(RATE + RATE * (index % 3) // 2) / RATE).astype(np.float32)
+        sounds.append(CachedSound(f"{index}.wav", index % 2, str(index), waveform))
+    with torch.no_grad():  # so that no answer is likelier than the others
+        task.averaged.logits[1].bias -= torch.from_numpy(np.log(score_sounds(task.module(), sounds, RATE))).mean(0)
+    expected = judge(sounds, score_sounds(task.module(), sounds, RATE), {})
+    assert all(sum(column) for column in zip(*expected.confusion, strict=True))  # each is answered at times
+
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    (found,) = trainer.validate(task, parts_loader(sounds, RATE, 5), verbose=False)
+    assert found["val_macro_recall"] == pytest.approx(expected.macro_recall)
 
 
 def make_task(*settings: str, teachers: ListeningTeachers | None = None) -> ListenTask:

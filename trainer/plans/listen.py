@@ -23,7 +23,7 @@ from trainer.recipe.listen import ListenRecipe
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.tasks.listen import ListenTask
 from trainer.tasks.teachers import load_listening_teachers
-from trainer.tasks.waveforms import training_loader, whole_loader
+from trainer.tasks.waveforms import parts_loader, training_loader
 
 GOLDEN_LENGTHS = (16_000, 9_000)
 """Samples of each golden sound: one is padded."""
@@ -46,7 +46,7 @@ def plan_listen(recipe: ListenRecipe, options: PlanOptions) -> Plan:
     return Plan(
         learner=ListenTask(recipe, options.cell, counts, teachers),
         train=training_loader(train, max_samples, batch_size, options.seed),
-        val=whole_loader(val, max_samples, batch_size) if val else None,
+        val=parts_loader(val, max_samples, batch_size) if val else None,
         input=Input(media="audio", sample_rate=sample_rate, max_samples=max_samples),
         output=ClassifyOutput(labels=labels),
         golden=(draw_sound(max(GOLDEN_LENGTHS)), np.array(GOLDEN_LENGTHS)),

@@ -14,7 +14,7 @@ class Input(Section):
     sample_rate: Literal[16_000]
     """Hz: that of the log-mel inside the module."""
     max_seconds: float = Field(gt=0, le=60)
-    """Heard at once; of a longer sound, training takes a part from anywhere."""
+    """Heard at once; of a longer sound, training takes a part from anywhere, and all of its parts are judged."""
 
 
 class Network(Section):

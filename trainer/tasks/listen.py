@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from trainer.metrics import macro_recall
 from trainer.networks.log_mel import LogMel
 from trainer.networks.recurrent import Cell
 from trainer.networks.sound_classifier import SoundClassifier
@@ -16,7 +16,7 @@ from trainer.tasks.class_weights import class_weights
 from trainer.tasks.learner import Learner
 from trainer.tasks.sound_augment import augment, mix
 from trainer.tasks.teachers import ListeningTeachers
-from trainer.tasks.waveforms import Batch
+from trainer.tasks.waveforms import Batch, PartsBatch, mean_logits
 
 LOSS_IN_RANK = 1e-3
 """As for classifiers of video: the loss counts among epochs of equal recall."""
@@ -39,8 +39,8 @@ class ListenTask(Learner[SoundClassifier]):
         weights = class_weights(recipe.optimisation.class_weights, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
-        self.recall = MulticlassAccuracy(num_labels, average="macro")
-        self.loss = MeanMetric()
+        self.judged: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        """Logits, lengths, labels and places of the parts that were heard in this validation."""
 
     def learn(self, batch: Batch) -> Tensor:
         waveform, lengths, labels = batch
@@ -55,13 +55,17 @@ class ListenTask(Learner[SoundClassifier]):
                 targets = torch.lerp(targets, self.teachers(log_mel, steps), settings.teacher_weight)
         return F.cross_entropy(self.network.classify(log_mel, steps), targets, self.class_weights)
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        waveform, lengths, labels = batch
-        logits = self.averaged(waveform, lengths)
-        self.recall.update(logits, labels)
-        self.loss.update(F.cross_entropy(logits, labels), len(labels))
-        self.log("val_loss", self.loss)
-        self.log("val_macro_recall", self.recall, prog_bar=True)
+    def validation_step(self, batch: PartsBatch, batch_index: int) -> None:
+        waveform, *others = batch
+        self.judged.append((self.averaged(waveform, others[0]), *others))
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_rank", self.recall.compute() - LOSS_IN_RANK * self.loss.compute(), sync_dist=True)
+        heard, lengths, part_labels, places = map(torch.cat, zip(*self.judged, strict=True))
+        self.judged = []
+        logits = mean_logits(heard, lengths, places)
+        labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device).index_copy_(0, places, part_labels)
+        loss = F.cross_entropy(logits, labels)
+        recall = macro_recall(multiclass_confusion_matrix(logits, labels, self.num_labels).cpu().numpy())
+        self.log("val_loss", loss)
+        self.log("val_macro_recall", recall, prog_bar=True)
+        self.log("val_rank", recall - LOSS_IN_RANK * loss)

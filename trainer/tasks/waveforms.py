@@ -10,12 +10,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainer.data.sounds import CachedSound
+from trainer.networks.log_mel import SAMPLE_RATE
 from trainer.tasks.clips import DrawSampler
 
 Sound = tuple[NDArray[np.float32], int]
 """waveform (N,), label."""
 Batch = tuple[Tensor, Tensor, Tensor]
 """waveform (B,N) float32, lengths (B,) int64 samples, labels (B,) int64."""
+Part = tuple[NDArray[np.float32], int, int]
+"""waveform (N,), label, place of the sound that it is a part of."""
+PartsBatch = tuple[Tensor, Tensor, Tensor, Tensor]
+"""waveform (P,N) float32, lengths (P,) int64 samples, labels (P,) int64, places (P,) int64."""
+SHORTEST_PART = SAMPLE_RATE // 2
+"""Samples; what is left over after the last whole part counts from this length on, as in the service."""
 
 
 class TrainingSounds(Dataset[Sound]):
@@ -54,6 +61,36 @@ class WholeSounds(Dataset[Sound]):
         return sound.waveform[: self.max_samples], sound.label
 
 
+class SoundParts(Dataset[Part]):
+    """Sounds as the service has them heard: all parts of each, in order."""
+
+    def __init__(self, sounds: Sequence[CachedSound], max_samples: int) -> None:
+        self.sounds = sounds
+        self.max_samples = max_samples
+        self.parts = [
+            (place, start)
+            for place, sound in enumerate(sounds)
+            for start in range(0, max(1, len(sound.waveform)), max_samples)
+            if start == 0 or min(len(sound.waveform) - start, max_samples) >= SHORTEST_PART
+        ]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> Part:
+        place, start = self.parts[index]
+        sound = self.sounds[place]
+        return sound.waveform[start : start + self.max_samples], sound.label, place
+
+
+def mean_logits(logits: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
+    """Logits (P,K) of parts of those lengths (P,) -> (B,K) of the sounds at `places` (P,): means by length."""
+    weights = lengths.double().unsqueeze(1)
+    sums = torch.zeros(int(places.max()) + 1, logits.shape[1] + 1, dtype=torch.float64, device=logits.device)
+    sums.index_add_(0, places, torch.cat((logits * weights, weights), dim=1))
+    return (sums[:, :-1] / sums[:, -1:]).float()
+
+
 def collate(sounds: Sequence[Sound]) -> Batch:
     """The sounds as one batch, padded with silence to the longest."""
     lengths = torch.tensor([len(waveform) for waveform, _ in sounds])
@@ -61,6 +98,11 @@ def collate(sounds: Sequence[Sound]) -> Batch:
     for row, (waveform, _) in enumerate(sounds):
         waveforms[row, : len(waveform)] = torch.from_numpy(waveform)
     return waveforms, lengths, torch.tensor([label for _, label in sounds])
+
+
+def collate_parts(parts: Sequence[Part]) -> PartsBatch:
+    """As `collate`, with the places of the sounds."""
+    return *collate([(waveform, label) for waveform, label, _ in parts]), torch.tensor([place for *_, place in parts])
 
 
 class AlikeBatches(Sampler[list[int]]):
@@ -104,3 +146,8 @@ def training_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size:
 def whole_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size: int) -> DataLoader[Sound]:
     """Each sound once, in order."""
     return DataLoader[Sound](WholeSounds(sounds, max_samples), batch_size=batch_size, collate_fn=collate)
+
+
+def parts_loader(sounds: Sequence[CachedSound], max_samples: int, batch_size: int) -> DataLoader[Part]:
+    """Each part of each sound once, in order."""
+    return DataLoader[Part](SoundParts(sounds, max_samples), batch_size=batch_size, collate_fn=collate_parts)

@@ -15,7 +15,7 @@ from trainer.data.listing import Split, Video, labels_of
 from trainer.data.prepare import DataOptions, decode_data, list_videos
 from trainer.data.rows import InvalidListing
 from trainer.data.sounds import CachedSound, decode_sounds, open_sound
-from trainer.data.splits import split_by_group
+from trainer.data.splits import split_by_group, with_their_groups
 from trainer.metrics import Example, results, write_predictions
 from trainer.sound_metrics import ABOUT_SOUNDS, measure_sounds
 from trainer.video_metrics import ABOUT_VIDEOS, measure_streams, measure_videos
@@ -72,6 +72,7 @@ def _chosen(videos: Sequence[Video], options: DataOptions, split: Split | None) 
     """
     if split is None:
         return [replace(video, split=None) for video in videos]
+    videos = with_their_groups(videos)
     if split == "train" or all(video.split != split for video in videos) or (split == "val" and options.test_fraction):
         videos = split_by_group(videos, options.val_fraction, options.test_fraction)
     splits = get_args(Split)

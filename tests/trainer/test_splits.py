@@ -102,6 +102,16 @@ def test_every_label_is_validated_and_tested() -> None:
     assert len(found) == 8
 
 
+@pytest.mark.parametrize(("split", "shared"), [("val", "c"), ("test", "both")])
+def test_no_label_loses_its_last_group_to_train_on_for_another(split: Split, shared: str) -> None:
+    """The shared group comes closest, but is all that there is of `jump`: `run` gives its other one."""
+    videos = [Video(Path(f"{label}-{group}.mp4"), label, group) for label, group in
+              (("jump", shared), ("run", shared), ("run", "own"))]  # fmt: skip
+    fractions = {"val": (1e-9, 0.0), "test": (0.0, 1e-9)}[split]
+    found = split_by_group(videos, *fractions)
+    assert {video.group for video in found if video.split == split} == {"own"}
+
+
 def test_nothing_is_held_back_where_nothing_was_asked_for() -> None:
     assert {video.split for video in split_by_group(make_videos(30), val_fraction=0.0)} == {"train"}
 

@@ -185,6 +185,22 @@ def test_only_what_a_csv_says_is_test_is_evaluated_as_test(
     assert f"| test | {len(rows)} |" in told
 
 
+def test_a_group_that_is_marked_once_is_all_of_the_test(
+    trained: Path, motion: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained)
+    rows = []
+    for path in sorted(motion.glob("*/*.mp4")):
+        index = int(path.stem[-5:])
+        split, group = ("test", ""), ("held back", path.name)
+        rows.append(f"{path},{path.parent.name},{split[index > 0]},{group[index > 1]}\n")
+    Path("partly.csv").write_text("path,label,split,group\n" + "".join(rows))
+
+    told = trainer("evaluate", "--model", "tiny-motion@1", "--data", "partly.csv", "--split", "test")
+
+    assert "| test | 10 |" in told
+
+
 def test_mirror_images_of_sides_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     labels = ["turn_Left", "right", "bright", "leftover"]
 

@@ -21,9 +21,7 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
     A fraction of 0 holds nothing back that was not given. Raises InvalidListing if a group is in several splits
     already, or if `train` would be empty, or `val` or `test` though some was asked for.
     """
-    if overlap := groups_in_several_splits(videos):
-        raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
-    given = {video.group: video.split for video in videos if video.split}
+    given = _given_splits(videos)
     val_fraction = 0.0 if "val" in given.values() else val_fraction
     test_fraction = 0.0 if "test" in given.values() else test_fraction
 
@@ -43,6 +41,15 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
             "more groups, other fractions or a column `split` is needed"
         )
     return result
+
+
+def with_their_groups(videos: Sequence[Video]) -> list[Video]:
+    """The videos, each with the split that its group was given, if any: as `split_by_group`, without a draw.
+
+    Raises InvalidListing if a group is in several splits.
+    """
+    given = _given_splits(videos)
+    return [replace(video, split=given.get(video.group)) for video in videos]
 
 
 def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> dict[Video, Video]:
@@ -98,14 +105,33 @@ def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:
     return {group for group, found in splits.items() if len(found) > 1}
 
 
+def _given_splits(videos: Sequence[Video]) -> dict[str, Split]:
+    """By group, of those of which some video has one. Raises InvalidListing."""
+    if overlap := groups_in_several_splits(videos):
+        raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
+    return {video.group: video.split for video in videos if video.split}
+
+
 def _hold_back_every_label(videos: Sequence[Video], splits: dict[str, Split], split: Literal["val", "test"]) -> None:
-    """Moves a group from `train` to `split` for each label that has none there, in place."""
+    """Moves a group from `train` to `split` for each label that has none there, in place.
+
+    None that is the last one of a label to train on.
+    """
     closest = min if split == "val" else max  # as `_draw` has them
-    for label in labels_of(videos):
-        groups = {video.group for video in videos if video.label == label}
-        train = [group for group in groups if splits[group] == "train"]
-        if len(train) > 1 and all(splits[group] != split for group in groups):
-            splits[closest(train, key=_place)] = split
+    groups: dict[str, set[str]] = {label: set() for label in labels_of(videos)}
+    labels: dict[str, set[str]] = defaultdict(set)
+    for video in videos:
+        groups[video.label].add(video.group)
+        labels[video.group].add(video.label)
+
+    def can_go(group: str) -> bool:
+        return splits[group] == "train" and all(
+            sum(splits[other] == "train" for other in groups[label]) > 1 for label in labels[group]
+        )
+
+    for own in groups.values():
+        if all(splits[group] != split for group in own) and (free := list(filter(can_go, own))):
+            splits[closest(free, key=_place)] = split
 
 
 def _overlap(video: Video, other: Video) -> bool:

@@ -147,8 +147,8 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unlabelled", action="store_true", help="labels do not matter: all files of a folder")
     parser.add_argument("--under", default="", help="only rows of the CSV whose path begins with this")
     parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
-    parser.add_argument("--val-pattern", metavar="REGEX", help="paths it is found in are val")
-    parser.add_argument("--test-pattern", metavar="REGEX", help="paths it is found in are test")
+    parser.add_argument("--val-pattern", metavar="REGEX", help="paths below the data that it is found in are val")
+    parser.add_argument("--test-pattern", metavar="REGEX", help="paths below the data that it is found in are test")
     parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
     parser.set_defaults(run=_list)
 
@@ -231,21 +231,39 @@ def _card(options: argparse.Namespace) -> str:
 
 
 def _list(options: argparse.Namespace) -> str:
-    videos = [video for data in options.data for video in _listed(data, options)]
+    videos = [
+        video for data in options.data for video in _marked(_listed(data, options), _folder(data, options), options)
+    ]
+    write_listing(videos, options.output)
+    return f"{len(videos)} videos in {options.output}"
+
+
+def _marked(videos: list[Video], folder: Path, options: argparse.Namespace) -> list[Video]:
+    """With the splits that the patterns give: found in the path below `folder`, wherever that lies."""
     patterns: dict[Split, str | None] = {"val": options.val_pattern, "test": options.test_pattern}
     for split, pattern in patterns.items():
         if pattern:
             found = re.compile(pattern)
-            videos = [replace(v, split=split) if found.search(v.path.as_posix()) else v for v in videos]
-    write_listing(videos, options.output)
-    return f"{len(videos)} videos in {options.output}"
+            videos = [replace(v, split=split) if found.search(_below(v.path, folder)) else v for v in videos]
+    return videos
+
+
+def _below(path: Path, folder: Path) -> str:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _folder(data: Path, options: argparse.Namespace) -> Path:
+    """That the paths of the data are relative to."""
+    if options.columns and options.root:
+        return Path(options.root)
+    return data if data.is_dir() else data.parent
 
 
 def _listed(data: Path, options: argparse.Namespace) -> list[Video]:
     if (options.columns and (options.group_pattern or options.under)) or (options.unlabelled and options.under):
         raise InvalidListing("--under is for CSVs of our own columns, --group-pattern for those and for folders")
     if options.columns:
-        return read_index(data, options.root or data.parent, parse_columns(options.columns))
+        return read_index(data, _folder(data, options), parse_columns(options.columns))
     if options.unlabelled and data.is_dir():
         return list_files(data, options.group_pattern)
     return read_listing(data, options.group_pattern, options.under, extra_columns=True)

@@ -60,6 +60,13 @@ def test_what_an_index_lacks_is_named(root: Path) -> None:
         read_index(index, root, {"path": "name", "label": "digit"})
     with pytest.raises(InvalidListing, match=r"split .* is not one of"):
         read_index(index, root, {"path": "file", "label": "digit", "split": "speaker"})
+    index.write_text("file,digit\n0_theo_0.wav,\n", encoding="utf-8")
+    with pytest.raises(InvalidListing, match="line 2: no label"):
+        read_index(index, root, {"path": "file", "label": "digit"})
+    index.write_text(INDEX.replace(",train", ", Train").replace("1_theo", " 1_theo"), encoding="utf-8")
+    assert [
+        video.split for video in read_index(index, root, parse_columns(["path=file", "label=digit", "split=split"]))
+    ] == ["test", "train"]
     (root / "1_theo_7.wav").unlink()
     with pytest.raises(InvalidListing, match="1 of 2 files are not below"):
         read_index(index, root, {"path": "file", "label": "digit"})

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.listing import labels_of, read_listing, write_listing
+from trainer.data.listing import SPLIT_NAMES, labels_of, read_listing, write_listing
 from trainer.data.rows import InvalidListing
 
 
@@ -32,6 +32,14 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     splits = {video.path.name: video.split for video in read_listing(tmp_path)}
 
     assert splits == {"a.mp4": "train", "b.mp4": "val", "c.mp4": "test"}
+
+
+@pytest.mark.parametrize("names", [("training", "testing"), ("Train", "valid"), ("val", "test")])
+def test_folders_of_splits_have_more_than_one_name(tmp_path: Path, names: tuple[str, str]) -> None:
+    make_files(tmp_path, *(f"{name}/{label}/a.mp4" for name in names for label in ("run", "jump")))
+
+    assert labels_of(read_listing(tmp_path)) == ("jump", "run")
+    assert {video.split for video in read_listing(tmp_path)} == {SPLIT_NAMES[name.lower()] for name in names}
 
 
 def test_train_may_be_a_class(tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_group_pattern_must_match(tmp_path: Path) -> None:
 
 def test_csv_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text(
-        "path,label,split,group,start,end\nclips/a.mp4,run,train,g1,,\n/else/b.mp4,jump,Validation,,1.5,4\n"
+        "path,label,split,group,start,end\n clips/a.mp4 ,run,train,g1,,\n/else/b.mp4,jump,Validation,,1.5,4\n"
     )
 
     videos = read_listing(tmp_path / "data.csv")
@@ -88,7 +96,8 @@ def test_csv_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path\na.mp4\n", "no column label"),
+        ("path\na.mp4\n", "no column label$"),
+        ("path,caption\na.mp4,a man runs\n", "no column label; captions are for `train caption`"),
         ("path,label,splt\na.mp4,run,test\n", "unknown columns splt"),
         ("path,label\na.mp4,\n", "line 2: no label"),
         ("path,label,split\na.mp4,run,dev\n", "'dev' is not one of"),

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.media_maker import sine, write_sound
 from trainer.__main__ import main
 from trainer.begun import Begun, begin, go_on
 from trainer.data.generators import MOTION_LABELS
+from trainer.data.listing import read_listing
 from trainer.plans.examples import warn_of_mirrors
 from trainer.recipe.reading import RECIPES, RecipeError, read_content
 from trainer.run import MODEL, RESULT, read_run
@@ -429,6 +431,19 @@ def test_list_writes_a_csv_that_can_be_inspected(
     assert "| all | 15 | 5 | 10 | 30 |" in report
     assert "Nothing suspicious found." in report
     assert Path("runs/inspect-data/contact_sheet.png").stat().st_size > 10_000
+
+
+def test_where_the_data_lie_says_nothing_of_their_splits(
+    motion: Path, tmp_path: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy_labels(motion, tmp_path / "run_00001" / "videos")
+    listed = ["list", "--data", tmp_path / "run_00001" / "videos", "--test-pattern", "0000[01]"]
+    trainer(*listed, "--output", "run_00001/data.csv")
+    trainer("list", "--data", "run_00001/data.csv", "--val-pattern", "0000[2]", "--output", "again.csv")
+
+    splits = Counter(video.split for video in read_listing(Path("again.csv")))
+    assert splits == {"test": 4, "val": 2, None: 6}
 
 
 def copy_labels(motion: Path, folder: Path) -> Path:

@@ -34,7 +34,7 @@ def read_captions(data: Path, group_pattern: str | None = None) -> list[Captione
     grouping = Grouping(re.compile(group_pattern) if group_pattern else None)
     found: dict[str, tuple[Video, list[str]]] = {}
     for where, row in read_rows(data, ("path", "caption"), COLUMNS):
-        caption, split = row["caption"].strip(), row.get("split", "").strip().lower()
+        caption, split = row["caption"], row.get("split", "").lower()
         if not caption:
             raise InvalidListing(f"{where}: no caption")
         if split and split not in SPLIT_NAMES:

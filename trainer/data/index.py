@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.data.listing import SPLIT_NAMES, Video
+from trainer.data.listing import Grouping, Video, read_row
 from trainer.data.rows import InvalidListing, read_rows
 
 
@@ -20,19 +20,11 @@ def read_index(index: Path, root: Path, columns: Mapping[str, str]) -> list[Vide
 
     `columns`: the index's name for `path`, `label`, `split` and `group`. Without a group, each file is its own.
     """
-    rows = [
-        {name: row[column].strip() for name, column in columns.items()} for _, row in read_rows(index, columns.values())
+    own = Grouping(None)
+    videos = [
+        read_row({name: row[column] for name, column in columns.items()}, where, root, own)
+        for where, row in read_rows(index, columns.values())
     ]
-    if unknown := {row["split"] for row in rows if row.get("split")} - SPLIT_NAMES.keys():
-        raise InvalidListing(f"{index}: split {', '.join(sorted(unknown))} is not one of {', '.join(SPLIT_NAMES)}")
-    if absent := [row["path"] for row in rows if not (root / row["path"]).is_file()]:
-        raise InvalidListing(f"{len(absent)} of {len(rows)} files are not below {root}, such as {absent[0]}")
-    return [
-        Video(
-            path=root / row["path"],
-            label=row["label"],
-            group=row.get("group") or row["path"],
-            split=SPLIT_NAMES[row["split"]] if row.get("split") else None,
-        )
-        for row in rows
-    ]
+    if absent := [video.path for video in videos if not video.path.is_file()]:
+        raise InvalidListing(f"{len(absent)} of {len(videos)} files are not below {root}, such as {absent[0]}")
+    return videos

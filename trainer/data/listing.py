@@ -76,13 +76,14 @@ class Grouping:
         return "/".join(captured) or match.group()
 
 
-def list_files(folder: Path, group_pattern: str | None = None) -> list[Video]:
+def list_files(folder: Path, group_pattern: str | None = None, prefix: str | None = None) -> list[Video]:
     """All files below a folder, for learning without labels: theirs is the folder's name.
 
-    The group is what `group_pattern` captures in the path below the folder, else each file is its own. Raises
-    InvalidListing.
+    The group is what `group_pattern` captures in the path below the folder, else each file is its own, and `prefix`, or
+    the folder's name, tells it from those of others. Raises InvalidListing.
     """
-    grouping = Grouping(re.compile(group_pattern) if group_pattern else None, f"{folder.name}/")
+    prefix = f"{folder.name}/" if prefix is None else prefix
+    grouping = Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return [Video(path, folder.name, grouping.group(path.relative_to(folder).as_posix())) for path in paths]
 
@@ -120,16 +121,16 @@ def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
 
 
 def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
-    """The folders `train`, `val` and `test` of `folder`, if they are all it has and `train` is among them.
+    """The folders of `folder` that are called as splits are, if they are all it has, and `train` or folders in them.
 
     Raises InvalidListing for others beside `train` and one of the two: all would be classes.
     """
     folders = _subfolders(folder)
     splits = [SPLIT_NAMES.get(path.name.lower()) for path in folders]
-    if "train" not in [path.name.lower() for path in folders]:
+    if "train" not in splits and not any(map(_subfolders, folders)):
         return []
     others = [path.name for path, split in zip(folders, splits, strict=True) if split is None]
-    if others and {"val", "test"} & {*splits}:
+    if others and "train" in splits and {"val", "test"} & {*splits}:
         raise InvalidListing(
             f"{folder} holds splits and, beside them, {', '.join(others)}: leave those out, or give a CSV"
         )
@@ -142,7 +143,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _read_csv(file: Path, grouping: Grouping, under: str, extra_columns: bool) -> list[Video]:
     videos = [
-        _read_row(row, where, file.parent, grouping)
+        read_row(row, where, file.parent, grouping)
         for where, row in read_rows(file, ("path", "label"), None if extra_columns else COLUMNS)
         if row["path"].startswith(under) and (row["label"] or not extra_columns)
     ]
@@ -151,11 +152,12 @@ def _read_csv(file: Path, grouping: Grouping, under: str, extra_columns: bool) -
     return videos
 
 
-def _read_row(row: dict[str, str], where: str, folder: Path, grouping: Grouping) -> Video:
-    label, split = row["label"].strip(), (row.get("split") or "").strip().lower()
+def read_row(row: dict[str, str], where: str, folder: Path, grouping: Grouping) -> Video:
+    """What a row of our own columns says; its path is relative to `folder`. Raises InvalidListing."""
+    label, split = row["label"], row.get("split", "").lower()
     if not label:
         raise InvalidListing(f"{where}: no label")
-    if not row["path"].strip():
+    if not row["path"]:
         raise InvalidListing(f"{where}: no path")
     if split and split not in SPLIT_NAMES:
         raise InvalidListing(f"{where}: split {split!r} is not one of {', '.join(SPLIT_NAMES)}")

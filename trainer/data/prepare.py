@@ -72,12 +72,17 @@ def list_videos(options: DataOptions) -> list[Video]:
     if options.test_data:
         if options.test_data.resolve() == options.data.resolve():
             raise InvalidListing(f"{options.test_data} is what is trained on: it can test nothing")
-        test = read_listing(options.test_data, options.group_pattern, prefix=f"{options.test_data.name}/")
+        test = read_listing(options.test_data, options.group_pattern, prefix=test_prefix(options.test_data))
         test = [replace(video, split="test") for video in test]
         if unknown := set(labels_of(test)) - set(labels_of(videos)):
             raise InvalidListing(f"{options.test_data} has labels that {options.data} has not: {', '.join(unknown)}")
         videos = [*without_groups(videos, test), *test]
     return videos
+
+
+def test_prefix(test_data: Path) -> str:
+    """Of groups that are paths: those of the test data are no other data's, also where all names are the same."""
+    return f"{test_data.resolve()}/"
 
 
 def without_groups(videos: Sequence[Video], test: Sequence[Video]) -> list[Video]:

@@ -12,7 +12,7 @@ class InvalidListing(ValueError):
 def read_rows(
     file: Path, required: Collection[str], known: Collection[str] | None = None
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where each row is, in words, and its fields by column; those that it has not are empty.
+    """Where each row is, in words, and its fields by column, without spaces around; those that it has not are empty.
 
     `known`: beside the required columns, all there may be; None: any. Raises InvalidListing for anything that is not
     such a CSV in UTF-8, and for a row with more fields than columns: a comma without quotes shifts all after it.
@@ -22,7 +22,8 @@ def read_rows(
             reader = csv.DictReader(text, restkey="", restval="")
             columns = set(reader.fieldnames or ())
             if missing := set(required) - columns:
-                raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}")
+                hint = "; captions are for `train caption`" if "caption" in columns and "label" in missing else ""
+                raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}{hint}")
             if known is not None and (unknown := columns - {*required, *known}):
                 raise InvalidListing(f"{file}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(known)}")
             for row in reader:
@@ -31,7 +32,7 @@ def read_rows(
                     raise InvalidListing(f"{where}: more fields than columns; text with a comma needs quotes")
                 if any("\0" in value for value in row.values()):
                     raise InvalidListing(f"{where}: a NUL character")
-                yield where, row
+                yield where, {column: value.strip() for column, value in row.items()}
     except UnicodeDecodeError as error:
         raise InvalidListing(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
     except csv.Error as error:

@@ -103,8 +103,11 @@ def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound
     return CachedSound(str(decoded.video.path), label, decoded.video.group, waveform)
 
 
-def list_unlabelled(data: Path, group_pattern: str | None = None) -> list[Video]:
-    """All files below a folder, or the rows of a CSV as `read_listing` has them. Raises InvalidListing."""
+def list_unlabelled(data: Path, group_pattern: str | None = None, prefix: str | None = None) -> list[Video]:
+    """All files below a folder, or the rows of a CSV as `read_listing` has them. Raises InvalidListing.
+
+    `prefix`: as `list_files` and `read_listing` have it.
+    """
     if data.is_dir():
-        return list_files(data, group_pattern)
-    return read_listing(data, group_pattern, extra_columns=True)
+        return list_files(data, group_pattern, prefix)
+    return read_listing(data, group_pattern, extra_columns=True, prefix=prefix or "")

@@ -9,7 +9,7 @@ from trainer.data.checks import file_problems
 from trainer.data.decode import CacheSpec
 from trainer.data.filling import tell
 from trainer.data.listing import Video, labels_of, list_files
-from trainer.data.prepare import DataOptions, DataSet, list_videos, without_groups
+from trainer.data.prepare import DataOptions, DataSet, list_videos, test_prefix, without_groups
 from trainer.data.rows import InvalidListing
 from trainer.data.sounds import list_unlabelled
 
@@ -23,7 +23,7 @@ def list_any(options: DataOptions) -> list[Video]:
         return list_videos(options)
     videos = list_files(options.data, options.group_pattern)
     if options.test_data:
-        found = list_unlabelled(options.test_data, options.group_pattern)
+        found = list_unlabelled(options.test_data, options.group_pattern, test_prefix(options.test_data))
         test = [replace(video, split="test") for video in found]
         videos = [*without_groups(videos, test), *test]
     return videos

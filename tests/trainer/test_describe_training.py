@@ -1,5 +1,7 @@
 """From videos to a published describer, on a few scenes; and what a training learns from."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from app.models.manifest import SPECIAL_WORDS, CaptionOutput
 from app.models.store import load_version
 from trainer.__main__ import main
 from trainer.data.described_scenes import DESCRIBED_STYLE
-from trainer.data.filmed_scenes import FilmedScene, SceneReader, film_scenes
+from trainer.data.filmed_scenes import FilmedScene, SceneReader, film_scenes, write_reel
 from trainer.data.sentences import to_facts, vocabulary
 from trainer.data.words import Tokens
 from trainer.recipe.caption import DescribeRecipe
@@ -48,6 +50,18 @@ def test_several_processes_film_the_same(filmed: list[FilmedScene], tmp_path: Pa
     for one, other in zip(filmed, together, strict=True):
         np.testing.assert_array_equal(one.steps, other.steps)
         np.testing.assert_array_equal(one.script.shots, other.script.shots)
+
+
+def write_often(reel: Path, filmed: list[FilmedScene]) -> None:
+    for _ in range(40):
+        write_reel(reel, filmed)
+
+
+def test_two_may_film_the_same_at_once(filmed: list[FilmedScene], tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as others:
+        for other in [others.submit(write_often, tmp_path / "reel.npz", filmed[:1]) for _ in range(2)]:
+            other.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["reel.npz"]
 
 
 def test_examples_are_sentences_with_the_labels_of_their_steps(filmed: list[FilmedScene]) -> None:

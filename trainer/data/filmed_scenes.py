@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -95,7 +96,9 @@ class _Reels(Dataset[Path]):
         end = min(start + SCENES_PER_REEL, self.count)
         reel = self.stem.with_name(f"{self.stem.name}-{start}-{end}.npz")
         if not reel.exists():
-            _write(reel, [_film(self.stills, self.style, self.seed, scene, self.reader) for scene in range(start, end)])
+            write_reel(
+                reel, [_film(self.stills, self.style, self.seed, scene, self.reader) for scene in range(start, end)]
+            )
         return reel
 
 
@@ -104,11 +107,12 @@ def _film(stills: Sequence[Still], style: SceneStyle, seed: int, index: int, rea
     return FilmedScene(reader.read(scene.frames), script)
 
 
-def _write(reel: Path, scenes: Sequence[FilmedScene]) -> None:
+def write_reel(reel: Path, scenes: Sequence[FilmedScene]) -> None:
+    """Writes scenes to a file that is either complete or not there."""
     tracks = {
         field.name: np.concatenate([getattr(scene.script, field.name) for scene in scenes]) for field in fields(Script)
     }
-    partial = reel.with_suffix(".part.npz")
+    partial = reel.with_suffix(f".{os.getpid()}.part.npz")  # another may film the same
     tracks |= {
         "lengths": np.array([len(scene.steps) for scene in scenes]),
         "steps": np.concatenate([scene.steps for scene in scenes]),

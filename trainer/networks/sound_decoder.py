@@ -26,7 +26,7 @@ class SoundDecoder(nn.Module):
     """A sound's spectrogram from its bottleneck, last step first, as Freitag et al. 2017 (arXiv 1712.04382) do it.
 
     It is told the steps before the one it has to give, but for those that are dropped: what they lack, the bottleneck
-    must hold.
+    must hold. In eval mode the same ones are dropped in every call: what differs is the network.
     """
 
     def __init__(self, cell: Cell, bottleneck: int, size: int, step_size: int, teacher_dropout: float) -> None:
@@ -43,7 +43,8 @@ class SoundDecoder(nn.Module):
         """bottleneck (B,D), true steps (B,T,step_size), lengths (B,) -> reconstructed steps (B,T,step_size)."""
         backwards = reversed_steps(steps, lengths)
         told = torch.cat((torch.zeros_like(backwards[:, :1]), backwards[:, :-1]), dim=1)
-        kept = torch.rand(told.shape[:2], device=told.device) >= self.teacher_dropout
+        generator = None if self.training else torch.Generator(told.device).manual_seed(0)
+        kept = torch.rand(told.shape[:2], generator=generator, device=told.device) >= self.teacher_dropout
         states = self.begin(bottleneck).tanh().unflatten(1, (self.num_states, -1)).transpose(0, 1)  # (layers,B,size)
         start = tuple(half.contiguous() for half in states.chunk(self.num_states // 2))
         hidden, _ = self.recurrent(told * kept.unsqueeze(2), start if len(start) == 2 else start[0])

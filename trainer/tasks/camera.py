@@ -39,11 +39,11 @@ class CameraTask(Learner[CameraClassifier]):
         frames, holds, scored, speed = batch
         lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
         state = self._begin(frames)
-        with torch.autocast(self.device.type, enabled=False):  # least squares want float32
+        with self.float32():  # least squares want float32
             light = self.network.light(frames)
             measured = self.network.measure(light, state)
         embedded = self.network.embed(*measured).float()
-        with torch.autocast(self.device.type, enabled=False):  # so does what is summed up over time
+        with self.float32():  # so does what is summed up over time
             now, _, hidden, after = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(light, lengths, state, after).detach()
             labels = self._label_loss(now, holds, scored)
@@ -55,7 +55,7 @@ class CameraTask(Learner[CameraClassifier]):
         frames, holds, scored, _ = batch
         lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
         state = self.averaged.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
-        with torch.autocast(self.device.type, enabled=False):
+        with self.float32():
             (now, _), _ = self.averaged.step(frames, lengths, state)
         self.loss.update(self._label_loss(now, holds, scored), len(frames))
         now, holds, scored = self._aligned(now, holds), self._answered(holds), self._answered(scored)

@@ -37,7 +37,7 @@ class CaptionTask(Learner[Describer]):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         inputs, lengths, tokens, _ = batch
-        with torch.autocast(self.device.type, enabled=False):
+        with self.float32():
             steps = self._steps(self.averaged, inputs, lengths)
             loss = self._loss(self.averaged.teach(steps, lengths, tokens[:, :-1])[0], tokens, 0.0)
             written = self.averaged.search(steps, lengths, 1, self.max_length, 0.0)[0][:, 0]  # (B,max_length)

@@ -55,7 +55,7 @@ class ClassifyTask(Learner[VideoClassifier]):
         state, carried = self._begin(frames)
         now_targets, so_far_targets = self._targets(pictures, targets, lengths)
         embedded = self.network.embed(pictures, state).float()
-        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time stays in float32
+        with self.float32():  # what is summed up over time stays in float32
             now, so_far, encoded, state = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(pictures, lengths, state).detach()
             losses = {"now": self._now_loss(now, now_targets, lengths)}
@@ -76,7 +76,7 @@ class ClassifyTask(Learner[VideoClassifier]):
         frames, labels, lengths = batch
         last = (lengths - 1).unsqueeze(1)
         truth = labels.gather(1, last).squeeze(1)
-        with torch.autocast(self.device.type, enabled=False):
+        with self.float32():
             logits = self.averaged(frames, lengths)
         self.accuracy.update(logits, truth)
         self.loss.update(F.cross_entropy(logits, truth), len(frames))

@@ -52,7 +52,8 @@ class FeaturesTask(Learner[SoundEncoder]):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         waveform, lengths, _ = batch
-        self.loss.update(self.reconstruction_error(waveform, lengths), len(lengths))
+        with self.float32():
+            self.loss.update(self.reconstruction_error(waveform, lengths), len(lengths))
         self.log("val_loss", self.loss)
 
     def on_validation_epoch_end(self) -> None:
@@ -87,7 +88,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         nothing = torch.zeros(len(lengths), statistics.moments.size, dtype=torch.float64, device=log_mel.device)
         lower = run_whole(encoder.lower, encoder.embed(frames, statistics.centres(nothing, frames, weights)))
         upper = run_whole(encoder.upper, lower)
-        with torch.autocast(self.device.type, enabled=False):  # what is summed up over time is not rounded to bfloat16
+        with self.float32():  # what is summed up over time is not rounded to bfloat16
             lower, upper = lower.float(), upper.float()
             found = statistics.add(nothing, statistics.measure(frames, lower, upper), weights, lengths)
             row, last = torch.arange(len(lengths)), lengths - 1

@@ -63,7 +63,8 @@ class FlowTask(Learner[FlowClassifier]):
     def _answer(self, network: FlowClassifier, steps: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B,K) of all of each row's steps."""
         state = network.initial_state(len(steps), 0, 0).to(steps.device)
-        _, so_far, _ = network.unroll(steps, lengths, state)
+        with self.float32():
+            _, so_far, _ = network.unroll(steps, lengths, state)
         return so_far[torch.arange(len(lengths), device=lengths.device), lengths - 1]
 
 

@@ -58,6 +58,10 @@ class Learner(lightning.LightningModule, Generic[N]):
         with self.device:  # what is drawn at random for a batch is drawn where the batch is
             return self.learn(batch)
 
+    def float32(self) -> torch.autocast:
+        """A context without bfloat16: for what is summed up over time, and for validation, as the service answers."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def start_from(self, model: Path) -> None:
         """Takes over the weights in a `model.pt` that fit by name and shape, and tells which do not.
 

@@ -57,7 +57,8 @@ class ListenTask(Learner[SoundClassifier]):
 
     def validation_step(self, batch: PartsBatch, batch_index: int) -> None:
         waveform, *others = batch
-        self.judged.append((self.averaged(waveform, others[0]), *others))
+        with self.float32():
+            self.judged.append((self.averaged(waveform, others[0]), *others))
 
     def on_validation_epoch_end(self) -> None:
         heard, lengths, part_labels, places = map(torch.cat, zip(*self.judged, strict=True))

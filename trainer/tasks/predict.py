@@ -34,7 +34,7 @@ class PredictTask(Learner[Forecaster]):
         begin = self.recipe.input.num_observed - num_observed
         pictures = self.network.pictures(batch[:, begin : self.recipe.input.num_observed + horizon])
         forecast = self.network.unroll(pictures[:, :num_observed], horizon)
-        with torch.autocast(self.device.type, enabled=False):
+        with self.float32():
             losses = self.losses(forecast.float(), pictures[:, num_observed:])  # (horizon,)
         weights = torch.ones_like(losses)
         weights[0] = self.settings.first_weight
@@ -44,7 +44,7 @@ class PredictTask(Learner[Forecaster]):
         num_observed = self.recipe.input.num_observed
         frames, truth = batch[:, :num_observed], batch[:, num_observed:]
         lengths = torch.full((len(batch),), num_observed, device=batch.device)
-        with torch.autocast(self.device.type, enabled=False):
+        with self.float32():
             forecast = self.averaged(frames, lengths, truth.shape[1])
             pictures = self.network.pictures(truth)[..., : truth.shape[2], : truth.shape[3]]
             forecast = forecast.permute(0, 1, 4, 2, 3)[:, :, : pictures.shape[2]]

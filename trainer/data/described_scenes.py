@@ -14,7 +14,7 @@ from trainer.data.scene_labels import BLACK, CUT, FREEZE, MOTIONS, describe_moti
 from trainer.data.scenes import Scene, SceneStyle, film, with_textures
 from trainer.data.sentences import Detail, Edit, Event, Facts, Light, Move, move_of
 from trainer.data.shots import Shot, ShotStyle, Still, draw_shot
-from trainer.networks.classifier import luma
+from trainer.networks.luma import luma
 from trainer.networks.measured_steps import light_and_detail
 
 DESCRIBED_STYLE = SceneStyle(

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.classifier import luma
 from trainer.networks.frame_encoder import ConvNorm, SequenceEmbedding
+from trainer.networks.lengths import valid_steps
+from trainer.networks.luma import luma
 from trainer.networks.measured_steps import MeasuredSteps
 from trainer.networks.recurrent import Cell, Recurrent
 from trainer.recipe.camera import Network
@@ -132,7 +133,7 @@ class CameraClassifier(nn.Module):
         hidden = torch.cat((embedded, hidden), dim=2)
         now = self.now(hidden)
         steps = torch.arange(1, now.shape[1] + 1, device=now.device)
-        valid = (steps <= lengths.unsqueeze(1)).unsqueeze(2)
+        valid = valid_steps(now.shape[1], lengths).unsqueeze(2)
         held = torch.cat((now.sigmoid(), (-now).sigmoid()), dim=2)  # both: 1 - 1e-8 is 1, and its logit infinite
         totals = sums.unsqueeze(1) + torch.where(valid, held, 0.0).cumsum(1)  # (B,T,2*K)
         counts = num_seen + torch.minimum(steps.unsqueeze(0), lengths.unsqueeze(1))  # (B,T)

@@ -8,13 +8,9 @@ from torch import Tensor, nn
 
 from trainer.networks.decoders import AttentiveDecoder
 from trainer.networks.frame_encoder import FrameEncoder, SequenceEmbedding
+from trainer.networks.luma import luma
 from trainer.networks.recurrent import Cell, Recurrent, RunningMean
 from trainer.recipe.classify import Network
-
-
-def luma(pictures: Tensor) -> Tensor:
-    """pictures (B,T,3,H,W) in [0,1] -> (B,T,H,W) in [0,1]: brightness by ITU-R BT.601."""
-    return 0.299 * pictures[:, :, 0] + 0.587 * pictures[:, :, 1] + 0.114 * pictures[:, :, 2]
 
 
 class VideoClassifier(nn.Module):

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.networks.classifier import luma
 from trainer.networks.frame_encoder import SequenceEmbedding
+from trainer.networks.lengths import valid_steps
+from trainer.networks.luma import luma
 from trainer.networks.motion_boundaries import MotionBoundaries
 from trainer.networks.recurrent import Cell, Recurrent, RunningMean
 from trainer.recipe.flow import Network
@@ -65,7 +66,7 @@ class FlowClassifier(nn.Module):
         hidden, recurrent = self.recurrent(embedded, lengths, recurrent)
         now = self.now(torch.cat((embedded, hidden), dim=2))
         places = torch.arange(1, now.shape[1] + 1, device=now.device)
-        valid = (places <= lengths.unsqueeze(1)).unsqueeze(2)
+        valid = valid_steps(now.shape[1], lengths).unsqueeze(2)
         totals = sums.unsqueeze(1) + torch.where(valid, now, 0.0).cumsum(dim=1)  # (B,T,K)
         counts = num_seen + torch.minimum(places.unsqueeze(0), lengths.unsqueeze(1))  # (B,T)
         so_far = totals / counts.clamp(min=1.0).unsqueeze(2)

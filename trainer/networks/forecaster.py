@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from trainer.networks.conv_recurrent import TwoScaleRecurrent
 from trainer.networks.flow import FlowPyramid
-from trainer.networks.motion import MotionDecoder, MotionEncoder, brightness
+from trainer.networks.luma import grey
+from trainer.networks.motion import MotionDecoder, MotionEncoder
 from trainer.networks.painting import PaintingDecoder, PairFeatures, PictureBefore
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge
@@ -54,7 +55,7 @@ class Forecaster(nn.Module):
         batch_size, num_steps, height, width = frames.shape[0], frames.shape[1], frames.shape[2], frames.shape[3]
         pictures = frames.permute(0, 1, 4, 2, 3).flatten(0, 1).to(torch.float32) / self.max_pixel  # (B*T,3,H,W)
         if self.num_colours == 1:
-            pictures = brightness(pictures)
+            pictures = grey(pictures)
         pictures = F.pad(pictures, [0, -width % 8, 0, -height % 8], mode="replicate")
         return pictures.reshape(batch_size, num_steps, self.num_colours, pictures.shape[2], pictures.shape[3])
 
@@ -125,7 +126,7 @@ class Forecaster(nn.Module):
         maps = self.unpack(self.initial_state(batch_size, height, width).to(pictures.device), height, width)
         before = torch.cat((pictures[:, :1], pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, before, maps[0], maps[1])
-        trace = self.pyramid(brightness(pictures[:, -1]), brightness(before[:, -1]))
+        trace = self.pyramid(grey(pictures[:, -1]), grey(before[:, -1]))
         forecast: Tensor = self.decoder(pictures[:, -1], trace, quarters[:, -1], eighths[:, -1], horizon)
         return forecast
 
@@ -151,7 +152,7 @@ class Forecaster(nn.Module):
         earlier = torch.cat((before.unsqueeze(1), pictures[:, :-1]), dim=1)
         quarters, eighths = self.watch(pictures, lengths, earlier, quarter, eighth)
         flat = pictures.flatten(0, 1)
-        flat_traces = self.pyramid(brightness(flat), brightness(earlier.flatten(0, 1)))
+        flat_traces = self.pyramid(grey(flat), grey(earlier.flatten(0, 1)))
         forecasts = self.decoder(flat, flat_traces, quarters.flatten(0, 1), eighths.flatten(0, 1), 1)
         forecasts = forecasts.reshape(pictures.shape)
         traces = flat_traces.reshape(batch_size, num_steps, -1, pictures.shape[3], pictures.shape[4])

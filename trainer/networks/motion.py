@@ -9,15 +9,9 @@ from torch import Tensor, nn
 from trainer.networks.composition import WarpedFrame
 from trainer.networks.conv_recurrent import TwoScaleRecurrent
 from trainer.networks.flow import ShiftVote, place_costs
+from trainer.networks.luma import grey
 from trainer.networks.recurrent import Cell
 from trainer.networks.warping import enlarge, follow, match_costs, warp
-
-
-def brightness(pictures: Tensor) -> Tensor:
-    """(N,C,H,W), RGB or grey -> (N,1,H,W): luma by ITU-R BT.601."""
-    if pictures.shape[1] == 1:
-        return pictures
-    return 0.299 * pictures[:, 0:1] + 0.587 * pictures[:, 1:2] + 0.114 * pictures[:, 2:3]
 
 
 class PictureFeatures(nn.Module):
@@ -56,7 +50,7 @@ class MotionEncoder(nn.Module):
         self.num_features = 2 * num_features + 4
 
     def forward(self, pictures: Tensor, before: Tensor) -> Tensor:
-        now, earlier = brightness(pictures), brightness(before)
+        now, earlier = grey(pictures), grey(before)
         fine = place_costs(match_costs(F.avg_pool2d(now, 2), F.avg_pool2d(earlier, 2), self.radius), 8, 2)
         coarse = place_costs(match_costs(F.avg_pool2d(now, 4), F.avg_pool2d(earlier, 4), self.radius), 5, 1)
         motion = self.motion(torch.cat((fine, coarse), dim=1))

@@ -10,14 +10,13 @@ from torch.utils.data import DataLoader
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
-from trainer.data.decode import CacheSpec
 from trainer.data.listing import Split
 from trainer.data.prepare import DataSet
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
 from trainer.data.shots import Still
 from trainer.data.splits import kept_apart, split_by_group
-from trainer.data.stills import without_bars
+from trainer.data.stills import still_spec, stills_of
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.unlabelled import decode_any, list_any
 from trainer.recipe.camera import CameraRecipe
@@ -42,9 +41,10 @@ LIMITS = (
 def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter."""
     videos = split_by_group(list_any(options.data), options.data.val_fraction, options.data.test_fraction)
-    data = decode_any(videos, _cache_spec(recipe), options.data)
-    stills = _stills(data, "train")
-    held_back = _stills(data, "val")
+    spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
+    data = decode_any(videos, spec, options.data)
+    stills = stills_of(data, "train")
+    held_back = stills_of(data, "val")
     wanted, sampling = recipe.input, recipe.sampling
     style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)
     batch_size = max(1, min(recipe.budget.batch_size, sampling.scenes_per_epoch) // options.num_devices)
@@ -136,27 +136,10 @@ def _shown(part: float) -> str:
 def _evaluate(module: ScriptModule, data: DataSet, recipe: CameraRecipe, style: SceneStyle) -> Report:
     """The compiled network on scenes of the videos held back, and of none at all."""
     splits: tuple[Split, ...] = ("val", "test")
-    sources: dict[str, list[Still]] = {split: _stills(data, split) for split in splits}
+    sources: dict[str, list[Still]] = {split: stills_of(data, split) for split in splits}
     sources = {name: stills for name, stills in sources.items() if stills} | {"textures": []}
     count = recipe.sampling.validation_scenes
     return report({name: answer_scenes(module, stills, count, recipe, style) for name, stills in sources.items()})
-
-
-def _cache_spec(recipe: CameraRecipe) -> CacheSpec:
-    stills = recipe.stills
-    return CacheSpec(
-        width=stills.width,
-        height=stills.height,
-        fit="crop",
-        clip_length=stills.per_video,
-        frames_width=0,
-        frames_height=0,
-        frames_rate=0.0,
-    )
-
-
-def _stills(data: DataSet, split: Split) -> list[Still]:
-    return [still for video in data.opened(split) for still in without_bars(video.clip)]
 
 
 def _golden_frames(style: SceneStyle) -> NDArray[np.uint8]:

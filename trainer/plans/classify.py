@@ -2,26 +2,24 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.cache import CachedVideo
 from trainer.data.generators import MotionStyle
 from trainer.data.golden_motion import draw_clips
-from trainer.data.prepare import DataSet, cache_spec, decode_data, list_videos
+from trainer.data.prepare import cache_spec, decode_data, list_videos
 from trainer.data.splits import kept_apart, split_by_group
-from trainer.plan import Plan, PlanOptions, Report
-from trainer.plans.evaluating import evaluate_splits, report
+from trainer.plan import Plan, PlanOptions
+from trainer.plans.evaluating import evaluate_videos
 from trainer.plans.examples import examples, warn_of_mirrors
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.classify import ClassifyTask
 from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
 from trainer.tasks.teachers import load_teachers
-from trainer.video_metrics import ABOUT_VIDEOS, measure_videos
+from trainer.video_metrics import measure_videos
 
 GOLDEN_LENGTHS = (6, 4)
 """Valid frames of each golden clip: one is padded."""
@@ -60,13 +58,8 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
         num_examples=data.num_videos(),
         kept_apart=kept_apart(videos),
         headline="accuracy",
-        evaluate=lambda module, folder: _evaluate(module, data, folder),
+        evaluate=lambda module, folder: evaluate_videos(data, partial(measure_videos, module), folder),
     )
-
-
-def _evaluate(module: ScriptModule, data: DataSet, folder: Path) -> Report:
-    evaluations = evaluate_splits(data.opened, partial(measure_videos, module), data.labels, folder)
-    return report(evaluations, data.labels, ABOUT_VIDEOS)
 
 
 def _training_loader(

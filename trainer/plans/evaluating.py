@@ -7,9 +7,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.cache import CachedVideo
 from trainer.data.listing import Split
+from trainer.data.prepare import DataSet
 from trainer.metrics import Evaluation, Example, results, write_predictions
 from trainer.plan import Report
+from trainer.video_metrics import ABOUT_VIDEOS
 
 NOTHING_HELD_BACK = "Nothing was held back: its figures are of the files it was trained on, and say nothing of others."
 
@@ -33,6 +36,13 @@ def evaluate_splits(
             evaluations[split], scores = measure(examples)
             write_predictions(folder / f"predictions_{split}.csv", examples, scores, labels)
     return evaluations or {"train": measure(opened("train"))[0]}
+
+
+def evaluate_videos(
+    data: DataSet, measure: Callable[[Sequence[CachedVideo]], tuple[Evaluation, NDArray[np.float32]]], folder: Path
+) -> Report:
+    """What a classifier of video comes to on the splits of the data."""
+    return report(evaluate_splits(data.opened, measure, data.labels, folder), data.labels, ABOUT_VIDEOS)
 
 
 def report(evaluations: dict[str, Evaluation], labels: Sequence[str], about: str) -> Report:

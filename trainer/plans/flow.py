@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch.jit import ScriptModule
 from torch.utils.data import DataLoader
 
 from app.models.manifest import ClassifyOutput, Input
@@ -14,15 +12,15 @@ from trainer.data.cache import CachedVideo
 from trainer.data.decode import stream_spec
 from trainer.data.generators import MotionStyle
 from trainer.data.golden_motion import draw_clips
-from trainer.data.prepare import DataSet, decode_data, list_videos
+from trainer.data.prepare import decode_data, list_videos
 from trainer.data.splits import kept_apart, split_by_group
-from trainer.plan import Plan, PlanOptions, Report
-from trainer.plans.evaluating import evaluate_splits, report
+from trainer.plan import Plan, PlanOptions
+from trainer.plans.evaluating import evaluate_videos
 from trainer.plans.examples import examples, warn_of_mirrors
 from trainer.recipe.flow import FlowRecipe
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.flow import FlowTask, MeasuredVideos, collate, measure_all
-from trainer.video_metrics import ABOUT_VIDEOS, measure_streams
+from trainer.video_metrics import measure_streams
 
 GOLDEN_LENGTHS = (8, 5)
 """Valid frames of each golden clip: one is padded."""
@@ -60,13 +58,8 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
         num_examples=data.num_videos(),
         kept_apart=kept_apart(videos),
         headline="accuracy",
-        evaluate=lambda module, folder: _evaluate(module, data, folder),
+        evaluate=lambda module, folder: evaluate_videos(data, partial(measure_streams, module), folder),
     )
-
-
-def _evaluate(module: ScriptModule, data: DataSet, folder: Path) -> Report:
-    evaluations = evaluate_splits(data.opened, partial(measure_streams, module), data.labels, folder)
-    return report(evaluations, data.labels, ABOUT_VIDEOS)
 
 
 def _validation_loader(

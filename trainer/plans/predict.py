@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 
 from app.models.manifest import Input, PredictOutput
 from trainer.data.decode import CacheSpec
-from trainer.data.generators import MotionStyle, draw_motion
+from trainer.data.generators import MotionStyle
+from trainer.data.golden_motion import draw_clips
 from trainer.data.listing import Split
 from trainer.data.moving_mnist import SIDE, read_digits, read_sequences
 from trainer.data.prepare import DataSet
@@ -34,7 +35,6 @@ NUM_VAL_DIGITS = 6000  # the last of 60,000
 VAL_SEED = 1_000_003
 """Added to the run's, so that sequences to validate with are none of those trained on."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-GOLDEN_SEED = 0
 GOLDEN_LENGTHS = (6, 4)
 """Valid frames of each golden clip: one is padded."""
 
@@ -69,7 +69,7 @@ def _plan_videos(recipe: PredictRecipe, options: PlanOptions) -> Plan:
             rate=recipe.input.rate,
         ),
         output=PredictOutput(max_horizon=recipe.input.max_horizon),
-        golden=(_golden_frames(60, 44), np.array(GOLDEN_LENGTHS)),  # no multiples of 8: padded inside
+        golden=_golden(60, 44),  # no multiples of 8: padded inside
         summary="Forecasts the frames that follow in any video.",
         num_examples={"train": len(train)} | {name: len(found) for name, found in held_back.items()},
         kept_apart=kept_apart(videos),
@@ -126,7 +126,7 @@ def _plan_digits(recipe: PredictRecipe, options: PlanOptions) -> Plan:
             rate=recipe.input.rate,
         ),
         output=PredictOutput(max_horizon=recipe.input.max_horizon),
-        golden=(_golden_frames(SIDE, SIDE), np.array(GOLDEN_LENGTHS)),
+        golden=_golden(SIDE, SIDE),
         summary="Forecasts Moving MNIST: two handwritten digits that drift and bounce.",
         num_examples={"train": num_drawn} | {name: len(found) for name, found in sets.items()},
         kept_apart="handwritten digit",
@@ -149,11 +149,6 @@ def _loader(clips: VideoClips | MovingDigits, recipe: PredictRecipe, options: Pl
     return DataLoader[Tensor](clips, batch_size=batch_size, sampler=sampler, drop_last=drop_last)
 
 
-def _golden_frames(width: int, height: int) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+def _golden(width: int, height: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     style = MotionStyle(width=width, height=height, max_speed=2.0)
-    clips = []
-    for index, label in enumerate(("right", "up")[: len(GOLDEN_LENGTHS)]):
-        video = draw_motion(label, 8, style, np.random.default_rng((GOLDEN_SEED, index)))
-        clips.append(np.stack([next(video) for _ in range(max(GOLDEN_LENGTHS))]))
-    return np.stack(clips)
+    return draw_clips(max(GOLDEN_LENGTHS), 8, style), np.array(GOLDEN_LENGTHS)

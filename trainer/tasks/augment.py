@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.networks.classifier import VideoClassifier, luma
+from trainer.networks.classifier import VideoClassifier
+from trainer.networks.luma import luma
 from trainer.recipe.classify import Augmentation
 
 

@@ -10,16 +10,13 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from trainer.networks.classifier import VideoClassifier
 from trainer.networks.decoders import ForecastDecoder
+from trainer.networks.lengths import valid_steps
 from trainer.networks.recurrent import Cell
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.augment import augment
 from trainer.tasks.class_weights import class_weights
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import LOSS_IN_RANK, Learner
 from trainer.tasks.teachers import Teachers
-
-LOSS_IN_RANK = 1e-3
-"""The best epoch is that of the best accuracy, the loss counts among equals. Not the loss alone: where there is little
-to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """frames (B,T,H,W,3) uint8, labels by step (B,T) int64, lengths (B,) int64."""
@@ -118,7 +115,7 @@ class ClassifyTask(Learner[VideoClassifier]):
 
     def _now_loss(self, now: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
         """now (B,T,K) against the targets (B,T,K) of each step, valid steps alike."""
-        valid = (torch.arange(now.shape[1], device=now.device) < lengths.unsqueeze(1)).float()
+        valid = valid_steps(now.shape[1], lengths).float()
         return (self._cross_entropy(now, targets) * valid).sum() / valid.sum()
 
     def _so_far_loss(self, so_far: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:

@@ -16,10 +16,8 @@ from trainer.networks.recurrent import Cell
 from trainer.progress import progress
 from trainer.recipe.flow import FlowRecipe
 from trainer.tasks.class_weights import class_weights
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import LOSS_IN_RANK, Learner
 
-LOSS_IN_RANK = 1e-3
-"""As for classifiers of pictures: the loss counts among epochs of equal accuracy."""
 CHUNK_STEPS = 64
 """Steps that are measured, or answered, at once: memory does not grow with the video."""
 

@@ -17,6 +17,9 @@ from app.models import torchscript
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 
+LOSS_IN_RANK = 1e-3
+"""The best epoch of a classifier is that of the best share right, the loss counts among equals. Not the loss alone:
+where there is little to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
 TOLD_NAMES = 6
 """Of tensors that another model's weights do not fit."""
 

@@ -13,13 +13,10 @@ from trainer.networks.recurrent import Cell
 from trainer.networks.sound_classifier import SoundClassifier
 from trainer.recipe.listen import ListenRecipe
 from trainer.tasks.class_weights import class_weights
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import LOSS_IN_RANK, Learner
 from trainer.tasks.sound_augment import augment, mix
 from trainer.tasks.teachers import ListeningTeachers
 from trainer.tasks.waveforms import Batch, PartsBatch, mean_logits
-
-LOSS_IN_RANK = 1e-3
-"""As for classifiers of video: the loss counts among epochs of equal recall."""
 
 
 class ListenTask(Learner[SoundClassifier]):

@@ -163,7 +163,7 @@ def _add_captions(parser: argparse.ArgumentParser) -> None:
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=["motion"])
-    parser.add_argument("--output", type=Path, required=True, help="a new folder")
+    parser.add_argument("--output", type=Path, required=True, help="a new folder, or one to go on with")
     parser.add_argument("--count", type=whole_number(1), default=100, help="videos of each label")
     parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.set_defaults(run=_generate)

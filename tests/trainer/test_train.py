@@ -494,8 +494,18 @@ def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatc
     arguments = ["generate", "motion", "--output", "m", "--count", "1"]
 
     assert trainer(*arguments) == "5 videos in m\n"
-    assert sorted(path.name for path in Path("m").iterdir()) == sorted(MOTION_LABELS)
-    assert "File exists" in mistake(*arguments)
+    videos = sorted(Path("m").rglob("*.mp4"))
+    assert [path.parent.name for path in videos] == sorted(MOTION_LABELS)
+    videos[0].unlink()
+    written = [path.stat().st_mtime_ns for path in videos[1:]]
+    assert trainer(*arguments) == "5 videos in m\n"
+    assert videos[0].is_file()
+    assert [path.stat().st_mtime_ns for path in videos[1:]] == written
+    assert "m holds what was drawn otherwise, m/.drawn says how" in mistake(*arguments, "--seed", "1")
+    assert trainer(*arguments, "--count", "2") == "10 videos in m\n"
+    assert "m holds 5 files more than were asked for" in mistake(*arguments)
+    Path("other", "left").mkdir(parents=True)
+    assert "other is there already" in mistake("generate", "motion", "--output", "other")
     assert "-1 is not at least 0" in mistake(*arguments, "--seed", "-1")
     assert "0 is not at least 1" in mistake(*arguments, "--count", "0")
 

@@ -1,7 +1,7 @@
 """Videos that we draw ourselves: nothing to download, no licence, and the right answer is known."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,8 @@ MOTION_LABELS = ("down", "left", "right", "still", "up")
 DIRECTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "still": (0, 0), "up": (-1, 0)}
 """Rows and columns per unit of motion."""
 FRAME_RATES = (24, 25, 30)
+DRAWN = ".drawn"
+"""Says in a folder of drawn videos how they were drawn."""
 DARK, BRIGHT = (30, 100), (140, 225)
 """Levels of backgrounds and of shapes. With either at any level, brightening means the front of one shape and the back
 of another: a network of 0.1M parameters that learnt this to 100 % in 300 steps had learnt nothing of that in 370."""
@@ -38,16 +40,36 @@ def write_motion(folder: Path, count: int, seed: int, style: MotionStyle = Motio
 
     A textured shape moves over a textured background, beside others that stand still, and comes back in on the
     opposite side: where it is says nothing of where it goes, so that no single frame gives the label away.
-    The same seed draws the same pixels; a larger count only adds files. Raises FileExistsError for a folder in use.
+    The same seed draws the same pixels; a larger count only adds files: what is there of them stays. Raises
+    FileExistsError for a folder of anything else.
     """
-    for label in MOTION_LABELS:
-        (folder / label).mkdir(parents=True)
-    for index, (place, label) in itertools.product(range(count), enumerate(MOTION_LABELS)):
-        generator = np.random.default_rng((seed, place, index))
-        path = folder / label / f"{label}-{index:05}.mp4"
-        frame_rate = int(generator.choice(FRAME_RATES))
-        write_video(path, draw_motion(label, frame_rate, style, generator), frame_rate)
+    wanted = {
+        folder / label / f"{label}-{index:05}.mp4": (label, (seed, place, index))
+        for index, (place, label) in itertools.product(range(count), enumerate(MOTION_LABELS))
+    }
+    _claim(folder, f"motion, seed {seed}, {style}\n", wanted.keys())
+    for path, (label, drawn) in wanted.items():
+        if not path.exists():
+            generator = np.random.default_rng(drawn)
+            frame_rate = int(generator.choice(FRAME_RATES))
+            path.parent.mkdir(exist_ok=True)
+            partial = path.with_name(f".{path.name}")  # of a drawing that is stopped, nothing incomplete is left
+            write_video(partial, draw_motion(label, frame_rate, style, generator), frame_rate)
+            partial.replace(path)
         yield path
+
+
+def _claim(folder: Path, drawn: str, wanted: Collection[Path]) -> None:
+    """Makes the folder one of what is drawn. Raises FileExistsError where it holds more, or anything else."""
+    mark = folder / DRAWN
+    if not mark.exists() and folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is there already, and not of `generate`: another --output")
+    if mark.exists() and mark.read_text(encoding="utf-8") != drawn:
+        raise FileExistsError(f"{folder} holds what was drawn otherwise, {mark} says how: another --output")
+    if more := [path for path in folder.glob("*/[!.]*") if path not in wanted]:
+        raise FileExistsError(f"{folder} holds {len(more)} files more than were asked for: another --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(drawn, encoding="utf-8")
 
 
 def draw_motion(

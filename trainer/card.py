@@ -70,6 +70,7 @@ def _facts(run: Run, recipe: str, num_bytes: int) -> str:
     examples = ", ".join(f"{count:,} {split}" for split, count in run.num_examples.items())
     labels = [["labels", ", ".join(_labels(run))]] if _labels(run) else []
     epochs = run.epochs[-1].epoch if run.epochs else 0
+    kept = f" (the weights are of epoch {run.kept_epoch}, the best)" if run.kept_epoch not in (None, epochs) else ""
     processes = f" in each of {run.num_processes} processes" if run.num_processes > 1 else ""
     return table(
         [
@@ -80,8 +81,8 @@ def _facts(run: Run, recipe: str, num_bytes: int) -> str:
             ["examples", f"{examples}; no {run.kept_apart} is in two of them" if run.kept_apart else examples],
             ["input", _input(run.input)],
             ["network", f"{_recurrence(run, recipe)}, {run.num_parameters:,} parameters, {num_bytes / 1e6:.1f} MB"],
-            ["training", f"{run.minutes:.1f} minutes, {epochs} epochs, torch threads: {run.num_threads}{processes}, "
-             f"{run.precision}, seed {run.seed}, {run.date}"],
+            ["training", f"{run.minutes:.1f} minutes, {epochs} epochs{kept}, "
+             f"torch threads: {run.num_threads}{processes}, {run.precision}, seed {run.seed}, {run.date}"],
             ["command", f"`{run.command}`"],
         ]
     )  # fmt: skip

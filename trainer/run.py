@@ -72,6 +72,8 @@ class Run(BaseModel):
     """That shared each batch."""
     precision: str
     epochs: tuple[Epoch, ...]
+    kept_epoch: int | None = None
+    """Whose weights are published; None: a run from before this was told."""
     metrics: dict[str, dict[str, float]]
     """By test set, then by name."""
     headline: str

@@ -162,6 +162,7 @@ def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted
         num_processes=training.machine.num_devices,
         precision=fitted.precision,
         epochs=fitted.epochs,
+        kept_epoch=fitted.kept_epoch,
         metrics=report.metrics,
         headline=plan.headline,
         report=report.text,

@@ -67,6 +67,8 @@ class Fitted:
     epochs: tuple[Epoch, ...]
     minutes: float
     precision: str
+    kept_epoch: int
+    """Whose weights count."""
 
 
 class DivergedError(RecipeError):
@@ -146,27 +148,12 @@ def fit(
         raise RecipeError("without validation nothing says when to stop: no patience, or a validation set")
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
-    every = min(budget.validate_every, budget.num_epochs)
-    curve = LearningCurve(every)
+    curve = LearningCurve(_every(budget))
     val = _whole(plan.val) if plan.val is not None and machine.num_devices > 1 else plan.val
-    precision = _precision(budget, machine)
     checkpoints = folder / "checkpoints"
     with _quiet():
-        trainer = lightning.Trainer(
-            accelerator=machine.accelerator,
-            devices=machine.num_devices,
-            # A step may leave an output without a gradient: a classifier's `so_far` from a carried state.
-            strategy="ddp_find_unused_parameters_true" if machine.num_devices > 1 else "auto",
-            precision=precision,
-            max_epochs=budget.num_epochs,
-            check_val_every_n_epoch=every,
-            callbacks=[curve, *_keepers(checkpoints, patience, every), *callbacks],
-            logger=CSVLogger(folder, name="logs"),
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            default_root_dir=folder,
+        trainer = _trainer(
+            folder, budget, machine, [curve, *_keepers(checkpoints, patience, _every(budget)), *callbacks]
         )
         last = checkpoints / "last.ckpt"
         goes_on = resume and last.exists()
@@ -181,9 +168,33 @@ def fit(
             raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
     if not trainer.is_global_zero:
         return None
-    load_weights(plan.learner, checkpoints / ("best.ckpt" if patience else "last.ckpt"))
+    kept = load_weights(plan.learner, checkpoints / ("best.ckpt" if patience else "last.ckpt"))
     draw_curve(curve.epochs, folder / "learning_curve.png")
-    return Fitted(plan.learner, tuple(curve.epochs), curve.seconds / 60, precision)
+    return Fitted(plan.learner, tuple(curve.epochs), curve.seconds / 60, _precision(budget, machine), kept)
+
+
+def _trainer(folder: Path, budget: Budget, machine: Machine, callbacks: list[Callback]) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.num_devices,
+        # A step may leave an output without a gradient: a classifier's `so_far` from a carried state.
+        strategy="ddp_find_unused_parameters_true" if machine.num_devices > 1 else "auto",
+        precision=_precision(budget, machine),
+        max_epochs=budget.num_epochs,
+        check_val_every_n_epoch=_every(budget),
+        callbacks=callbacks,
+        logger=CSVLogger(folder, name="logs"),
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def _every(budget: Budget) -> int:
+    """Epochs from one validation to the next."""
+    return min(budget.validate_every, budget.num_epochs)
 
 
 def _keepers(checkpoints: Path, patience: int, every: int) -> list[Callback]:
@@ -208,12 +219,13 @@ def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
             sampler.set_epoch(epoch)
 
 
-def load_weights(learner: Learner[Any], checkpoint: Path) -> None:
-    """Puts a checkpoint's weights into `learner`. Raises FileNotFoundError."""
+def load_weights(learner: Learner[Any], checkpoint: Path) -> int:
+    """Puts a checkpoint's weights into `learner`; the epoch that they are of. Raises FileNotFoundError."""
     if not checkpoint.exists():
         raise FileNotFoundError(f"{checkpoint} is gone, and with it what counts of this run: begin another")
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
     learner.load_state_dict(kept["state_dict"])
+    return int(kept["epoch"]) + 1
 
 
 def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:

@@ -256,9 +256,11 @@ def test_an_epoch_that_was_not_validated_leaves_its_field_empty() -> None:
         Epoch(epoch=6, train_loss=0.25, validation={}),
     )
 
-    card = model_card(make_run().model_copy(update={"epochs": epochs}), "input: {}", "3", 2_000_000, [])
+    run = make_run().model_copy(update={"epochs": epochs, "kept_epoch": 4})
+    card = model_card(run, "input: {}", "3", 2_000_000, [])
 
     assert "| 4 | 0.5 | 0.25 |\n| 6 | 0.25 |  |" in card
+    assert "6 epochs (the weights are of epoch 4, the best), torch threads" in card
 
 
 def test_runs_that_say_nothing_of_each_other_are_not_compared() -> None:

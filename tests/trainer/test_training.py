@@ -89,6 +89,7 @@ def test_with_patience_it_stops_and_the_best_epoch_counts(tmp_path: Path) -> Non
 
     assert fitted is not None
     assert len(fitted.epochs) == 4
+    assert fitted.kept_epoch == 2
     assert fitted.learner.module().epochs == 2
 
 

@@ -24,6 +24,7 @@ from trainer.data.words import Tokens
 from trainer.fact_scores import Count, FactScores
 from trainer.networks.camera_steps import CameraSteps
 from trainer.networks.describer import Describer
+from trainer.networks.recurrent import Cell
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import NOTHING_HELD_BACK
@@ -58,21 +59,17 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
     filmed = scenes.pop("train", [])
     if not filmed:
         raise InvalidListing("no scenes to train on are left")
-    clock = StepClock(rate, recipe.input.max_seconds)
     words = (*SPECIAL_WORDS, *vocabulary(recipe.input.max_seconds))
-    num_words = len(words) - len(SPECIAL_WORDS) - clock.num_words
-    network, tokens = Describer(CameraSteps(reader.camera), options.cell, writing.size, num_words, clock), Tokens(words)
-    shares = Shares(MIRROR_SHARE, recipe.sampling.part_share)
-    train = SceneComments(filmed, rate, tokens, shares, options.seed)
+    network, tokens = _network(recipe, reader, options.cell, len(words)), Tokens(words)
+    train = SceneComments(filmed, rate, tokens, Shares(MIRROR_SHARE, recipe.sampling.part_share), options.seed)
     val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
     batch_size = max(1, min(recipe.budget.batch_size, len(train)) // options.num_devices)
     sampler = DrawSampler(len(train), options.seed)
 
     def evaluate(module: ScriptModule, folder: Path) -> Report:
-        max_length = writing.max_length
         judged = scenes or {"train": filmed[: recipe.sampling.validation_scenes]}
         return report(
-            {name: describe_scenes(module, found, tokens, max_length, rate) for name, found in judged.items()}
+            {name: describe_scenes(module, found, tokens, writing.max_length, rate) for name, found in judged.items()}
         )
 
     return Plan(
@@ -101,6 +98,12 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
         headline="exact_match",
         evaluate=evaluate,
     )
+
+
+def _network(recipe: DescribeRecipe, reader: SceneReader, cell: Cell, num_tokens: int) -> Describer:
+    clock = StepClock(DESCRIBED_STYLE.rate, recipe.input.max_seconds)
+    num_words = num_tokens - len(SPECIAL_WORDS) - clock.num_words
+    return Describer(CameraSteps(reader.camera), cell, recipe.writing.size, num_words, clock)
 
 
 def _film(

@@ -197,9 +197,10 @@ def _plot(report: Report, path: Path) -> None:
             rate = [median([found.rate for found in report.of(name, clip, count)]) for count in at_once]
             rates.plot(at_once, rate, style, color=f"C{number}", label=f"{name}, {clip}", marker=".")
     rates.set_xscale("log", base=2)
+    rates.set_xticks(at_once, [str(count) for count in at_once])
     rates.set_yscale("log")
     rates.set_title("requests a second by requests at once")
-    rates.legend(fontsize=7)
+    rates.legend(fontsize=7, ncols=len(clips), loc="upper center", bbox_to_anchor=(0.5, -0.08))  # below the curves
     clip = clips[0]
     for number, name in enumerate(names):
         latencies = [

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.api import stream_steps
 from app.api.form import FormPart
@@ -16,25 +16,14 @@ from tests.conftest import RATE, coloured_frames
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 from tests.server import RunningServer, running_server
 from tests.streaming import picture
-from tests.tiny_models import TinyClassifier, write_version
+from tests.tiny_models import AroundTiny, write_version
 
 STEP_RATE = 4.0
 PER_STEP = RATE // int(STEP_RATE)
 
 
-class SlowOnWhite(nn.Module):
+class SlowOnWhite(AroundTiny):
     """A classifier that takes seconds over white frames."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = TinyClassifier()
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        return self.inner(frames, lengths)
-
-    @torch.jit.export
-    def initial_state(self, B: int, H: int, W: int) -> Tensor:
-        return self.inner.initial_state(B, H, W)
 
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:

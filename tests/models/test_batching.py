@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.errors import NotReady
 from app.models.batching import LIVE_BATCHES_IN_A_ROW, WARM_UP_RUNS, Scheduler
@@ -21,31 +21,19 @@ from app.models.store import ServedModel, load_version
 from app.models.torchscript import RUN_ERRORS
 from app.models.work import Work, bucket
 from tests.tiny_forecaster import write_forecaster
-from tests.tiny_models import TinyClassifier, write_version
+from tests.tiny_models import AroundTiny, write_version
 
 TOLERANCE = 1e-5  # the contract's: padded, batched and alone
 WAIT_SECONDS = 60
 
 
-class RefusesWhite(nn.Module):
+class RefusesWhite(AroundTiny):
     """A classifier that fails, with all of its batch, where a clip begins with a white frame."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = TinyClassifier()
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         if bool((frames[:, 0] == 255).flatten(1).all(dim=1).any()):
             raise RuntimeError("white")
         return self.inner(frames, lengths)
-
-    @torch.jit.export
-    def initial_state(self, B: int, H: int, W: int) -> Tensor:
-        return self.inner.initial_state(B, H, W)
-
-    @torch.jit.export
-    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        return self.inner.step(chunk, lengths, state)
 
 
 @dataclass

@@ -6,31 +6,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.errors import ModelRejected
 from app.models.batching import first_works
 from app.models.rehearsal import _load, rehearse
 from app.models.store import load_version
 from app.models.work import run_works
-from tests.tiny_models import TinyClassifier, write_version
+from tests.tiny_models import AroundTiny, write_version
 
 
-class Peculiar(nn.Module):
+class Peculiar(AroundTiny):
     """A classifier that prints, and if it is endless never answers to more frames than its golden input has."""
 
     def __init__(self, is_endless: bool = False) -> None:
         super().__init__()
-        self.inner = TinyClassifier()
         self.is_endless = is_endless
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         print("a line on stdout")  # noqa: T201
         return self.inner(frames, lengths)
-
-    @torch.jit.export
-    def initial_state(self, B: int, H: int, W: int) -> Tensor:
-        return self.inner.initial_state(B, H, W)
 
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:

@@ -16,22 +16,11 @@ from app.models.store import ModelStore, list_names, list_versions, load_version
 from tests.tiny_forecaster import write_forecaster
 from tests.tiny_late import write_late
 from tests.tiny_listeners import TinyDescriber, write_describer, write_listeners
-from tests.tiny_models import TinyClassifier, make_tiny, write_version
+from tests.tiny_models import AroundTiny, TinyClassifier, make_tiny, write_version
 
 
-class SeesTheWholeChunk(nn.Module):
+class SeesTheWholeChunk(AroundTiny):
     """A classifier whose `step` looks ahead within its chunk: right in one call, wrong over a split."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = TinyClassifier()
-
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        return self.inner(frames, lengths)
-
-    @torch.jit.export
-    def initial_state(self, B: int, H: int, W: int) -> Tensor:
-        return self.inner.initial_state(B, H, W)
 
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:

@@ -1,6 +1,7 @@
 """Turns decoded frames into the FrameChunks that a request asks for, each frame scaled once for each consumer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -50,7 +51,7 @@ class FrameCollector:
 
     def _empty_chunk(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         width, height = size
-        length = min(self._spec.chunk_length, max(1, MAX_CHUNK_BYTES // (width * height * 3)))
+        length = _chunk_length(self._spec, width * height * 3)
         return np.empty((min(length, len(self._pick.indices) - self._next), height, width, 3), np.uint8)
 
     def _give_back(self) -> FrameChunk:
@@ -60,3 +61,36 @@ class FrameCollector:
         self._frames = None
         self._chunk_start = self._next
         return chunk
+
+
+class ChunkJoiner:
+    """Makes chunks of a spec that are shorter than they need be as long as those of a FrameCollector."""
+
+    def __init__(self, spec: FrameSpec) -> None:
+        self._spec = spec
+        self._waiting: list[FrameChunk] = []
+
+    def add(self, chunk: FrameChunk) -> Iterator[FrameChunk]:
+        """The chunks that become complete. The size of the frames never changes."""
+        self._waiting.append(chunk)
+        length = _chunk_length(self._spec, chunk.frames[0].nbytes)
+        while sum(len(one.frames) for one in self._waiting) >= length:
+            joined = _join(self._waiting)
+            self._waiting = []
+            if len(joined.frames) > length:
+                self._waiting = [replace(joined, frames=joined.frames[length:], times=joined.times[length:])]
+            yield replace(joined, frames=joined.frames[:length], times=joined.times[:length])
+
+    def finish(self) -> Iterator[FrameChunk]:
+        """What is left."""
+        if self._waiting:
+            yield _join(self._waiting)
+
+
+def _join(chunks: Sequence[FrameChunk]) -> FrameChunk:
+    frames = np.concatenate([chunk.frames for chunk in chunks])
+    return replace(chunks[0], frames=frames, times=np.concatenate([chunk.times for chunk in chunks]))
+
+
+def _chunk_length(spec: FrameSpec, frame_bytes: int) -> int:
+    return min(spec.chunk_length, max(1, MAX_CHUNK_BYTES // frame_bytes))

@@ -94,6 +94,8 @@ class Plan:
     """(P,) whether a packet goes to the decoder."""
     restarts: frozenset[int]
     """Packets before which the decoder is emptied and begins anew."""
+    entries: tuple[int, ...]
+    """Packets, rising, of which each could be the first that a decoder is given."""
     last: int
     """The last packet to read."""
     produced: NDArray[np.int32]
@@ -166,6 +168,7 @@ def plan_decoding(table: PacketTable, wanted: Indices) -> Plan:
     feed = np.zeros(num_packets, np.bool_)
     starts = np.unique(np.append(np.flatnonzero(table.flags & CLEAN), 0))
     restarts: set[int] = set()
+    entries: list[int] = []
     builds_on_it = False  # the segment after this one
     for start, end in zip(starts[::-1], np.append(starts[1:], num_packets)[::-1], strict=True):
         found = np.flatnonzero(is_wanted[start:end])
@@ -176,9 +179,11 @@ def plan_decoding(table: PacketTable, wanted: Indices) -> Plan:
             restarts.add(int(end))  # what follows, if anything, does not continue from here
         leading = table.pts[start:stop] < table.pts[start]
         builds_on_it = bool(start and (leading & is_wanted[start:stop]).any())
-        if start and stop > start and not builds_on_it:
-            feed[start:stop] &= ~leading
-            feed[start] = True
+        if stop > start and not builds_on_it:
+            entries.append(int(start))
+            if start:
+                feed[start:stop] &= ~leading
+                feed[start] = True
     fed = np.flatnonzero(feed)
     produced = np.sort(table.shown[fed][table.shown[fed] >= 0])
-    return Plan(feed, frozenset(restarts), int(fed[-1]), produced)
+    return Plan(feed, frozenset(restarts), tuple(reversed(entries)), int(fed[-1]), produced)

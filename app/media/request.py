@@ -59,8 +59,8 @@ class MediaRequest:
     """Exclusive; None: the end."""
     sampling: Sampling = "exact"
     source: Source = "file"
-    threads: int = 1
-    """Of the decoder: with more, large frames come sooner, for a tenth more CPU; they are the same.
+    cores: int = 1
+    """On which it is decoded: with more, the same frames come sooner, for up to a tenth more CPU.
 
     Where cores are idle, the pool gives more than are asked for."""
     is_prompt: bool = False

@@ -21,8 +21,8 @@ from app.media.confinement import LAYERS, Layer
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.worker_process import WorkerLostError, WorkerProcess
 
-_MAX_THREADS = 4
-"""Of one decoder: each holds a picture more, and a file that is split further gains little."""
+_MAX_CORES = 4
+"""Of one file: each takes memory, and a file that is split further gains little."""
 _MAX_CRASHES = 2
 """Of workers under one file; the first may have been by chance."""
 _RETRY_SECONDS = 1.0
@@ -120,8 +120,8 @@ class DecoderPool:
             reason = "cancelled"
             try:
                 idle = self.idle_workers
-                threads = min(1 + idle, _idle_cores(), _MAX_THREADS) if idle else 1  # to look at the cores takes 0.6 ms
-                asked = replace(request, threads=max(request.threads, threads))
+                cores = min(1 + idle, _idle_cores(), _MAX_CORES) if idle else 1  # to look at them takes 0.6 ms
+                asked = replace(request, cores=max(request.cores, cores))
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
                     number = 0
                     async for event in events:

@@ -30,7 +30,7 @@ from app.media.request import MediaLimits, MediaRequest
 from app.media.socket_file import SocketFile
 from app.media.wire import LENGTHS, decode_job, encode_error, encode_event, encode_ready
 
-_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h of glibc
 _MMAP_THRESHOLD_BYTES = 1 << 20
 """Set, it stays; else glibc raises it with every large block that is freed, and the tables of a long file, which grow
 by being copied, tear holes into the heap: 21 MB more for two hours than for ten seconds instead of 15."""
@@ -62,7 +62,9 @@ def _shut_in(connection: int, memory_bytes: int, cpu_seconds: int) -> tuple[Laye
     os.closerange(3, connection)
     os.closerange(connection + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     die_with_parent()
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+    libc.mallopt(_M_ARENA_MAX, 1)  # one heap for all threads: of four, 62 MB for 720p instead of 83
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which lets running requests end
     nowhere = tempfile.mkdtemp()
     os.chdir(nowhere)

@@ -9,7 +9,7 @@ import pytest
 
 from app.media import packets
 from app.media.probe import best_video, open_media
-from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary
+from app.media.request import FrameChunk, FrameSpec, MediaEvent, MediaLimits, MediaRequest, MediaSummary
 from tests.media.growing import read_growing
 from tests.media.reference import decode_everything, pick_rate, pick_spread, read_frames
 from tests.media_maker import moving_frames, write_video
@@ -91,7 +91,7 @@ STREAMS = {
 
 
 def check(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> MediaSummary:
-    """Compare every way to sample with the reference, and threads with none.
+    """Compare every way to sample with the reference, and several cores with one.
 
     Gives back the summary of 5 spread frames alone.
     """
@@ -114,13 +114,27 @@ def check(path: Path, start_seconds: float | None = None, end_seconds: float | N
                 picks = pick_rate(seconds, end, spec.rate, tick)
             np.testing.assert_array_equal(frames, pictures[picks], err_msg=f"{path.name} {spec}")
     assert isinstance(summary, MediaSummary)
-    for threads in (2, 4):
-        [frames], events = read_frames(path, MediaRequest(frames=(whole,), threads=threads))
-        np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 5)], err_msg=f"{path.name} {threads}")
+    alone = read_frames(path, MediaRequest(frames=tuple(together)))[1]
+    for cores in (2, 4):
+        assert_same(read_frames(path, MediaRequest(frames=tuple(together), cores=cores))[1], alone)
+        [frames], events = read_frames(path, MediaRequest(frames=(whole,), cores=cores))
+        np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 5)], err_msg=f"{path.name} {cores}")
         threaded = events[-1]
         assert isinstance(threaded, MediaSummary)
         assert (threaded.frames_decoded, threaded.frames_skipped) == (summary.frames_decoded, summary.frames_skipped)
     return summary
+
+
+def assert_same(events: list[MediaEvent], expected: list[MediaEvent]) -> None:
+    """The same chunks for every spec, and the same MediaInfo before them."""
+    assert events[0] == expected[0]
+    for spec in range(len(LENGTHS) + len(RATES)):
+        chunks, wanted = (
+            [one for one in some if isinstance(one, FrameChunk) and one.spec == spec] for some in (events, expected)
+        )
+        for chunk, other in zip(chunks, wanted, strict=True):
+            np.testing.assert_array_equal(chunk.times, other.times)
+            np.testing.assert_array_equal(chunk.frames, other.frames)
 
 
 def check_one_pass(path: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ that no packet announced) the file is decoded in full, once for the times and on
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import SEEK_END
 from itertools import islice
@@ -84,12 +84,17 @@ class VideoReader:
 
     def read(self) -> Iterator[MediaInfo | FrameChunk]:
         """MediaInfo, then the chunks of all specs. Raises InvalidMedia where there is no picture."""
-        for attempt in (self._read_in_one_pass, self._read_planned, self._read_after_cut, self._read_all):
+        attempts = [self._read_all, self._read_after_cut, self._read_planned, self._read_in_one_pass]
+        while attempts:
             try:
-                yield from attempt()
+                yield from attempts[-1]()
+                return
             except SurpriseError:
-                continue
-            return
+                attempts.pop()
+            except MemoryError:
+                if self._request.cores == 1:
+                    raise
+                self._request = replace(self._request, cores=1)  # what is answered does not hang on idle cores
 
     def _read_in_one_pass(self) -> Iterator[MediaInfo | FrameChunk]:
         """Give back each frame as soon as it is known, at a memory that does not grow with the video.

@@ -120,11 +120,22 @@ def test_what_does_not_decode_ends_all_groups(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_shut_in_has_several_cores(tmp_path: Path) -> None:
-    path = write_groups(tmp_path / "video.mp4", size=(1280, 720))
+    path = write_groups(tmp_path / "video.mp4")
     (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+    np.testing.assert_array_equal(read_in_worker(path), expected)
+
+
+def test_one_core_is_used_where_there_is_no_memory_for_several(tmp_path: Path) -> None:
+    path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
+    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+    np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=80 << 20), expected)
+
+
+def read_in_worker(path: Path, **options: int) -> np.ndarray:
+    """The frames of SPEC by four cores."""
 
     async def run() -> list[np.ndarray]:
-        pool = DecoderPool(1)
+        pool = DecoderPool(1, **options)
         await pool.start()
         try:
             with path.open("rb") as file:
@@ -136,4 +147,4 @@ def test_a_worker_that_is_shut_in_has_several_cores(tmp_path: Path) -> None:
         finally:
             await pool.close()
 
-    np.testing.assert_array_equal(np.concatenate(asyncio.run(run())), expected)
+    return np.concatenate(asyncio.run(run()))

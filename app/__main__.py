@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
+from app.api.keys import KeyFileRejected
 from app.api.protocol import ServingConfig
 from app.api.server import START_FAILED, Server
 from app.config import PREFIX, Settings, misspelt, refused
@@ -33,10 +34,14 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
+    try:
+        app = create_app(settings)
+    except KeyFileRejected as error:
+        sys.exit(str(error))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # many systems begin with 1024, one per connection
     config = ServingConfig(
-        create_app(settings),
+        app,
         patience_seconds=settings.patience_seconds,
         max_connections=settings.max_connections,
         host=settings.host,

@@ -33,7 +33,7 @@ PUBLIC = page.PATHS | {"/docs", "/openapi.json"}
 def create_app(settings: Settings) -> FastAPI:
     """The ASGI application; loads models and starts its workers when the server starts it.
 
-    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary.
+    Raises ModelRejected then, if a model in the store is not what it claims, or OutdatedLibrary; KeyFileRejected now.
     """
     telemetry = Telemetry()
     places = _places(settings, telemetry)

@@ -91,3 +91,16 @@ def test_a_model_that_is_not_there_is_told_without_a_traceback(tmp_path: Path) -
     assert status == 3
     assert f"\"{tmp_path} has no version '3' of tiny; there are: 1\"" in said
     assert "Traceback" not in said
+
+
+def test_a_file_of_keys_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
+    assert start(API_KEYS_FILE=str(tmp_path / "keys.toml")) == (1, f"{tmp_path}/keys.toml: No such file or directory\n")
+
+
+def test_a_device_that_is_not_there_is_told_as_what_it_is(tmp_path: Path) -> None:
+    write_version(tmp_path)
+    status, said = start(MODEL_STORE=str(tmp_path), DEVICE="cuda:99")
+    assert status == 3
+    assert "the device cuda:99 cannot be used" in said
+    assert "Traceback" not in said
+    assert "TorchScript" not in said

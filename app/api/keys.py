@@ -28,6 +28,10 @@ LOOK_SECONDS = 1.0  # how soon a changed file is noticed
 logger = logging.getLogger("afterframe.keys")
 
 
+class KeyFileRejected(ValueError):
+    """The file of keys is missing or wrong. At the start that is for the operator to mend."""
+
+
 class ApiKey(BaseModel):
     """One key of the file."""
 
@@ -94,7 +98,7 @@ class KeyRing:
     """The keys of one file, read again when it changes."""
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ValueError where the file is missing or wrong; later that is logged, and the keys before hold on."""
+        """Raises KeyFileRejected; later that is logged, and the keys before hold on."""
         self._file = file
         self._clock = clock
         self._stamp = self._look()
@@ -128,7 +132,7 @@ class KeyRing:
                 return
             self._stamp = stamp
             self._keys = self._read()
-        except ValueError as error:
+        except KeyFileRejected as error:
             logger.error("the API keys could not be read again, so those before still hold: %s", error)
         else:
             logger.info("the API keys have been read again: %d of them", len(self._keys))
@@ -138,19 +142,19 @@ class KeyRing:
         try:
             status = self._file.stat()
         except OSError as error:
-            raise ValueError(f"{self._file}: {error.strerror}") from error
+            raise KeyFileRejected(f"{self._file}: {error.strerror}") from error
         return status.st_mtime_ns, status.st_ino, status.st_size
 
     def _read(self) -> tuple[ApiKey, ...]:
         try:
             return _KeyFile.model_validate(tomllib.loads(self._file.read_text(encoding="utf-8"))).key
         except OSError as error:
-            raise ValueError(f"{self._file}: {error.strerror}") from error
+            raise KeyFileRejected(f"{self._file}: {error.strerror}") from error
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
-            raise ValueError(f"{self._file}: {wrong}") from error
+            raise KeyFileRejected(f"{self._file}: {wrong}") from error
         except ValueError as error:  # TOML or UTF-8 that is none
-            raise ValueError(f"{self._file}: {error}") from error
+            raise KeyFileRejected(f"{self._file}: {error}") from error
 
 
 def main() -> None:

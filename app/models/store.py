@@ -179,8 +179,12 @@ def open_store(
     """Loads and checks every version of `names` (a name, or name@version), or of all models in the store.
 
     As many at once as there are cores. Raises ModelRejected for the first that may not be served: the service does not
-    start with half of its models.
+    start with half of its models; or for a device that is not there.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
+        raise ModelRejected(f"the device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
     folders = [path / name / version for name, version in Selection(tuple(names or ())).find(path)]
     # One thread of PyTorch each: the golden checks would else fight for the cores with one another.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "store", torch.set_num_threads, (1,)) as pool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.keys import ApiKey, KeyRing, Share, make_key
+from app.api.keys import ApiKey, KeyFileRejected, KeyRing, Share, make_key
 from app.errors import Forbidden, KeyExhausted, KeyRequired
 
 
@@ -115,9 +115,9 @@ def test_keys_change_without_a_restart(tmp_path: Path, caplog: pytest.LogCapture
 )
 def test_a_wrong_file_stops_the_start(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys.toml").write_text(text)
-    with pytest.raises(ValueError, match=r"keys\.toml"):
+    with pytest.raises(KeyFileRejected, match=r"keys\.toml"):
         KeyRing(tmp_path / "keys.toml")
-    with pytest.raises(ValueError, match="No such file"):
+    with pytest.raises(KeyFileRejected, match="No such file"):
         KeyRing(tmp_path / "none.toml")
 
 

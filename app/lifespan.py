@@ -19,7 +19,7 @@ from app.media.confinement import LAYERS
 from app.media.ffmpeg import check_ffmpeg
 from app.media.live import LiveDecoders
 from app.media.request import MediaLimits
-from app.media.sandbox import DecoderPool
+from app.media.sandbox import REPLACED, DecoderPool
 from app.models.batching import Scheduler
 from app.models.rehearsal import rehearse
 from app.models.reload import StoreWatcher
@@ -183,7 +183,7 @@ def _watch_restarts(telemetry: Telemetry, restarts: Callable[[], Mapping[str, in
         "afterframe_decoder_worker_restarts",
         "Decoder workers replaced, of uploads, arriving or here, and of pictures.",
         "reason",
-        restarts,
+        lambda: dict.fromkeys(REPLACED, 0) | restarts(),
     )
 
 

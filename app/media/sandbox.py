@@ -21,6 +21,8 @@ from app.media.confinement import LAYERS, Layer
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.worker_process import WorkerLostError, WorkerProcess
 
+REPLACED = ("recycled", "crashed", "stopped", "deadline", "cancelled", "memory")
+"""Why workers are."""
 _MAX_CORES = 4
 """Of one file: each takes memory, and a file that is split further gains little."""
 _MAX_CRASHES = 2
@@ -52,7 +54,7 @@ class DecoderPool:
         self.waiting_requests = 0
         """Requests that no worker has taken yet."""
         self.restarts: Counter[str] = Counter()
-        """Workers replaced, by reason: recycled, crashed, stopped, deadline, cancelled, memory."""
+        """Workers replaced, by reason: those of REPLACED that there were."""
         self.num_missing = 0
         """Workers lost that could not be replaced so far; each is tried again every second."""
         self.missing_layers: tuple[Layer, ...] = ()

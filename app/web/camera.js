@@ -4,7 +4,9 @@ const SHOWN_SECONDS = 60; // of the timeline
 /** What the camera shows, step by step, until `signal` is aborted: labels, segments of the last minute. */
 export async function* watchCamera(video, model, key, signal) {
   if (!navigator.mediaDevices) throw new Error("Browsers allow the camera only on https:// and localhost.");
-  const camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
+  const camera = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } }).catch(() => {
+    throw new Error("There is no camera, or it may not be used."); // each browser has words of its own, for programmers
+  });
   const release = () => {
     for (const track of camera.getTracks()) track.stop();
     if (video.srcObject === camera) video.srcObject = null; // else a clip has taken its place
@@ -27,6 +29,7 @@ async function* watch(camera, video, model, key, signal) {
   try {
     video.srcObject = camera;
     video.controls = false;
+    video.muted = true; // or it may not begin by itself
     await video.play();
     await inbox.opened;
     socket.send(JSON.stringify({ type: "start", backpressure: "drop", pace: "model" }));

@@ -1,5 +1,5 @@
 import { watchCamera } from "./camera.js";
-import { askClip } from "./clip.js";
+import { askClip, problemOf } from "./clip.js";
 import { Timeline } from "./timeline.js";
 
 const element = (id) => document.getElementById(id);
@@ -36,8 +36,12 @@ function refuse(problem) {
   if (problem.status === 401) {
     element("key").hidden = false;
     missing = "Enter the API key first.";
+    if (!key()) return say(missing, true);
   }
-  say(problem.status ? `${problem.title}: ${problem.detail}` : problem.message, true);
+  // `fetch` throws a TypeError, and does not say which of the two it was.
+  const lost = `The service cannot be reached${clip ? ", or the clip not be read" : ""}.`;
+  const message = problem instanceof TypeError ? lost : problem.message;
+  say(problem.status ? `${problem.title}: ${problem.detail}` : message, true);
 }
 
 function clock(seconds) {
@@ -88,7 +92,7 @@ function begin(text, file = null) {
   showLabels([]);
   showSegments([], 0, 0);
   element("labels-title").textContent = TASKS[taskOf(chosen())];
-  element("result").hidden = false;
+  element("stage").hidden = element("result").hidden = false;
   return current.signal;
 }
 
@@ -123,7 +127,7 @@ function chooseModel() {
 async function loadModels() {
   const headers = key() ? { Authorization: `Bearer ${key()}` } : {};
   const response = await fetch("/models", { headers });
-  if (!response.ok) return refuse(await response.json());
+  if (!response.ok) return refuse(await problemOf(response));
   const served = (await response.json()).models;
   models = Object.keys(TASKS).flatMap((task) => served.filter((model) => taskOf(model) === task));
   select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
@@ -140,6 +144,7 @@ async function openClip(file) {
   signal.addEventListener("abort", () => URL.revokeObjectURL(address));
   video.src = address;
   video.controls = true;
+  video.muted = false;
   const segments = [];
   try {
     const asked = { name: select.value, task: taskOf(chosen()) };
@@ -204,6 +209,7 @@ cameraButton.addEventListener("click", () => (isLive() ? endCamera() : startCame
 select.addEventListener("change", chooseModel);
 element("api-key").addEventListener("change", () => loadModels().catch(refuse));
 element("choice").addEventListener("submit", (event) => event.preventDefault());
+video.addEventListener("error", () => (element("stage").hidden = true)); // browsers play less than the service takes
 video.addEventListener("timeupdate", () => timeline.point(video.srcObject ? null : video.currentTime));
 
 const drop = element("drop");

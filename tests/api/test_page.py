@@ -282,3 +282,56 @@ def test_the_key_comes_first(store: Path, tmp_path: Path) -> None:
         browser.wait_for(f"{STATUS}.includes('of video in')")
         assert browser.evaluate(SEGMENTS) == ["red"]
         assert all("401" in complaint for complaint in browser.complaints)
+
+
+@needs_browser
+def test_what_cannot_be_asked_is_told_in_words(store: Path, tmp_path: Path) -> None:
+    """A service that is gone, a proxy's own page, no camera."""
+    clip = write_video(tmp_path / "clip.mp4", coloured_frames("red", seconds=3.0), RATE)
+    with (
+        running_server(store, models="tiny-rate", decoder_workers=1) as server,
+        browsing(tmp_path / "profile") as browser,
+    ):
+        go(browser, server, "tiny-rate")
+        browser.evaluate(f"{CAMERA}.click()")
+        browser.wait_for(f"{STATUS} === 'There is no camera, or it may not be used.'")
+        browser.evaluate("window.ask = fetch; window.fetch = async () => new Response('<h1>', { status: 502 }); 0")
+        browser.choose_file("#file", clip)
+        browser.wait_for(f"{STATUS} === 'The service answered with status 502.'")
+        browser.evaluate("window.fetch = ask; 0")
+        server.stop()
+        browser.choose_file("#file", clip)
+        browser.wait_for(f"{STATUS} === 'The service cannot be reached, or the clip not be read.'")
+        assert not browser.evaluate(SHOWN)
+
+
+@needs_browser
+def test_a_clip_that_the_browser_cannot_play(server: RunningServer, tmp_path: Path) -> None:
+    """It is judged all the same, and shows no player that plays nothing; the next one does."""
+    stage = "document.getElementById('stage').hidden"
+    with browsing(tmp_path / "profile") as browser:
+        go(browser, server, "tiny-rate")
+        frames = coloured_frames("red", seconds=3.0)
+        browser.choose_file("#file", write_video(tmp_path / "clip.avi", frames, RATE, "mpeg4", container="avi"))
+        browser.wait_for(f"{STATUS}.includes('of video in')")
+        browser.wait_for(stage)
+        assert browser.evaluate(SHOWN)
+        browser.choose_file("#file", write_video(tmp_path / "clip.mp4", frames, RATE))
+        browser.wait_for("document.getElementById('video').duration")
+        assert not browser.evaluate(stage)
+        assert not browser.evaluate("document.getElementById('video').muted")
+
+
+@needs_browser
+def test_a_segment_is_as_wide_as_it_is_long(server: RunningServer, tmp_path: Path) -> None:
+    """A cut is a moment, and no other one lies below it."""
+    with browsing(tmp_path / "profile") as browser:
+        browser.go(server.url)
+        cuts = "[0, 5, 300].map(at => ({ label: 'cut', start_seconds: at, end_seconds: at + 0.083, score: 1 }))"
+        show = f"document.getElementById('result').hidden = false; new Timeline(root, () => 0).show({cuts}, 0, 600)"
+        width = "[...root.children].map(item => item.offsetWidth).slice(0, 3)"
+        root = "const root = document.getElementById('timeline')"
+        widths = browser.evaluate(
+            f"import('/web/timeline.js').then(({{ Timeline }}) => {{ {root}; {show}; return {width} }})"
+        )
+        assert all(2 <= width <= 5 for width in widths), widths

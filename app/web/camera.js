@@ -23,7 +23,9 @@ export async function* watchCamera(video, model, key, signal) {
 
 async function* watch(camera, video, model, key, signal) {
   const socket = new WebSocket(address(model), key ? ["afterframe", `afterframe.key.${key}`] : []);
-  signal.addEventListener("abort", () => socket.close(1000));
+  const close = () => socket.close(1000);
+  signal.addEventListener("abort", close);
+  for (const track of camera.getTracks()) track.addEventListener("ended", close); // unplugged, or forbidden again
   const inbox = new Inbox(socket);
   let timer = 0;
   try {
@@ -40,9 +42,10 @@ async function* watch(camera, video, model, key, signal) {
     const send = sender(video, socket, sentAt);
     timer = setInterval(send, 1000 / welcome.rate);
     yield* told(inbox, welcome, sentAt, signal);
+    if (camera.active && !signal.aborted) throw new Error("The service cannot be reached any more.");
   } finally {
     clearInterval(timer);
-    socket.close(1000);
+    close();
   }
 }
 

@@ -306,6 +306,27 @@ def test_what_cannot_be_asked_is_told_in_words(store: Path, tmp_path: Path) -> N
 
 
 @needs_browser
+def test_why_a_live_stream_has_ended(store: Path, tmp_path: Path) -> None:
+    """The camera has been unplugged, or the service has gone without a word."""
+    live = f"{STATUS}.startsWith('Live')"
+    with (
+        running_server(store, models="tiny-rate", decoder_workers=1) as server,
+        browsing(tmp_path / "profile", write_camera(tmp_path)) as browser,
+    ):
+        go(browser, server, "tiny-rate")
+        browser.evaluate(f"{CAMERA}.click()")
+        browser.wait_for(live)
+        track = "document.getElementById('video').srcObject.getTracks()[0]"
+        browser.evaluate(f"{{ const track = {track}; track.stop(); track.dispatchEvent(new Event('ended')) }}")
+        browser.wait_for(f"{STATUS} === 'The camera is off.'")
+        browser.evaluate(f"{CAMERA}.click()")
+        browser.wait_for(live)
+        server.process.kill()
+        browser.wait_for(f"{STATUS} === 'The service cannot be reached any more.'")
+        assert browser.evaluate(f"{CAMERA}.innerText") == "Start the camera"
+
+
+@needs_browser
 def test_a_clip_that_the_browser_cannot_play(server: RunningServer, tmp_path: Path) -> None:
     """It is judged all the same, and shows no player that plays nothing; the next one does."""
     stage = "document.getElementById('stage').hidden"

@@ -17,6 +17,9 @@ def _num_cores() -> int:
 
 PREFIX = "AFTERFRAME_"
 
+ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+)$"
+"""As browsers write it (RFC 6454, section 6.2): an address with a slash at its end would be that of no page."""
+
 
 class Settings(BaseSettings):
     """Environment variables `AFTERFRAME_…`; `.env.example` shows them all."""
@@ -80,7 +83,7 @@ class Settings(BaseSettings):
 
     api_keys_file: Path | None = None
     """TOML with the hashes of API keys (`python -m app.api.keys NAME`), read again when it changes; none: no keys."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: Annotated[tuple[Annotated[str, Field(pattern=ORIGIN)], ...], NoDecode] = ()
     """Origins, separated by commas, whose pages may ask; empty: only pages of this service, `*`: all."""
 
     max_duration_seconds: float = Field(default=4 * 3600.0, gt=0)

@@ -39,7 +39,15 @@ def test_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().models == ("motion", "actions")
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "70000"), ("DEADLINE_SECONDS", "0"), ("DEVICE", "toaster")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("DEADLINE_SECONDS", "0"),
+        ("DEVICE", "toaster"),
+        ("CORS_ORIGINS", "https://page.example,https://other.example/"),
+    ],
+)
 def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"AFTERFRAME_{name}", value)
     with pytest.raises(ValidationError):

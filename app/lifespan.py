@@ -183,7 +183,7 @@ def _watch_restarts(telemetry: Telemetry, restarts: Callable[[], Mapping[str, in
         "afterframe_decoder_worker_restarts",
         "Decoder workers replaced, of uploads, arriving or here, and of pictures.",
         "reason",
-        lambda: dict.fromkeys(REPLACED, 0) | restarts(),
+        lambda: {**dict.fromkeys(REPLACED, 0), **restarts()},
     )
 
 

@@ -233,6 +233,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def __init__(self, config: ServingConfig, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
         self.conn = ProblemServerProtocol(max_size=config.ws_max_size, logger=self.logger)
+        self.conn.debug = False  # else it logs every header, with the key, and every message, with its state
         self._stalled: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:

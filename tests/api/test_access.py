@@ -47,6 +47,7 @@ def guarded(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     made = {name: make_key(name) for name in LIMITS}
     file.write_text("".join(entry + LIMITS[name] for name, (_, entry) in made.items()))
     settings = {"api_keys_file": file, "cors_origins": PAGE, "operations_port": 0, "models": "tiny"}
+    settings |= {"log_level": "debug"}  # when it says most
     with running_server(store, decoder_workers=1, **settings) as server:
         yield Guarded(server, {name: key for name, (key, _) in made.items()}, file)
 
@@ -126,6 +127,8 @@ def test_streams_with_keys_and_as_many_as_theirs_may_have(guarded: Guarded) -> N
         assert socket.subprotocol == "afterframe"
         socket.send(START)
         assert json.loads(socket.recv())["type"] == "welcome"
+    guarded.server.wait_for_metric("afterframe_stream_sessions", 0)
+    assert guarded.keys["camera"] not in str(guarded.server.lines)
 
 
 def test_streams_without_a_key_or_from_another_page(guarded: Guarded) -> None:

@@ -161,7 +161,10 @@ def main() -> None:
     """Makes a key for the holder named on the command line: it goes to stderr, its entry for the file to stdout."""
     parser = argparse.ArgumentParser(prog="python -m app.api.keys", description=main.__doc__)
     parser.add_argument("name", help="letters, digits, dots, dashes and underscores")
-    key, entry = make_key(parser.parse_args().name)
+    try:
+        key, entry = make_key(parser.parse_args().name)
+    except ValidationError:
+        parser.error("a name has 64 letters, digits, dots, dashes and underscores at most")
     sys.stderr.write(f"{key}\n")
     sys.stdout.write(entry)
 

@@ -240,3 +240,10 @@ def test_the_command_makes_a_key_that_works(guarded: Guarded, client: httpx.Clie
     while client.get("/models", headers={"x-api-key": key}).status_code != 200:
         assert time.monotonic() < end, "the key was not read"
         time.sleep(0.1)
+
+
+def test_the_command_says_which_names_there_are() -> None:
+    made = subprocess.run([sys.executable, "-m", "app.api.keys", "a b"], capture_output=True, text=True)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert "a name has 64 letters" in made.stderr
+    assert "Traceback" not in made.stderr

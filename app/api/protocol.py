@@ -235,12 +235,22 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.conn = ProblemServerProtocol(max_size=config.ws_max_size, logger=self.logger)
         self.conn.debug = False  # else it logs every header, with the key, and every message, with its state
         self._stalled: asyncio.TimerHandle | None = None
+        self._heard = self.loop.time()  # the last time that something came
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.resume_writing()
         super().connection_lost(exc)
 
+    def keepalive_timeout(self) -> None:
+        """Ends only who is silent: the pong of a client that sends faster than it is read lies behind all that."""
+        assert self.ping_timeout is not None
+        if self.read_paused or self.loop.time() - self._heard < self.ping_timeout:
+            self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
+
     def data_received(self, data: bytes) -> None:
+        self._heard = self.loop.time()
         if self.conn.parser_exc is None:  # else it has been told so
             super().data_received(data)
 

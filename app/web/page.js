@@ -24,7 +24,7 @@ const taskOf = (model) => model.versions[0].task;
 const listens = (model) => model.versions[0].media === "audio";
 const answersLive = (model) => !listens(model) && model.versions[0].causal;
 const isLive = () => cameraButton.getAttribute("aria-pressed") === "true";
-const key = () => element("api-key").value;
+const key = () => element("api-key").value.trim();
 
 /** What a screen reader says too: not what changes many times a second. */
 function say(text, isProblem = false) {

@@ -267,20 +267,23 @@ def test_the_key_comes_first(store: Path, tmp_path: Path) -> None:
     clip = write_video(tmp_path / "clip.mp4", coloured_frames("red", seconds=3.0), RATE)
     settings = {"api_keys_file": tmp_path / "keys.toml", "models": "tiny-rate", "decoder_workers": 1}
     enabled = "['file', 'camera'].map(name => !document.getElementById(name).disabled)"
-    with running_server(store, **settings) as server, browsing(tmp_path / "profile") as browser:
+    camera = write_camera(tmp_path)
+    with running_server(store, **settings) as server, browsing(tmp_path / "profile", camera) as browser:
         browser.go(server.url)
-        browser.wait_for(f"{STATUS}.includes('key')")
+        browser.wait_for(f"{STATUS} === 'Enter the API key first.'")
         assert browser.evaluate(enabled) == [False, False]
         browser.evaluate(drop_text("no.mp4"))
         assert browser.evaluate(STATUS) == "Enter the API key first."
         assert not browser.evaluate(SHOWN)
-        browser.evaluate(f"document.getElementById('api-key').value = '{key}'")
+        browser.evaluate(f"document.getElementById('api-key').value = '{key} '")  # as it is copied
         browser.evaluate("document.getElementById('api-key').dispatchEvent(new Event('change'))")
         browser.wait_for("document.getElementById('model').options.length > 0")
         assert browser.evaluate(enabled) == [True, True]
         browser.choose_file("#file", clip)
         browser.wait_for(f"{STATUS}.includes('of video in')")
         assert browser.evaluate(SEGMENTS) == ["red"]
+        browser.evaluate(f"{CAMERA}.click()")
+        browser.wait_for(f"{STATUS}.startsWith('Live')")
         assert all("401" in complaint for complaint in browser.complaints)
 
 

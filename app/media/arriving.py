@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from app.media.audio import AudioReader
+from app.media.clock import FileClock
 from app.media.decoding import decode_all
 from app.media.display import Display
 from app.media.probe import describe, open_media
@@ -16,8 +18,6 @@ from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration
 from app.media.video import only_stream
 
-_MAX_GAP_SECONDS = 10
-"""A longer gap between two frames is taken for a clock that was set anew, not for a picture that stood still."""
 _UNKNOWN_FRAME_SECONDS = Fraction(1, 25)  # how long a last frame is displayed where nothing says so
 
 
@@ -29,13 +29,13 @@ def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) 
     """
     if request.waveforms:
         yield _NO_PICTURE
-        audio = AudioReader(file, request, limits, 0.0)
+        audio = AudioReader(file, request, limits, None)
         yield from audio.read()
         yield MediaSummary(audio.asked_seconds, 0, 0, "exact", 0.0, 0.0)
         return
     with open_media(file, limits) as container:
         stream = only_stream(container, limits)
-        clock = _Clock(stream)
+        clock = _Clock(container, stream)
         display = Display(0, request.frames[0], clock.time_base, stream.sample_aspect_ratio)
         for frame in decode_all(container, stream):
             if not clock.num_frames:
@@ -53,12 +53,12 @@ _NO_PICTURE = MediaInfo(None, None, None, None, None, None, has_audio=True)
 class _Clock:
     """When each frame is displayed, in ticks since the first, never falling, whatever the sender's clock does."""
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         time_base, rate = stream.time_base, stream.average_rate
         assert time_base is not None
         self.time_base = time_base
         self.num_frames = 0
-        self._max_gap = round(_MAX_GAP_SECONDS / time_base)
+        self._clock = FileClock(container, time_base)
         self._frame_ticks = max(1, round((1 / rate if rate else _UNKNOWN_FRAME_SECONDS) / time_base))
         self._origin: int | None = None  # the sender's time of the first frame
         self._now = 0
@@ -86,6 +86,4 @@ class _Clock:
             return self._now + (self._frame_ticks if self.num_frames else 0)
         if self._origin is None:
             self._origin = frame.pts - self._now
-        if abs(frame.pts - self._origin - self._now) > self._max_gap:
-            self._origin = frame.pts - self._now - self._frame_ticks
-        return max(self._now, frame.pts - self._origin)
+        return self._clock.time_of(frame.pts - self._origin, self._now, self._now + self._duration)

@@ -1,5 +1,6 @@
 """Sound as mono float32 at the rates that a request asks for, all from one decode."""
 
+import math
 from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -14,16 +15,12 @@ from av.stream import Discard
 from numpy.typing import NDArray
 
 from app.errors import InvalidMedia, UnsupportedMedia
+from app.media.clock import JITTER_SECONDS, MAX_GAP_SECONDS, may_be_set_anew
 from app.media.packets import demux
 from app.media.probe import Readable, best_audio, codec_name, decoder_options, open_media
 from app.media.request import MediaLimits, MediaRequest, WaveformChunk, WaveformSpec
 from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration, no_part
-
-_JITTER_SECONDS = 0.1
-"""Time stamps that are off by less do not make a gap."""
-_MAX_GAP_SECONDS = 10.0
-"""A longer gap is taken for a clock that was set anew, not for silence."""
 
 _FOR_EVER_SECONDS = 1e9
 """No sound is read for as long: a part may end at 1e306 s, of which samples cannot be counted."""
@@ -33,12 +30,17 @@ class AudioReader:
     """Reads the sound of one request."""
 
     def __init__(
-        self, file: BinaryIO | Readable | SocketFile, request: MediaRequest, limits: MediaLimits, origin_seconds: float
+        self,
+        file: BinaryIO | Readable | SocketFile,
+        request: MediaRequest,
+        limits: MediaLimits,
+        origin_seconds: float | None,
     ) -> None:
+        """`origin_seconds`: the file's time at which the request's seconds begin; None: with the first sample."""
         self._file = file
         self._request = request
         self._limits = limits
-        self._origin_seconds = origin_seconds  # the file's time at which the request's seconds begin
+        self._origin_seconds = origin_seconds
         self.asked_seconds = 0.0
         """That were given back; complete when `read` has ended."""
         self.end_seconds: float | None = None
@@ -52,13 +54,15 @@ class AudioReader:
     def read_from(self, container: InputContainer) -> Iterator[WaveformChunk]:
         """Like `read`, of a file that has been opened."""
         stream = _open_sound(container, self._limits)
-        yield from self._read(_without_gaps(_decode_all(container, stream)))
+        longest_gap = MAX_GAP_SECONDS if may_be_set_anew(container) else math.inf
+        yield from self._read(self._without_gaps(_decode_all(container, stream), longest_gap))
 
     def _read(self, frames: Iterator[tuple[float, AudioFrame]]) -> Iterator[WaveformChunk]:
         collectors: list[_WaveformCollector] = []
         seconds = 0.0  # where the frame ends, from the origin
-        for file_seconds, frame in frames:
-            start = file_seconds - self._origin_seconds
+        for start, frame in frames:
+            seconds = start + frame.samples / frame.sample_rate
+            check_duration(max(seconds, abs(start)), self._limits)
             if not collectors:
                 collectors = [
                     _WaveformCollector(number, spec, start, self._request)
@@ -66,8 +70,6 @@ class AudioReader:
                 ]
             for collector in collectors:
                 yield from collector.add(frame)
-            seconds = start + frame.samples / frame.sample_rate
-            check_duration(seconds, self._limits)
             if all(collector.complete for collector in collectors):
                 break
         else:
@@ -77,6 +79,32 @@ class AudioReader:
             self.asked_seconds = max(self.asked_seconds, collector.num_samples / collector.sample_rate)
         if not self.asked_seconds:
             raise InvalidMedia(no_part(self._request, self.end_seconds))
+
+    def _without_gaps(
+        self, frames: Iterator[AudioFrame], longest_gap_seconds: float
+    ) -> Iterator[tuple[float, AudioFrame]]:
+        """The frames with the seconds at which they start; silence where time stamps leave a gap.
+
+        After a longer one, or where they fall, the clock was set anew: what follows goes on from there.
+        """
+        due: float | None = None  # when the next frame should start by the samples so far
+        ahead_seconds = self._origin_seconds  # that the file's clock is ahead of ours
+        for frame in frames:
+            stamp = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+            if ahead_seconds is None:
+                ahead_seconds = stamp or 0.0
+            if due is None:
+                due = (stamp or 0.0) - ahead_seconds
+            gap = 0.0 if stamp is None else stamp - ahead_seconds - due
+            if JITTER_SECONDS < gap < longest_gap_seconds:
+                check_duration(due + gap, self._limits)  # before all that silence is made
+                for silence in _silence(frame, gap):
+                    yield due, silence
+                    due += silence.samples / silence.sample_rate
+            elif abs(gap) > JITTER_SECONDS:
+                ahead_seconds += gap
+            yield due, frame
+            due += frame.samples / frame.sample_rate
 
 
 def _open_sound(container: InputContainer, limits: MediaLimits) -> AudioStream:
@@ -109,25 +137,6 @@ def _decode_all(container: InputContainer, stream: AudioStream) -> Iterator[Audi
                 yield frame
     if not found:
         raise InvalidMedia("No sound of the file could be decoded.")
-
-
-def _without_gaps(frames: Iterator[AudioFrame]) -> Iterator[tuple[float, AudioFrame]]:
-    """The frames with the file's seconds at which they start; silence where time stamps leave a gap."""
-    due: float | None = None  # when the next frame should start by the samples so far
-    shift = 0.0  # seconds that the file's clock is ahead of ours
-    for frame in frames:
-        stamp = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
-        if due is None:
-            due = stamp or 0.0
-        ahead = 0.0 if stamp is None else stamp - shift - due
-        if _JITTER_SECONDS < ahead < _MAX_GAP_SECONDS:
-            for silence in _silence(frame, ahead):
-                yield due, silence
-                due += silence.samples / silence.sample_rate
-        elif abs(ahead) > _JITTER_SECONDS:
-            shift += ahead
-        yield due, frame
-        due += frame.samples / frame.sample_rate
 
 
 def _silence(like: AudioFrame, seconds: float) -> Iterator[AudioFrame]:

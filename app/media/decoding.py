@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from app.errors import InvalidMedia
+from app.media.clock import FileClock
 from app.media.packets import Plan, demux
 from app.media.timeline import Timeline, last_duration
 
@@ -43,21 +44,21 @@ def decode_times(container: InputContainer, stream: VideoStream) -> Timeline:
     """When each frame is displayed, from decoding all of them.
 
     A frame without a time follows the one before it, or precedes the first that has one. One that is late is displayed
-    when it comes.
+    when it comes; so is what comes after the file's clock was set anew (`app.media.clock`).
     """
     assert stream.time_base is not None
+    clock = FileClock(container, stream.time_base)
     step = last_duration(np.empty(0, np.int64), None, stream.average_rate, stream.time_base)
     times, duration, num_untimed = array("q"), None, 0
     for frame in decode_all(container, stream):
-        time = frame.pts
-        if not times:
-            if time is None:
-                num_untimed += 1
-                continue
-            times.extend(time - step * before for before in range(num_untimed, 0, -1))
-        if time is None:
-            time = times[-1] + (duration or step)
-        times.append(max(times[-1], time) if times else time)
+        if times:
+            due = times[-1] + (duration or step)
+            times.append(due if frame.pts is None else clock.time_of(frame.pts, times[-1], due))
+        elif frame.pts is not None:
+            times.extend(frame.pts - step * before for before in range(num_untimed, -1, -1))
+        else:
+            num_untimed += 1
+            continue
         duration = frame.duration
     if not times:
         times.extend(step * number for number in range(num_untimed))

@@ -19,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from app.media.bitstream import CLEAN, DISPOSABLE, HEADERS, HIDDEN, LAYER_SHIFT, ODD, classifier, classify_packet
+from app.media.clock import FileClock
 from app.media.decoding import SurpriseError
 from app.media.display import Display
 from app.media.packets import demux
@@ -174,12 +175,17 @@ class OnePass:
 
     def _read(self) -> Iterator[_Read]:
         classify, is_first = classifier(self._stream), True
+        clock, dts = FileClock(self._container, self._time_base), None
         for packet in demux(self._container, self._stream):
             flags = classify_packet(packet, classify)
             moved = not is_first and packet.has_sidedata("new_extradata")
             if flags & ODD or moved or packet.pts is None or packet.is_corrupt or (is_first and not flags & CLEAN):
                 raise SurpriseError
             is_first = False
+            if packet.dts is not None:
+                if dts is not None and clock.is_set_anew(dts, packet.dts):
+                    raise SurpriseError
+                dts = packet.dts
             if packet.is_discard:  # before the start of an edit list: decoded, never displayed
                 flags |= HIDDEN
             layer = flags >> LAYER_SHIFT

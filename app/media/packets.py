@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from app.media.bitstream import CLEAN, DISPOSABLE, HEADERS, HIDDEN, LAYER_SHIFT, ODD, classifier, classify_packet
+from app.media.clock import FileClock
 from app.media.timeline import Timeline, last_duration
 
 Indices = NDArray[np.int64]
@@ -104,7 +105,10 @@ class Plan:
 
 def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable | None:
     """The stream's packets; None where the time or the place of any of them is in doubt."""
+    if stream.time_base is None:
+        return None
     pts, flags, classify = array("q"), array("H"), classifier(stream)
+    clock, dts = FileClock(container, stream.time_base), None
     final_pts, final_duration = None, None
     kept: list[Packet[VideoStream]] | None = [] if 0 < container.size <= KEPT_BYTES else None
     for packet in demux(container, stream):
@@ -112,6 +116,10 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
         moved = pts and packet.has_sidedata("new_extradata")
         if found & ODD or moved or packet.pts is None or packet.is_corrupt:
             return None
+        if packet.dts is not None:
+            if dts is not None and clock.is_set_anew(dts, packet.dts):
+                return None
+            dts = packet.dts
         if packet.is_discard:  # before the start of an edit list: decoded, never displayed
             found |= HIDDEN
         elif not found & HIDDEN and (final_pts is None or packet.pts > final_pts):
@@ -122,7 +130,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable 
                 kept = None
         pts.append(packet.pts)
         flags.append(found)
-    if final_pts is None or stream.time_base is None:
+    if final_pts is None:
         return None
     all_pts, all_flags = np.frombuffer(pts, np.int64), _trusted(np.frombuffer(flags, np.uint16))
     is_shown = all_flags & HIDDEN == 0

@@ -18,10 +18,12 @@ def decode_everything(path: Path, spec: FrameSpec) -> tuple[np.ndarray, list[Fra
     """Every frame of the video at the size of `spec` (N, H, W, 3), its seconds, and when the last one ends."""
     pictures: list[np.ndarray] = []
     seconds: list[Fraction] = []
-    end, is_timed = Fraction(0), False
+    end, is_timed, ahead = Fraction(0), False, Fraction(0)
     with path.open("rb") as file, open_media(file, MediaLimits()) as container:
         stream: Any = best_video(container, MediaLimits())
         scaler = None
+        is_joined = container.format.name in ("mpegts", "mpeg", "ogg")
+        earliest, latest = (Fraction(1, 10), 10) if is_joined else (10, 10**12)  # seconds that make another clock
         step = 1 / stream.average_rate if stream.average_rate else stream.time_base
         packets = container.demux(stream)
         while True:
@@ -46,7 +48,11 @@ def decode_everything(path: Path, spec: FrameSpec) -> tuple[np.ndarray, list[Fra
                 if frame.pts is None:
                     time = end if is_timed else step * len(seconds)
                 else:
-                    time = max([frame.pts * stream.time_base, *seconds[-1:]])
+                    time = frame.pts * stream.time_base - ahead
+                    if seconds and not -earliest <= time - seconds[-1] <= latest:
+                        ahead += time - end
+                        time = end
+                    time = max([time, *seconds[-1:]])
                 gap = time - seconds[-1] if seconds else Fraction(0)
                 end = time + (frame.duration * stream.time_base if frame.duration else gap or step)
                 pictures.append(picture)

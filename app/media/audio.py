@@ -22,6 +22,8 @@ from app.media.request import MediaLimits, MediaRequest, WaveformChunk, Waveform
 from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration, no_part
 
+_SILENCE = {"u8": 128, "u8p": 128}
+"""A byte of it, where that is not 0."""
 _FOR_EVER_SECONDS = 1e9
 """No sound is read for as long: a part may end at 1e306 s, of which samples cannot be counted."""
 
@@ -144,7 +146,7 @@ def _silence(like: AudioFrame, seconds: float) -> Iterator[AudioFrame]:
     while left > 0:
         silence = AudioFrame(like.format, like.layout, min(left, like.sample_rate))
         for plane in silence.planes:
-            plane.update(bytes(plane.buffer_size))
+            plane.update(bytes([_SILENCE.get(like.format.name, 0)]) * plane.buffer_size)
         silence.sample_rate = like.sample_rate
         left -= silence.samples
         yield silence

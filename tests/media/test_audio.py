@@ -8,7 +8,15 @@ import pytest
 
 from app.errors import InvalidMedia, MediaTooLarge, UnsupportedMedia
 from app.media.decode import read_media
-from app.media.request import FrameSpec, MediaInfo, MediaLimits, MediaRequest, MediaSummary, WaveformChunk, WaveformSpec
+from app.media.request import (
+    FrameSpec,
+    MediaInfo,
+    MediaLimits,
+    MediaRequest,
+    MediaSummary,
+    WaveformChunk,
+    WaveformSpec,
+)
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 
 RATE = 16_000
@@ -130,12 +138,16 @@ def test_sound_counts_from_the_first_frame_of_the_video(tmp_path: Path) -> None:
     assert np.abs(sound.waveform[100:200]).max() > 0.4
 
 
-def test_a_gap_in_the_time_stamps_is_silence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("codec", "kind", "full_scale", "zero"), [("pcm_s16le", "i2", 32767, 0), ("pcm_u8", "u1", 127, 128)]
+)
+def test_a_gap_in_the_time_stamps_is_silence(tmp_path: Path, codec: str, kind: str, full_scale: int, zero: int) -> None:
     path = tmp_path / "gap.mkv"
+    samples = sine(1.0, RATE)[None] * full_scale + zero
     with av.open(str(path), "w") as output:
-        stream = output.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        stream = output.add_stream(codec, rate=RATE, layout="mono")
         for start in (0, 2 * RATE):
-            frame = av.AudioFrame.from_ndarray((sine(1.0, RATE)[None] * 32767).astype("i2"), "s16", "mono")
+            frame = av.AudioFrame.from_ndarray(samples.astype(kind), "u8" if kind == "u1" else "s16", "mono")
             frame.sample_rate, frame.pts = RATE, start
             output.mux(stream.encode(frame))  # type: ignore[arg-type]
         output.mux(stream.encode())

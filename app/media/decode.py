@@ -2,21 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO, TypeVar
 
-from app.errors import InvalidMedia, ServiceError
+from app.errors import InvalidMedia
 from app.media.arriving import read_arriving
 from app.media.audio import AudioReader
-from app.media.decoding import decode_all
 from app.media.descriptors import GrowingFile
 from app.media.early import Early, rate_specs, read_early
+from app.media.first_frame import read_first_frame
 from app.media.onepass import VideoOutcome
 from app.media.packets import SMALL_BYTES
 from app.media.pictures import read_pictures
-from app.media.probe import Readable, best_video, describe, first_seconds, open_media
+from app.media.probe import Readable
 from app.media.request import (
     FrameChunk,
     MediaEvent,
@@ -26,7 +25,6 @@ from app.media.request import (
     MediaSummary,
     WaveformChunk,
 )
-from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.video import VideoReader, file_size
 
@@ -68,7 +66,7 @@ def _read_whole(
             if request.waveforms and isinstance(event, MediaInfo) and not event.has_audio:
                 raise InvalidMedia("The file has no sound.")
     else:
-        info, video.first_seconds = _describe(file, limits)
+        info, video.first_seconds = read_first_frame(file, limits)
         yield info
     audio = early.audio
     if request.waveforms and audio is None:
@@ -100,7 +98,7 @@ def _read_frames(
         if not spread:  # what streams there are, the whole file knows best
             known = early.info
             yield replace(
-                _describe(file, limits)[0], duration_seconds=known.duration_seconds, frame_rate=known.frame_rate
+                read_first_frame(file, limits)[0], duration_seconds=known.duration_seconds, frame_rate=known.frame_rate
             )
     elif request.is_prompt and rated and spread and file_size(file) > SMALL_BYTES:
         passes = [rated, spread]
@@ -131,19 +129,3 @@ class _BusyClock:
             if isinstance(event, FrameChunk | WaveformChunk):
                 event = replace(event, decode_seconds=self.seconds)
             yield event
-
-
-def _describe(file: BinaryIO | Readable, limits: MediaLimits) -> tuple[MediaInfo, float]:
-    """What a file says of itself, and when its first frame is displayed or its first sample heard, in seconds.
-
-    One frame is decoded, for only a frame tells how it is turned. A picture that cannot be used is not an error here.
-    """
-    with open_media(file, limits) as container:
-        picture, frame = None, None
-        with suppress(ServiceError):
-            picture = best_video(container, limits)
-            frame = next(decode_all(container, picture)) if picture else None
-        start = first_seconds(container, picture)
-        if picture is None or frame is None:
-            return describe(container, None, None), start
-        return describe(container, picture, displayed_size(frame, picture.sample_aspect_ratio)), start

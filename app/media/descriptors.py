@@ -28,6 +28,10 @@ class GrowingFile(SocketFile):
         self._offset += len(data)
         return data
 
+    def rewind(self) -> None:
+        """What is read next is its beginning."""
+        self._offset, self._peeked = 0, b""
+
     def whole(self) -> "DescriptorFile":
         """The file from its beginning, once nothing is written to it any more."""
         while not self.has_ended:

@@ -7,8 +7,9 @@ from app.errors import ServiceError
 from app.media.audio import AudioReader
 from app.media.decoding import SurpriseError
 from app.media.descriptors import GrowingFile
+from app.media.first_frame import read_first_frame
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.probe import best_video, describe, first_seconds, open_media
+from app.media.probe import open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest
 from app.media.video import only_stream
 
@@ -74,12 +75,13 @@ def _frames(
 
 
 def _sound(file: GrowingFile, request: MediaRequest, limits: MediaLimits, early: Early) -> Iterator[MediaEvent]:
+    info, start_seconds = read_first_frame(file, limits)
+    file.rewind()
     with open_media(file, limits) as container:
-        picture = best_video(container, limits)
-        if container.format.name in _TOLD_BY_THE_END or (picture is not None and picture.start_time is None):
+        if container.format.name in _TOLD_BY_THE_END:
             raise SurpriseError
-        yield describe(container, None, None)
-        audio = AudioReader(file, request, limits, first_seconds(container, picture))
+        yield info
+        audio = AudioReader(file, request, limits, start_seconds)
         for chunk in audio.read_from(container):
             early.num_waveforms += 1
             yield chunk

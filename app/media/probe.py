@@ -122,14 +122,6 @@ def best_audio(container: InputContainer) -> AudioStream | None:
     return max(taken, key=lambda stream: bool(stream.disposition & Disposition.default), default=None)
 
 
-def first_seconds(container: InputContainer, picture: VideoStream | None) -> float:
-    """When the first frame is displayed or, without a picture, the first sample is heard: in the file's own time, as
-    its packets say."""
-    if picture is not None and picture.start_time is not None and picture.time_base is not None:
-        return float(picture.start_time * picture.time_base)
-    return float((container.start_time or 0) / av.time_base)
-
-
 def codec_name(stream: VideoStream | AudioStream) -> str | None:
     """The codec's name, not that of the decoder: `av1`, not `libdav1d`. None where FFmpeg has no decoder for it."""
     return stream.codec_context.codec.canonical_name if stream.codec_context else None
@@ -147,7 +139,7 @@ def describe(
     The duration and `num_frames`, that are displayed in it, where they are known; else the header's word is taken. Its
     rate is often a guess, 1000 for many a file of Matroska or FLV: it must come to as many frames.
     """
-    rate = float(video.average_rate) if video and video.average_rate else None
+    rate = float(video.average_rate) if video and video.average_rate and video.average_rate > 0 else None
     if duration_seconds and num_frames and (rate is None or abs(rate * duration_seconds - num_frames) >= 1):
         rate = num_frames / duration_seconds
     sounds = container.streams.audio

@@ -10,6 +10,7 @@ from app.errors import InvalidMedia, MediaTooLarge, UnsupportedMedia
 from app.media.decode import read_media
 from app.media.request import (
     FrameSpec,
+    MediaEvent,
     MediaInfo,
     MediaLimits,
     MediaRequest,
@@ -17,6 +18,7 @@ from app.media.request import (
     WaveformChunk,
     WaveformSpec,
 )
+from tests.media.growing import read_growing
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 
 RATE = 16_000
@@ -136,6 +138,60 @@ def test_sound_counts_from_the_first_frame_of_the_video(tmp_path: Path) -> None:
     [sound] = [event for event in events if isinstance(event, WaveformChunk)]
     assert sound.start_seconds == pytest.approx(1.0)
     assert np.abs(sound.waveform[100:200]).max() > 0.4
+
+
+@pytest.fixture
+def cut_recording(tmp_path: Path) -> Path:
+    """A beep a second after a picture that begins 17 frames before any of it can be displayed."""
+    beep = np.concatenate([np.zeros(2 * RATE, np.float32), sine(1.0, RATE), np.zeros(RATE, np.float32)])
+    options = {"x264-params": "keyint=25:min-keyint=25:scenecut=0:bframes=0"}
+    frames = moving_frames(100)
+    whole = write_video(tmp_path / "whole.ts", frames, 25, options=options, waveform=beep, sound_codec="mp2")
+    with av.open(str(whole)) as recording, av.open(str(tmp_path / "cut.ts"), "w") as output:
+        packets = [packet for packet in recording.demux() if packet.size and packet.pts is not None]
+        copies = {stream: output.add_stream_from_template(stream) for stream in recording.streams}
+        start = recording.streams.video[0].start_time + 8 * 3600
+        kept = [packet for packet in packets if packet.pts >= start]
+        for packet in sorted(kept, key=lambda packet: packet.dts or 0):  # one after the other, as they were recorded
+            packet.stream = copies[packet.stream]
+            output.mux(packet)
+    return tmp_path / "cut.ts"
+
+
+def first_beep(events: list[MediaEvent]) -> float:
+    """When it is heard."""
+    chunks = [event for event in events if isinstance(event, WaveformChunk)]
+    waveform = np.concatenate([chunk.waveform for chunk in chunks])
+    return chunks[0].start_seconds + float(np.argmax(np.abs(waveform) > 0.1)) / RATE
+
+
+def test_sound_alone_counts_from_the_first_frame_that_is_displayed(cut_recording: Path, tmp_path: Path) -> None:
+    sound = WaveformSpec(RATE, 800)
+    alone = MediaRequest(waveforms=(sound,))
+    requests = (alone, MediaRequest(frames=(FrameSpec(32, 32, clip_length=2),), waveforms=(sound,)))
+    for request in requests:
+        with cut_recording.open("rb") as file:
+            assert first_beep(list(read_media(file, request))) == pytest.approx(1.0, abs=0.03)
+    for at_once in (False, True):
+        events = list(read_growing(tmp_path / "growing", cut_recording.read_bytes(), alone, at_once=at_once))
+        assert first_beep(events) == pytest.approx(1.0, abs=0.03)
+
+
+def test_sound_beside_a_picture_that_cannot_be_displayed(tmp_path: Path) -> None:
+    """It counts from its own beginning; what is told of it holds up to the service's own check."""
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as output:
+        picture = output.add_stream("mjpeg", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 96, 64, "yuvj420p"  # type: ignore[attr-defined]
+        stream = output.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((sine(2.0, RATE)[None] * 32767).astype("i2"), "s16", "mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        output.mux([*stream.encode(frame), *stream.encode()])  # type: ignore[arg-type]
+        packet = av.Packet(bytes(100))
+        packet.stream, packet.pts, packet.dts = picture, 125, 125
+        output.mux(packet)
+    waveform, chunks, info = read_waveform(path)
+    assert (len(waveform), chunks[0].start_seconds, info.duration_seconds) == (2 * RATE, 0.0, 2.0)
 
 
 @pytest.mark.parametrize(

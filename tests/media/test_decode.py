@@ -1,5 +1,7 @@
 """What real files do with their times, streams and sizes."""
 
+import io
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,16 @@ def test_the_frame_rate_is_the_mean_whatever_the_header_says(tmp_path: Path, suf
     pts = [*range(20), *range(24, 74, 5)]
     _, (info, *_) = read_one(write_video(tmp_path / f"v{suffix}", moving_frames(30), 10, pts=pts))
     assert (info.duration_seconds, info.frame_rate) == (pytest.approx(7.0), pytest.approx(30 / 7))
+
+
+def test_a_frame_rate_below_zero_is_none(tmp_path: Path) -> None:
+    """The service would take it for a lie of the decoder, and end that."""
+    content = write_video(tmp_path / "v.flv", moving_frames(5), 25, "flv").read_bytes()
+    value = content.index(b"framerate") + len("framerate") + 1
+    content = content[:value] + struct.pack(">d", -25.0) + content[value + 8 :]
+    [info, _] = read_media(io.BytesIO(content), MediaRequest())
+    assert isinstance(info, MediaInfo)
+    assert (info.video_codec, info.frame_rate) == ("flv1", None)
 
 
 def test_variable_frame_rate_goes_by_presentation_time(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ A hostile file may have taken the decoder over. It can then answer wrongly, but 
 unpickled), nor make the service allocate more than the request is worth.
 """
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from app.media.request import (
     MediaSummary,
     Sampling,
     WaveformChunk,
+    WaveformSpec,
 )
 from app.media.wire import ERRORS
 
@@ -32,11 +35,23 @@ _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _MAX_SECONDS = 1e13
 """FFmpeg counts microseconds in 64 bits: headers of damaged files claim up to 9.2e12 s."""
 _Seconds = Annotated[float, Field(ge=0, lt=_MAX_SECONDS)]
-_Codec = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")]
+_Codec = Annotated[str, Field(pattern=r"^[a-z0-9_.]{1,32}$")]
 
 
 class AnswerError(Exception):
     """A message that an honest worker does not send."""
+
+
+@dataclass(slots=True)
+class Given:
+    """What has come of one job so far."""
+
+    frames: Counter[int] = field(default_factory=Counter)
+    """By spec."""
+    reached: dict[int, float] = field(default_factory=dict)
+    """The time of the last of them."""
+    samples: Counter[int] = field(default_factory=Counter)
+    """By spec."""
 
 
 class _Header(BaseModel):
@@ -105,6 +120,7 @@ class Answer:
         except ValidationError as error:
             raise AnswerError("a header that is none") from error
         self._request = request
+        self._limits = limits
         if body_bytes != self._expected_bytes(body_bytes, limits):
             raise AnswerError("a body of another size")
 
@@ -118,24 +134,30 @@ class Answer:
         """Whether the worker wants to be replaced."""
         return isinstance(self._header, _Error) and self._header.is_spent
 
-    def event(self, body: NDArray[np.uint8], reached: dict[int, float]) -> MediaEvent | ServiceError:
+    def event(self, body: NDArray[np.uint8], given: Given) -> MediaEvent | ServiceError:
         """The event, or the error that stands for the end of it; the arrays are views of `body`.
 
-        `reached`: by spec, the time of the last frame that this job gave; brought up to date.
+        `given` is brought up to date. Raises AnswerError for more than the job can come to, or what cannot be.
         """
         header = self._header
         if isinstance(header, _Frames):
             split = header.shape[0] * 8
             frames, times = body[split:].reshape(header.shape), body[:split].view("<f8")
-            before = np.append(reached.get(header.spec, 0.0), times[:-1])
+            before = np.append(given.reached.get(header.spec, 0.0), times[:-1])
             if not (times >= before).all() or times[-1] >= _MAX_SECONDS:
                 raise AnswerError("times that fall, or are none")
-            reached[header.spec] = float(times[-1])
+            given.reached[header.spec] = float(times[-1])
+            given.frames[header.spec] += len(frames)
+            if given.frames[header.spec] > self._most_frames(self._request.frames[header.spec]):
+                raise AnswerError("more frames than there can be")
             return FrameChunk(header.spec, frames, times, decode_seconds=header.decode_seconds)
         if isinstance(header, _Waveform):
             waveform = body.view("<f4")
             if not np.isfinite(waveform).all():
                 raise AnswerError("a sample that is not a number")
+            given.samples[header.spec] += len(waveform)
+            if given.samples[header.spec] > self._most_samples(self._request.waveforms[header.spec]):
+                raise AnswerError("more sound than there can be")
             return WaveformChunk(header.spec, waveform, header.start_seconds, decode_seconds=header.decode_seconds)
         if isinstance(header, _Error):
             return ERRORS[header.error](header.message)
@@ -143,6 +165,15 @@ class Answer:
             raise AnswerError("ready within a job")
         fields = header.model_dump(exclude={"type"})
         return MediaInfo(**fields) if isinstance(header, _Info) else MediaSummary(**fields)
+
+    def _most_frames(self, spec: FrameSpec) -> float:
+        if self._request.source == "pictures":
+            return self._request.num_pictures
+        return spec.clip_length or self._limits.max_duration_seconds * spec.rate + 1
+
+    def _most_samples(self, spec: WaveformSpec) -> float:
+        """Sound may begin as long before the picture as it lasts after that; and resampling rounds."""
+        return (2 * self._limits.max_duration_seconds + 1) * spec.sample_rate
 
     def _expected_bytes(self, body_bytes: int, limits: MediaLimits) -> int:
         header = self._header

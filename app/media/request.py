@@ -59,6 +59,8 @@ class MediaRequest:
     """Exclusive; None: the end."""
     sampling: Sampling = "exact"
     source: Source = "file"
+    num_pictures: int = 0
+    """That the file has, if it is of pictures."""
     cores: int = 1
     """On which it is decoded: with more, the same frames come sooner, for up to a tenth more CPU.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from app.errors import ServiceError
 from app.media import worker
-from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError, Given
 from app.media.confinement import Layer
 from app.media.request import MediaEvent, MediaLimits, MediaRequest, MediaSummary
 from app.media.wire import LENGTHS, encode_job
@@ -85,12 +85,12 @@ class WorkerProcess:
             socket.send_fds(self._connection, [encode_job(request, limits)], fds)
         except OSError as error:
             raise WorkerLostError from error
-        reached: dict[int, float] = {}
+        given = Given()
         while True:
             async with asyncio.timeout_at(deadline):
                 answer, body = await self._receive(request, limits)
             try:
-                event = answer.event(body, reached)
+                event = answer.event(body, given)
             except AnswerError as error:
                 raise WorkerLostError(f"it sent {error}") from error
             if isinstance(event, ServiceError):

@@ -117,7 +117,8 @@ class PictureDecoder:
         try:
             with os.fdopen(descriptor, "wb", closefd=False) as file:
                 file.write(pack_pictures(pictures))
-            events = self._pool.read(descriptor, MediaRequest(frames=(spec,), source="pictures"), deadline)
+            request = MediaRequest(frames=(spec,), source="pictures", num_pictures=len(pictures))
+            events = self._pool.read(descriptor, request, deadline)
             async with aclosing(events):
                 return [frame async for event in events if isinstance(event, FrameChunk) for frame in event.frames]
         finally:

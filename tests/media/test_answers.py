@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import InvalidMedia, ServiceError
-from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError
+from app.media.answers import MAX_HEADER_BYTES, Answer, AnswerError, Given
 from app.media.confinement import LAYERS
 from app.media.request import (
     FrameChunk,
@@ -39,13 +39,15 @@ INFO = MediaInfo(1.5, 96, 64, 25.0, "h264", None, False)
 SUMMARY = MediaSummary(1.5, 40, 10, "exact", 0.0, 0.25)
 
 
-def read(message: bytes, reached: dict[int, float] | None = None) -> MediaEvent | ServiceError:
+def read(
+    message: bytes, given: Given | None = None, request: MediaRequest = REQUEST, limits: MediaLimits = LIMITS
+) -> MediaEvent | ServiceError:
     header_bytes, body_bytes = LENGTHS.unpack(message[: LENGTHS.size])
     assert header_bytes <= MAX_HEADER_BYTES
     body = np.frombuffer(message[LENGTHS.size + header_bytes :], np.uint8)
     assert len(body) == body_bytes
-    answer = Answer(message[LENGTHS.size : LENGTHS.size + header_bytes], body_bytes, REQUEST, LIMITS)
-    return answer.event(body, {} if reached is None else reached)
+    answer = Answer(message[LENGTHS.size : LENGTHS.size + header_bytes], body_bytes, request, limits)
+    return answer.event(body, given or Given())
 
 
 def forge(body: bytes = b"", **header: Any) -> bytes:
@@ -65,6 +67,7 @@ def frames_of(spec: int, *shape: int) -> FrameChunk:
         INFO,
         replace(INFO, duration_seconds=(2**63 - 1) / av.time_base),
         MediaInfo(None, None, None, None, None, "pcm_s16le", True),
+        MediaInfo(None, None, None, None, None, "acelp.kelvin", True),  # of FFmpeg's names, the only one with a dot
         SUMMARY,
         frames_of(0, 2, 3, 4, 3),
         frames_of(1, 1, 50, 20, 3),
@@ -142,12 +145,31 @@ def test_nothing_else_is(message: bytes) -> None:
 
 
 def test_times_do_not_fall_from_one_chunk_to_the_next() -> None:
-    reached: dict[int, float] = {}
-    first, second = frames_of(0, 2, 3, 4, 3), frames_of(1, 1, 50, 20, 3)
+    given = Given()
+    first, second = frames_of(1, 2, 50, 20, 3), frames_of(2, 1, 50, 20, 3)
     for chunk in (first, second, replace(first, times=np.array([0.5, 1.0]))):
-        assert isinstance(read(b"".join(encode_event(chunk)), reached), FrameChunk)
+        assert isinstance(read(b"".join(encode_event(chunk)), given), FrameChunk)
     with pytest.raises(AnswerError, match="fall"):
-        read(b"".join(encode_event(replace(first, times=np.array([0.75, 2.0])))), reached)
+        read(b"".join(encode_event(replace(first, times=np.array([0.75, 2.0])))), given)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "request_", "most"),
+    [
+        (frames_of(0, 1, 3, 4, 3), REQUEST, 2),  # a clip
+        (frames_of(1, 1, 50, 20, 3), REQUEST, 7),  # two a second for three seconds, the first and the last among them
+        (WaveformChunk(0, np.zeros(100, "f4"), 0.0), REQUEST, 7 * 160),  # from as long before the picture
+        (frames_of(0, 1, 3, 4, 3), MediaRequest((FrameSpec(4, 3, rate=9.0),), source="pictures", num_pictures=3), 3),
+    ],
+)
+def test_no_more_comes_than_was_asked_for(chunk: MediaEvent, request_: MediaRequest, most: int) -> None:
+    """A worker that never ends would fill the service's memory until the deadline."""
+    given, message = Given(), b"".join(encode_event(chunk))
+    limits = replace(LIMITS, max_duration_seconds=3.0)
+    for _ in range(most):
+        assert not isinstance(read(message, given, request_, limits), ServiceError)
+    with pytest.raises(AnswerError, match="more"):
+        read(message, given, request_, limits)
 
 
 def test_a_body_is_refused_before_room_is_made_for_it() -> None:

@@ -105,7 +105,7 @@ def test_a_bomb_costs_the_sandbox_nothing(bomb: bytes) -> None:
             for data, expected in ((bomb, InvalidMedia), (picture(moving_frames(1)[0]), None)):
                 descriptor = os.memfd_create("pictures")
                 os.write(descriptor, pack_pictures([data]))
-                request = MediaRequest(frames=(FrameSpec(32, 24),), source="pictures")
+                request = MediaRequest(frames=(FrameSpec(32, 24),), source="pictures", num_pictures=1)
                 deadline = asyncio.get_running_loop().time() + 30
                 try:
                     events = [event async for event in pool.read(descriptor, request, deadline)]

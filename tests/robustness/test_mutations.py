@@ -36,7 +36,7 @@ REQUESTS = (
     MediaRequest(waveforms=(WaveformSpec(16_000, 16_000),)),
     MediaRequest(),
 )
-PICTURES = MediaRequest(source="pictures", frames=(FrameSpec(32, 32),))
+PICTURES = MediaRequest(source="pictures", num_pictures=1, frames=(FrameSpec(32, 32),))
 
 
 def post_all(server: RunningServer, contents: Iterable[bytes]) -> Counter[int]:

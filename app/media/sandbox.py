@@ -45,7 +45,8 @@ class DecoderPool:
         limits: MediaLimits | None = None,
         num_spares: int = 0,
     ) -> None:
-        """`worker_cpu_seconds`: a backstop behind every deadline; longer than any job may take.
+        """`worker_cpu_seconds`: a backstop behind every deadline; longer than any job may take. A worker that has spent
+        as much in all its jobs is replaced after the last of them, before it ends by that in the middle of another.
 
         `num_spares`: workers beyond those that are at work at once; they take the place of one that is lost.
         """
@@ -189,7 +190,8 @@ class DecoderPool:
     def _give_back(self, worker: WorkerProcess, reason: str) -> None:
         """Make the worker free again, or replace it for `reason`."""
         self._leave_place()
-        if not reason and worker.num_jobs >= self._jobs_per_worker:
+        is_old = worker.num_jobs >= self._jobs_per_worker or worker.cpu_seconds >= self._worker_cpu_seconds
+        if not reason and is_old:
             reason = "recycled"
         if not reason:
             self._idle.put_nowait(worker)
@@ -221,7 +223,7 @@ class DecoderPool:
 
     async def _start_worker(self) -> None:
         worker = await asyncio.get_running_loop().run_in_executor(
-            self._starter, WorkerProcess, self._worker_memory_bytes, self._worker_cpu_seconds
+            self._starter, WorkerProcess, self._worker_memory_bytes, 2 * self._worker_cpu_seconds
         )
         self._workers.add(worker)
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
@@ -60,11 +61,19 @@ class WorkerProcess:
     @property
     def is_stopped(self) -> bool:
         """Somebody has sent it SIGSTOP: it neither works nor ends."""
+        return self._stat()[:1] == ["T"]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What it has spent in all its life."""
+        return sum(map(int, self._stat()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def _stat(self) -> list[str]:
+        """From `state` on: proc(5). Empty where it has ended, or there is no file handle to look with."""
         try:
-            state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2][:1]
-        except OSError:  # it has ended, before the file was opened or read; or there is no file handle to look with
-            return False
-        return state == "T"
+            return Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        except OSError:  # before the file was opened, or read
+            return []
 
     async def wait_until_ready(self) -> None:
         async with asyncio.timeout(_START_SECONDS):

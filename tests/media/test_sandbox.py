@@ -32,6 +32,7 @@ from app.media.request import (
 from app.media.sandbox import DecoderPool
 from app.media.worker_process import WorkerProcess
 from tests.media_maker import moving_frames, sine, write_video
+from tests.robustness.processes import cpu_ticks
 
 EVERYTHING = MediaRequest(
     frames=(FrameSpec(32, 24, clip_length=5), FrameSpec(40, 40, fit="pad", rate=10.0, chunk_length=4)),
@@ -395,6 +396,24 @@ def test_workers_are_recycled(video: Path) -> None:
             assert pool.restarts == {"recycled": 2}
 
     run(test)
+
+
+def test_workers_are_recycled_before_their_time_is_up(long_video: Path) -> None:
+    """Three seconds of jobs, of workers that may spend one each, and end by two."""
+
+    async def main() -> None:
+        async with running_pool(worker_cpu_seconds=1) as pool:
+            spent = 0.0
+            while spent < 3 or not pool.restarts:
+                await until(lambda: bool(worker_pids(pool)))
+                [pid] = worker_pids(pool)
+                before = cpu_ticks(pid)
+                await collect(pool, long_video, STREAM)
+                if worker_pids(pool) == [pid]:
+                    spent += (cpu_ticks(pid) - before) / os.sysconf("SC_CLK_TCK")
+            assert set(pool.restarts) == {"recycled"}
+
+    run(main)
 
 
 def test_a_slow_consumer_holds_the_worker_back(long_video: Path) -> None:

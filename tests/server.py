@@ -76,7 +76,7 @@ class RunningServer:
         """What the server and its workers have spent so far, those that have been replaced included."""
         spent = 0.0
         for pid in (self.process.pid, *self.descendants()):
-            with suppress(FileNotFoundError):  # a worker that has just been replaced
+            with suppress(FileNotFoundError, ProcessLookupError):  # a worker that has just been replaced
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 spent += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
         return spent
@@ -146,8 +146,10 @@ def running_server(store: Path, **settings: object) -> Iterator[RunningServer]:
 
 
 def _descendants(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    children: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += map(int, (task / "children").read_text().split())
     return children + [below for child in children for below in _descendants(child)]
 
 

@@ -47,6 +47,7 @@ def example() -> bytes:
 
 @pytest.fixture(scope="session")
 def busy_server(shipped_store: Path) -> Iterator[RunningServer]:
-    """For the short forms: it has few places and little patience."""
-    with running_server(shipped_store, models="motion", max_requests=8, patience_seconds=2) as running:
+    """For the short forms: it has few places and little patience, but refuses nobody for being slow itself."""
+    few = {"max_requests": 8, "patience_seconds": 2, "max_wait_seconds": 600}
+    with running_server(shipped_store, models="motion", **few) as running:
         yield running

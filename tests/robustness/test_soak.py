@@ -1,4 +1,4 @@
-"""Good uploads, bad ones and bombs for a long time: nothing adds up, and nothing slows down."""
+"""Good uploads, bad ones and bombs for a long time: nothing adds up, and nothing takes more and more work."""
 
 import asyncio
 import os
@@ -28,13 +28,18 @@ class Sample:
     memory_bytes: int
     descriptors: int
     threads: int
+    cpu_seconds: float
+    """Spent so far, its workers included."""
+    num_good: int
+    """Good uploads that were answered."""
 
 
-def sample(server: RunningServer, began: float) -> Sample:
+def sample(server: RunningServer, began: float, num_good: int) -> Sample:
     process = Path(f"/proc/{server.process.pid}")
     descriptors = len(os.listdir(process / "fd"))  # noqa: PTH208  # a Path would open one
     threads = len(list((process / "task").iterdir()))
-    return Sample(time.monotonic() - began, server.memory_bytes(), descriptors, threads)
+    seconds = time.monotonic() - began
+    return Sample(seconds, server.memory_bytes(), descriptors, threads, server.cpu_seconds(), num_good)
 
 
 def uploads(folder: Path, example: bytes) -> dict[str, list[bytes]]:
@@ -70,7 +75,7 @@ async def soak(
 
     async def watch() -> None:
         while time.monotonic() < began + seconds:
-            samples.append(sample(server, began))
+            samples.append(sample(server, began, len(good)))
             await asyncio.sleep(SAMPLE_SECONDS)
 
     await asyncio.gather(watch(), *(client() for _ in range(CLIENTS)))
@@ -94,16 +99,26 @@ def test_nothing_adds_up(shipped_store: Path, example: bytes, tmp_path: Path) ->
     warm = [one for one in samples if one.seconds >= WARM_UP * scale.SOAK_SECONDS]
     minutes = np.array([one.seconds / 60 for one in warm])
     slope = float(np.polyfit(minutes, [one.memory_bytes / 2**20 for one in warm], 1)[0])  # MiB a minute
+    grown = slope * (minutes[-1] - minutes[0])  # MiB
+    thousands = (warm[-1].num_good - warm[0].num_good) / 1000
     stretch = [outcome for outcome in good if outcome.began >= good[0].began + WARM_UP * scale.SOAK_SECONDS]
-    sixth = len(stretch) // 6
+    sixth, part = len(stretch) // 6, len(warm) // 6
     first, last = percentile(stretch[:sixth], 99), percentile(stretch[-sixth:], 99)
-    print(f"\n{scale.SOAK_SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute")
+    costs = [cost(warm[: part + 1]), cost(warm[-part - 1 :])]
+    print(f"\n{scale.SOAK_SECONDS:.0f} s: {len(good)} good answers, {slope:+.2f} MiB a minute, {grown:+.1f} in all")
     print(samples[0], warm[0], warm[-1], sep="\n")
     print(f"p99 {first:.2f} s, at last {last:.2f} s; workers replaced: {restarts}")
-    assert slope < 1.0
+    print(f"CPU for a good answer and what came beside it {costs[0]:.4f} s, at last {costs[1]:.4f} s")
+    assert grown < 8 + 0.5 * thousands  # half a KiB of each upload, beside what memory does by itself
     assert warm[-1].descriptors <= warm[0].descriptors + CLIENTS
-    part = len(warm) // 6  # one moment tells little: each client may have a thread that writes its file just then
+    # One moment tells little of threads: each client may have one that writes its file just then.
     threads = [float(np.median([one.threads for one in some])) for some in (warm[:part], warm[-part:])]
-    assert threads[1] <= threads[0]
+    assert threads[1] <= threads[0] + CLIENTS
     assert restarts["crashed"] == 0
-    assert last <= 1.1 * first
+    assert costs[1] < 1.5 * costs[0]  # what slows down takes more of a core, which others on the machine hardly change
+
+
+def cost(samples: list[Sample]) -> float:
+    """Seconds of CPU for a good answer, and for the bad uploads beside it."""
+    first, last = samples[0], samples[-1]
+    return (last.cpu_seconds - first.cpu_seconds) / (last.num_good - first.num_good)

@@ -17,8 +17,8 @@ from tests.robustness import scale
 from tests.robustness.processes import cpu_ticks, decoders
 from tests.server import RunningServer, running_server
 
-DEADLINE_SECONDS = 5
 EVERY_SECONDS = 0.5
+EVERY_ANSWERS = 4  # at least: a slow machine is left time between two losses
 STOPPED = 5  # every fifth is stopped, the others are killed
 REST = 0.43  # of the time a request took: a client is at work for 70 % of the time
 
@@ -47,12 +47,15 @@ class Client(threading.Thread):
 def storm(store: Path, video: bytes, count: int) -> None:
     chance = random.Random(scale.SEED)
     sent: Counter[signal.Signals] = Counter()
-    with running_server(store, decoder_workers=2, deadline_seconds=DEADLINE_SECONDS) as server:
+    with running_server(store, decoder_workers=2) as server:
         clients = [Client(server.url, video) for _ in range(2)]
         for client in clients:
             client.start()
         for number in range(count):
             time.sleep(EVERY_SECONDS)
+            while sum(len(client.answers) for client in clients) < EVERY_ANSWERS * (number + 1):
+                assert all(client.is_alive() for client in clients)
+                time.sleep(0.01)
             what = signal.SIGSTOP if number % STOPPED == STOPPED - 1 else signal.SIGKILL
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(decoders(server.process.pid)), what)

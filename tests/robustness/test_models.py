@@ -79,7 +79,7 @@ def served(client: httpx.Client, name: str = "tiny") -> list[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end
         time.sleep(POLL_SECONDS / 2)

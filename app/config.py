@@ -163,7 +163,7 @@ def misspelt(names: Iterable[str]) -> list[str]:
     for name in sorted(names):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             close = get_close_matches(name.upper(), known, n=1)
-            complaints.append(f"{name} is no setting" + (f"; {close[0]} is" if close else ""))
+            complaints.append(f"{name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
     return complaints
 
 

@@ -61,7 +61,7 @@ class UnknownRoute(ServiceError):
     status = 404
     title = "Not Found"
 
-    def __init__(self, message: str = "Nothing is answered at this path.") -> None:
+    def __init__(self, message: str = "There is nothing at this path.") -> None:
         super().__init__(message)
 
 

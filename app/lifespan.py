@@ -203,8 +203,8 @@ def _faults(decoders: DecoderPool, arriving: DecoderPool, pictures: PictureDecod
     """What does not stop the service, but should not stay as it is. The log says more."""
     faults = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
     if num_missing := decoders.num_missing + arriving.num_missing + pictures.num_missing:
-        faults.append(f"decoder workers that were lost and cannot be started anew: {num_missing}")
-    return faults + [f"{what} is not in order" for what in watcher.faults]
+        faults.append(f"decoder workers that were lost and cannot be replaced: {num_missing}")
+    return faults + [f"{what} has a fault, which the log describes" for what in watcher.faults]
 
 
 def _watch(

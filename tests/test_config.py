@@ -66,7 +66,7 @@ def test_compose_passes_on_every_setting() -> None:
 
 def test_a_name_that_is_no_setting_is_told_with_the_one_that_is_meant() -> None:
     assert misspelt(["AFTERFRAME_API_KEY_FILE", "AFTERFRAME_PORT", "HOME"]) == [
-        "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is"
+        "AFTERFRAME_API_KEY_FILE is not a setting; did you mean AFTERFRAME_API_KEYS_FILE?"
     ]
 
 
@@ -82,7 +82,7 @@ def start(**settings: str) -> tuple[int, str]:
 
 
 def test_a_misspelt_setting_stops_the_start() -> None:
-    said = "AFTERFRAME_API_KEY_FILE is no setting; AFTERFRAME_API_KEYS_FILE is\n"
+    said = "AFTERFRAME_API_KEY_FILE is not a setting; did you mean AFTERFRAME_API_KEYS_FILE?\n"
     assert start(API_KEY_FILE="keys.toml") == (1, said)
 
 

@@ -128,5 +128,6 @@ class Body:
     def _timed_out(self) -> ServiceError:
         if self._is_ended:
             return NotReady()
-        seconds, rate = self._limits.patience_seconds, self._limits.min_bytes_per_second
-        return TimeLimit(f"{self._num_bytes} bytes came in {seconds:g} s; an upload must bring {rate} bytes a second.")
+        seconds = self._limits.patience_seconds
+        least = max(1, math.ceil(seconds * self._limits.min_bytes_per_second))
+        return TimeLimit(f"{self._num_bytes} bytes came in {seconds:g} s; an upload must send {least} in that time.")

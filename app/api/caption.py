@@ -30,19 +30,19 @@ class CaptionQuery(UploadQuery):
     """Query of POST /caption."""
 
     model: str | None = None
-    beam: int = Field(default=4, ge=1, le=MAX_BEAM, description="Comments that are followed, and answered.")
+    beam: int = Field(default=4, ge=1, le=MAX_BEAM, description="Comments that the beam search follows and answers.")
     max_length: int | None = Field(
         default=None,
         ge=2,
         le=256,
-        description="Words of a comment at most, punctuation marks and its end counted; never more than the model's.",
+        description="Most words of a comment, punctuation marks and its end included; at most the model's own limit.",
     )
     length_penalty: float | None = Field(
         default=None,
         ge=0,
         le=2,
         allow_inf_nan=False,
-        description="Scores are divided by ((5 + words) / 6) to the power of this: 0 is by probability alone, more "
+        description="Scores are divided by ((5 + words) / 6) raised to this power: 0 ranks by probability alone, more "
         "favours longer comments. Default: the model's own.",
     )
     timeline: bool = Field(default=False, description="Also answer segments.")
@@ -73,19 +73,18 @@ class CaptionResponse(BaseModel):
     media: Media
     model: ModelRef
     comments: list[Comment] = Field(
-        description="On the whole video, best first. Times in them are from the first displayed frame. A video that is "
-        "longer than what the model is shown at once is described in parts: then this is one, all parts' best in order."
+        description="On the whole video, best first. Times in them count from the first displayed frame. A video "
+        "longer than the model sees at once is described in parts: then this is one comment, each part's best in order."
     )
     segments: list[CommentedSegment] | None = Field(description="With `timeline=true`: in order, without gaps.")
     shots_by: ModelRef | None = Field(
-        description=f"With `timeline=true`: the model whose cuts and dissolves the segments begin and end at, which is "
-        f"`{SHOTS_BY}`, where it is served. Else, and within shots that are longer, segments are as long as what the "
-        "model is shown at once at most."
+        description=f"With `timeline=true`: the model that found the cuts and dissolves between segments, `{SHOTS_BY}` "
+        "where it is served. Without it, and within long shots, a segment is at most as long as the model sees at once."
     )
     partial: bool = Field(
         default=False,
-        description="With `timeline=true` and `Prefer: wait=SECONDS`: time was up, and this is of the segments that "
-        "were described by then.",
+        description="With `timeline=true` and `Prefer: wait=SECONDS`: time was up, and the answer covers the segments "
+        "described by then.",
     )
     timing: Timing
 
@@ -138,8 +137,8 @@ async def caption(
 
     Send the file as for /classify. With `timeline=true` and `Accept: application/x-ndjson` or `text/event-stream` the
     answer comes in events: segments as they are described, while the file is still being read, and the whole answer
-    last; and with `Prefer: wait=SECONDS` the answer after so many seconds is of the segments that were described by
-    then, with `"partial": true`.
+    last. With `timeline=true` and `Prefer: wait=SECONDS` work stops after that many seconds; the answer then covers the
+    segments described so far, and has `"partial": true`.
     """
     kind = event_format(request)
     wait_seconds = wait_preference(request) if query.timeline else None  # half a sentence is none

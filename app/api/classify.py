@@ -27,14 +27,14 @@ class ClassifyQuery(UploadQuery):
     min_score: float = Field(default=0.0, ge=0, le=1)
     timeline: bool = Field(default=False, description="Also answer segments.")
     early_exit: bool = Field(
-        default=False, description="Stop where more would hardly change the labels; see docs/streams.md for when."
+        default=False, description="Stop once reading on would hardly change the labels; docs/streams.md has the rule."
     )
     sampling: Literal["exact", "fast"] = Field(default="exact", description="fast: nearest key frames, where enough.")
 
     @model_validator(mode="after")
     def _one_version(self) -> Self:
         if self.version is not None and len(self.model) > 1:
-            raise ValueError("version goes with one model")
+            raise ValueError("version can be given with one model only")
         return self
 
 
@@ -52,11 +52,11 @@ class ClassifyResult(BaseModel):
     labels: list[Label] = Field(description="Best first.")
     segments: list[Segment] | None = Field(description="With `timeline=true`.")
     frames_used: int = Field(
-        description="Frames the labels were judged by. Of sound: the steps of a model that steps, else the parts the "
-        "sound was cut into."
+        description="Frames that the labels were judged by. For sound: the steps of a model that steps, else the parts "
+        "that the sound was cut into."
     )
     sampling: Literal["exact", "fast"] = Field(description="`fast` falls back to `exact` where key frames are few.")
-    settled: bool = Field(description="With `early_exit=true`: the labels are those of `frames_used` frames.")
+    settled: bool = Field(description="With `early_exit=true`: reading stopped early, after `frames_used` frames.")
 
     @classmethod
     def of(cls, result: ModelResult) -> Self:
@@ -77,7 +77,7 @@ class ClassifyResponse(BaseModel):
     media: Media
     results: list[ClassifyResult] = Field(description="One per model, in the order asked.")
     partial: bool = Field(
-        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this is of what was judged by then."
+        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this covers what was judged by then."
     )
     timing: Timing
 
@@ -155,8 +155,8 @@ async def classify(
     a sound track; `GET /models` says which is which.
 
     With `Accept: application/x-ndjson` or `text/event-stream` the answer comes in events: what is known after each
-    chunk while the file is still being read, or sent, and the whole answer last. With `Prefer: wait=SECONDS` the
-    answer after so many seconds is the best there is by then, with `"partial": true`.
+    chunk while the file is still being read, or sent, and the whole answer last. With `Prefer: wait=SECONDS` work
+    stops after that many seconds; the answer is then the best known so far, and has `"partial": true`.
     """
     kind, wait_seconds = event_format(request), wait_preference(request)
     if kind is None:

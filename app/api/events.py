@@ -32,7 +32,7 @@ nothing piles up.
 
 
 class Waiting(BaseModel):
-    """An event: nothing can be told before the whole file is here."""
+    """An event: nothing can be said before the whole file has arrived."""
 
     type: Literal["waiting"] = "waiting"
     detail: str

@@ -54,13 +54,13 @@ class FeaturesQuery(UploadQuery):
     @model_validator(mode="after")
     def _windows_are_asked_for(self) -> Self:
         if self.level != "windows" and (self.window_seconds, self.hop_seconds) != (None, None):
-            raise ValueError("window_seconds and hop_seconds go with level=windows")
+            raise ValueError("window_seconds and hop_seconds need level=windows")
         return self
 
 
 class Window(BaseModel):
-    """[start_seconds, end_seconds); its features are the mean of the steps that begin in it; the step it lies in, where
-    it is so short that none does. Windows begin before the end of the sound; the first that reaches it is the last."""
+    """[start_seconds, end_seconds). Its features are the mean of the steps that begin in it; where it is too short for
+    that, they are those of the step it lies in. The first window that reaches the end of the sound is the last."""
 
     start_seconds: Rounded
     end_seconds: Rounded
@@ -70,7 +70,9 @@ class Window(BaseModel):
 class FeaturesResponse(BaseModel):
     media: Media
     model: ModelRef
-    start_seconds: Rounded = Field(description="Of the sound, from the first displayed frame where there is a picture.")
+    start_seconds: Rounded = Field(
+        description="When the sound starts, counted from the first displayed frame where there is a picture."
+    )
     end_seconds: Rounded
     dimension: int = Field(description="Numbers in `clip`.")
     clip: list[float] = Field(description="One vector for all of the sound.")
@@ -81,7 +83,7 @@ class FeaturesResponse(BaseModel):
     log_mel: list[list[float]] | None = Field(description="With `log_mel=true`: rows of mel bands, low to high.")
     log_mel_hop_seconds: Rounded
     partial: bool = Field(
-        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this is of what was heard by then."
+        default=False, description="With `Prefer: wait=SECONDS`: time was up, and this covers what was heard by then."
     )
     timing: Timing
 
@@ -144,14 +146,15 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     Send the file as for /classify. Sound of any rate and number of channels is mixed and resampled as the model wants.
     An hour takes no more memory than a minute; an answer with too many numbers is refused with 422. With `Accept:
     application/x-ndjson` or `text/event-stream` steps come as they are known, and the whole answer last. With `Prefer:
-    wait=SECONDS` the answer after so many seconds is of what was heard by then, with `"partial": true`.
+    wait=SECONDS` work stops after that many seconds; the answer then covers what was heard so far, and has
+    `"partial": true`.
     """
     service = service_of(request)
     model = service.store.get(query.model, query.version, "features")
     kind = event_format(request, FORMATS) if query.format is None else None
     chosen = wanted_format(request, query.format, FORMATS)
     if kind is None and query.log_mel and chosen in TABLES:
-        raise MalformedRequest(f"log_mel has other rows than the features: it is in json and npz, not in {chosen}.")
+        raise MalformedRequest(f"{chosen} has no place for log_mel, whose rows differ: ask for json or npz.")
     window_seconds = query.window_seconds or DEFAULT_WINDOW_SECONDS
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
     wait_seconds = wait_preference(request)

@@ -70,7 +70,7 @@ class Form:
         try:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError as error:
-            raise MalformedRequest("The form's boundary is not one.") from error
+            raise MalformedRequest("The form's boundary is not valid.") from error
         self.name = NAMELESS
         """The last part of the path that the form names for its last file, without what cannot be printed."""
         self.files: list[FormPart] = []
@@ -126,14 +126,14 @@ class Form:
             return
         self._num_fields += 1
         if self._num_fields > self._layout.max_fields:
-            raise MalformedRequest(f"The form has more than {self._layout.max_fields} fields beside its files.")
+            raise MalformedRequest(f"The form has more than {self._layout.max_fields} fields besides its files.")
         if name in self._layout.texts:
             if b"filename" in options:
                 raise MalformedRequest(f"The form's field '{name}' is a file, not text.")
             self._text = name
         elif not self._layout.passes_over_others:
             known = ", ".join(sorted({*self._layout.files, *self._layout.texts}))
-            raise MalformedRequest(f"The form has a field '{_printable(name)}'; it may have {known}.")
+            raise MalformedRequest(f"The form has an unknown field '{_printable(name)}'; it may have {known}.")
 
     def _begin_file(self, name: str, file_name: bytes | None) -> None:
         if file_name is None:
@@ -152,11 +152,13 @@ class Form:
             self._file.end += end - start
             most = self._layout.max_file_bytes.get(self._file.field)
             if most is not None and self._file.end - self._file.start > most:
-                raise UploadTooLarge(f"A file '{self._file.field}' has more than {most} bytes.")
+                raise UploadTooLarge(f"A file in the field '{self._file.field}' has more than {most} bytes.")
             return
         self._num_other_bytes += end - start
         if self._num_other_bytes > self._layout.max_other_bytes:
-            raise MalformedRequest(f"The fields beside files have more than {self._layout.max_other_bytes} bytes.")
+            raise MalformedRequest(
+                f"The form's fields besides its files have more than {self._layout.max_other_bytes} bytes."
+            )
         if self._text is not None:
             self._kept += data[start:end]
 

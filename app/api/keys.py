@@ -75,7 +75,7 @@ class Share:
     def request(self, key: ApiKey) -> Iterator[None]:
         """While one request or stream is answered. Raises KeyExhausted over a limit of `key`."""
         if key.max_requests is not None and self.num_requests >= key.max_requests:
-            raise KeyExhausted(f"This key may have {key.max_requests} requests at once.", 1)
+            raise KeyExhausted(f"This key allows {key.max_requests} requests at once.", 1)
         if key.requests_per_second is not None:
             self._spend(key.requests_per_second)
         self.num_requests += 1
@@ -90,7 +90,7 @@ class Share:
         self._since = now
         if self._credit < 1:
             wait = math.ceil((1 - self._credit) / rate)
-            raise KeyExhausted(f"This key may ask {rate:g} times a second; come back in {wait} s.", wait)
+            raise KeyExhausted(f"This key allows {rate:g} requests a second; come back in {wait} s.", wait)
         self._credit -= 1
 
 
@@ -114,12 +114,12 @@ class KeyRing:
         digest = hashlib.sha256(presented.encode()).hexdigest()
         found = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
         if not found:
-            raise KeyRequired("This is none of the service's API keys.")
+            raise KeyRequired("The service does not know this API key.")
         key = found[0]
         if key.paths and not any(
             path == allowed or path.startswith(allowed.rstrip("/") + "/") for allowed in key.paths
         ):
-            raise Forbidden(f"This key is for {', '.join(key.paths)}.")
+            raise Forbidden(f"This key is only for {', '.join(key.paths)}.")
         return key, self._shares.setdefault(key.name, Share(key.name, self._clock))
 
     def _refresh(self) -> None:
@@ -133,7 +133,7 @@ class KeyRing:
             self._stamp = stamp
             self._keys = self._read()
         except KeyFileRejected as error:
-            logger.error("the API keys could not be read again, so those before still hold: %s", error)
+            logger.error("the API keys could not be read again, so the ones read before stay valid: %s", error)
         else:
             logger.info("the API keys have been read again: %d of them", len(self._keys))
 

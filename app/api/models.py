@@ -16,7 +16,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 class ModelVersion(BaseModel):
-    """The public part of a manifest. What its task does not have is null."""
+    """The public part of a manifest. A field that its task does not have is null."""
 
     version: str
     digest: str
@@ -25,15 +25,15 @@ class ModelVersion(BaseModel):
     media: Literal["video", "audio"] = Field(description="What it needs: a picture or a sound track.")
     labels: list[str] | None
     frame_rate: float | None = Field(description="Of the frames it is given, and of those it predicts.")
-    observed_frames: int | None = Field(description="That a forecast goes on from.")
-    max_horizon: int | None = Field(description="Frames it predicts at most.")
+    observed_frames: int | None = Field(description="Frames that a forecast continues from.")
+    max_horizon: int | None = Field(description="Most frames that it predicts.")
     num_words: int | None = Field(description="In its vocabulary.")
-    max_length: int | None = Field(description="Words of a comment at most, punctuation marks counted.")
-    dimension: int | None = Field(description="Of the vector of a clip.")
-    step_dimension: int | None = Field(description="Of the vector of a step.")
+    max_length: int | None = Field(description="Most words of a comment, punctuation marks included.")
+    dimension: int | None = Field(description="Numbers in the vector of a clip.")
+    step_dimension: int | None = Field(description="Numbers in the vector of a step.")
     hop_seconds: float | None = Field(description="From one step to the next.")
     num_mels: int | None = Field(description="Bands of its log-mel spectrogram.")
-    sample_rate: int | None = Field(description="That sound is brought to, in Hz.")
+    sample_rate: int | None = Field(description="Rate that sound is resampled to, in Hz.")
     causal: bool = Field(description="Can judge step by step: timelines.")
     cell: str
     num_parameters: int

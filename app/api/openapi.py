@@ -51,7 +51,7 @@ KEYS: dict[str, Any] = {
 
 UPLOAD: dict[str, Any] = {
     "parameters": [
-        request_header("Prefer", "`wait=SECONDS` (RFC 7240): then the best answer that there is by then.", "wait=5")
+        request_header("Prefer", "`wait=SECONDS` (RFC 7240): stop then, and answer what is known.", "wait=5")
     ],
     "requestBody": {
         "required": True,
@@ -71,8 +71,8 @@ UPLOAD: dict[str, Any] = {
 
 _HEADERS = {
     "Server-Timing": header("What `timing` says, in milliseconds; not with events.", "queue;dur=0.1, total;dur=24.0"),
-    "Preference-Applied": header("Where `Prefer: wait=SECONDS` was complied with.", "wait=5"),
-    PARTIAL_HEADER: header("Where time was up, and the answer is of what was known by then; not with events.", "true"),
+    "Preference-Applied": header("Present where the service complied with `Prefer: wait=SECONDS`.", "wait=5"),
+    PARTIAL_HEADER: header("Present where time was up before all was known; not with events.", "true"),
 }
 _FILE_HEADERS = {
     "X-Model": header("What `model` says; not with events.", "forecast@3"),
@@ -93,7 +93,7 @@ def described(
     files = {MEDIA_TYPES[name]: text if name == "csv" else binary for name in offered if name != JSON}
     event: Any = Annotated[own_events | Waiting | ProblemEvent, Field(discriminator="type")]
     schema = TypeAdapter(event).json_schema(mode="serialization", ref_template=SCHEMA_REFERENCE)
-    schema["description"] = "Of each line, or of the data of each server-sent event; `result` or `problem` is the last."
+    schema["description"] = "Each line, or the data of each server-sent event; `result` or `problem` is the last."
     content = files | {kind: {"schema": schema} for kind in FORMATS}
     headers = _HEADERS | (_FILE_HEADERS if offered else {})
     return {200: {"description": what, "content": content, "headers": headers}}

@@ -65,7 +65,7 @@ class Places:
         if self.num_held >= self.num_workers and self.wait_seconds > self.max_wait_seconds:
             raise self._overloaded(f"The wait would be {self.wait_seconds:.0f} s, over {self.max_wait_seconds:g} s")
         if len(self.arriving) >= self.max_uploads:
-            raise self._overloaded(f"{self.max_uploads} uploads are arriving, which is as many as may")
+            raise self._overloaded(f"{self.max_uploads} uploads are arriving, as many as may at once")
 
     def take(self, upload_seconds: float) -> None:
         """Holds a place for an upload that took so long and is complete; `give_back` must follow.

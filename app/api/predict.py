@@ -49,7 +49,7 @@ class PredictQuery(UploadQuery):
         allow_inf_nan=False,
         description="The forecast goes on from the frame that is on display then; by default from the last one.",
     )
-    surprise: bool = Field(default=False, description="Also compare every frame with what was forecast of it.")
+    surprise: bool = Field(default=False, description="Also compare every frame with its forecast.")
     start_seconds: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="With `surprise=true`: where the curve begins."
     )
@@ -61,7 +61,7 @@ class PredictQuery(UploadQuery):
     @model_validator(mode="after")
     def _part_of_a_curve(self) -> Self:
         if not self.surprise and (self.start_seconds, self.end_seconds) != (None, None):
-            raise ValueError("start_seconds and end_seconds choose the part for surprise=true; see at_seconds")
+            raise ValueError("start_seconds and end_seconds need surprise=true; a forecast starts at at_seconds")
         return self
 
 
@@ -74,9 +74,9 @@ class SurpriseScore(BaseModel):
     time_seconds: Rounded = Field(description="Of the frame that came.")
     score: Rounded = Field(
         ge=0,
-        description="Root of the mean squared difference, over pixels and colours of the size the model sees, between "
-        "the frame that came and what was forecast of it from all frames before: 0 is as forecast, 1 is white for "
-        "black. The first frame has none.",
+        description="Root mean squared difference, over pixels and colours at the size the model sees, between the "
+        "frame and its forecast from all frames before it: 0 is as forecast, 1 is white for black. The first frame "
+        "has none.",
     )
 
 
@@ -98,14 +98,14 @@ class PredictResponse(BaseModel):
     frames: list[PredictedFrame]
     surprise: list[SurpriseScore] | None = Field(description="With `surprise=true`; at the model's rate.")
     surprise_segments: list[SurpriseSegment] | None = Field(
-        description=f"Where the score is above the median of all by more than {PEAK_DEVIATIONS:g} robust standard "
-        f"deviations and {SMALLEST_RISE}, and around that as long as it is above {EDGE_SHARE:g} of this rise; what is "
-        f"less than {MERGED_SECONDS} s apart is one segment."
+        description=f"Where the score exceeds the median of all by more than {PEAK_DEVIATIONS:g} robust standard "
+        f"deviations and by more than {SMALLEST_RISE}, and around that for as long as it keeps {EDGE_SHARE:g} of this "
+        f"rise; segments less than {MERGED_SECONDS} s apart are merged."
     )
     partial: bool = Field(
         default=False,
-        description="With `surprise=true` and `Prefer: wait=SECONDS`: time was up. This is of the frames that were "
-        "compared by then, and `frames` follow the last of them, `at_seconds`, whatever was asked.",
+        description="With `surprise=true` and `Prefer: wait=SECONDS`: time was up. The answer covers the frames "
+        "compared by then, and `frames` follow the last of them, at `at_seconds`, whatever was asked.",
     )
     timing: Timing
 
@@ -163,11 +163,12 @@ _Answer = TypeVar("_Answer", bound=PredictResponse)
 )
 async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
     """The frames that follow, at the model's own rate and at the size that it sees; with `surprise=true` also how far
-    each frame of the video was from what had been forecast of it: a curve, and the segments where it stands out.
+    each frame of the video was from its forecast: a curve, and the segments where it stands out.
 
-    Send the file as for /classify. The format is that of `format`, else of the Accept header. With `surprise=true` that
-    may be `application/x-ndjson` or `text/event-stream`: scores as they are known, and the whole answer last; and with
-    `Prefer: wait=SECONDS` the answer after so many seconds is of what was compared by then, with `"partial": true`.
+    Send the file as for /classify. `format` chooses the format, else the Accept header. With `surprise=true` the header
+    may ask for `application/x-ndjson` or `text/event-stream`: scores as they are known, and the whole answer last. With
+    `surprise=true` and `Prefer: wait=SECONDS` work stops after that many seconds; the answer then covers what was
+    compared so far, and has `"partial": true`.
     """
     service = service_of(request)
     model = service.store.get(query.model, query.version, "predict")

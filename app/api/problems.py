@@ -29,8 +29,8 @@ from app.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-FACTS = {404: str(UnknownRoute()), 405: "This path is not for this method: the header Allow says for which it is."}
-"""What Starlette's own errors say by status: its word for them is no more than their title."""
+FACTS = {404: str(UnknownRoute()), 405: "This path does not take this method; the header Allow lists those it takes."}
+"""Details by status for the errors that Starlette raises itself; its own are no more than the title again."""
 MAX_ERRORS = 16
 """Of one query that are told: a client may send as many as its header has room for."""
 MAX_NAME_LENGTH = 64

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
 
-ONCE = "It may be there only once"
+ONCE = "Give it only once"
 
 
 def repeated(query: QueryParams, kind: type[BaseModel]) -> list[str]:

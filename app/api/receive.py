@@ -122,7 +122,7 @@ async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arrivi
     head = await spool.watch()
     if index_comes_last(head):
         if emit is not None:
-            detail = "The index of this MP4 comes last: it can be read only when all of it is here."
+            detail = "The index of this MP4 comes last: it can be read only once it is complete."
             emit(lambda: Waiting(detail=detail))
         return None
     if spool.growth is None or not service.arriving.idle_workers:

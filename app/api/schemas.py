@@ -12,7 +12,7 @@ Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6) + 0.0)]
 
 
 class Media(BaseModel):
-    """What the upload turned out to be; /stream/steps leaves out what is null."""
+    """What the upload turned out to be; /stream/steps leaves out fields that are null."""
 
     duration_seconds: Rounded | None = None
     width: int | None = Field(default=None, description="Pixels as displayed.")
@@ -53,8 +53,8 @@ class Timing(BaseModel):
     upload_seconds: Rounded
     decode_seconds: Rounded
     infer_seconds: Rounded = Field(
-        description="Sum of the model calls this upload took part in. They overlap with decoding, and with one another "
-        "where several are under way: it may be more than the total."
+        description="Sum over the model calls that this upload took part in. They overlap with decoding and with one "
+        "another, so it may exceed the total."
     )
     total_seconds: Rounded = Field(description="Until the answer is there to be encoded.")
     decoded_while_uploading: bool = Field(
@@ -63,7 +63,7 @@ class Timing(BaseModel):
 
 
 class UploadQuery(BaseModel):
-    """What every route that takes an upload can be asked. A name that is not there is refused: typos do not pass."""
+    """Query of every route that takes an upload. Unknown names are refused, so that typos do not pass."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,14 +88,14 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Degraded is ready too: requests are answered, and `faults` says what whoever runs the service should mend."""
+    """`degraded` is ready too: requests are answered, and `faults` says what the operator should repair."""
 
     status: Literal["ready", "degraded"]
     faults: list[str]
 
 
 class InvalidParameter(BaseModel):
-    parameter: str = Field(default="", description="Not there where it is about several of them together.")
+    parameter: str = Field(default="", description="Absent where the message is about several parameters together.")
     message: str
 
 
@@ -107,7 +107,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     request_id: str = Field(description="Also in the log line and the header X-Request-ID.")
-    errors: list[InvalidParameter] = Field(default=[], description="Where it is the query that is malformed.")
+    errors: list[InvalidParameter] = Field(default=[], description="Present where the query is malformed.")
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -46,7 +46,7 @@ class Connection:
             self.query = _query(self._websocket)
             self.socket.binary_states = self.query.state == "binary"
             if not isinstance(message, Start):
-                raise MalformedRequest("The first message must be of the type start.")
+                raise MalformedRequest("The first message must have the type start.")
             session = await self._open(message)
         except ServiceError as error:
             await self._close(error)
@@ -148,7 +148,7 @@ class Connection:
         receiver.cancel()
         if stopping.done():
             return NotReady()
-        return TimeLimit(f"The session has lasted {self.service.total_seconds:g} s, which is as long as one may.")
+        return TimeLimit(f"The session has lasted {self.service.total_seconds:g} s, the longest that is allowed.")
 
     async def _receive_messages(self, session: Session) -> None:
         """Until the client says that there is no more, then until it leaves."""
@@ -169,7 +169,7 @@ class Connection:
                     self.socket.idle_seconds = None  # now it waits for us
                     await session.source.end()
                 case Start():
-                    raise MalformedRequest("The session has been started.")
+                    raise MalformedRequest("The session has already been started.")
 
     async def _send_events(self, session: Session) -> None:
         """Until the session has ended or another client has taken it over."""

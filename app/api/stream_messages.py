@@ -73,7 +73,7 @@ class Start(_ClientMessage):
     @model_validator(mode="after")
     def _one_past(self) -> Self:
         if self.session is not None and self.state is not None:
-            raise ValueError("a session has its own state")
+            raise ValueError("session and state cannot be given together: a session has its own state")
         return self
 
 
@@ -112,7 +112,7 @@ def read_message(text: str) -> ClientMessage:
     try:
         return _CLIENT_MESSAGE.validate_json(text)
     except ValidationError as error:
-        raise MalformedRequest(f"The message is none of version {SCHEMA_VERSION}: {complaint(error)}") from error
+        raise MalformedRequest(f"The message is not valid in version {SCHEMA_VERSION}: {complaint(error)}") from error
 
 
 def client_schemas() -> dict[str, Any]:

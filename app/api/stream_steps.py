@@ -80,7 +80,7 @@ _BODY: dict[str, Any] = {
 class StepsQuery(StreamQuery):
     """Query of POST /stream/steps."""
 
-    end: bool = Field(default=False, description="Nothing follows: also answer what is left to say, and no state.")
+    end: bool = Field(default=False, description="Nothing follows: also answer `done`, and no state.")
 
 
 class StepsResponse(BaseModel):
@@ -90,7 +90,7 @@ class StepsResponse(BaseModel):
     media: Media | None = Field(default=None, description="Of a file.")
     steps: list[Step]
     sequence: int = Field(description="The last step taken.")
-    seconds: Rounded = Field(description="When the next step begins, if it follows without a gap.")
+    seconds: Rounded = Field(description="When the next step begins if it follows without a gap.")
     done: Done | None = Field(default=None, description="With `end=true`.")
     state: str | None = Field(default=None, description="The token to send with what follows, base64.")
 
@@ -136,9 +136,9 @@ class _Sent:
     response_model=StepsResponse,
 )
 async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Response:
-    """Steps over a chunk of video or sound, or over pictures, from where the state of the answer before stands.
+    """Steps over a chunk of video or sound, or over pictures, continuing from the state of the answer before.
 
-    Any replica can answer: the server keeps nothing. The same state may be sent twice, which forks the stream.
+    Any replica can answer, for the server keeps nothing. The same state may be sent twice, which forks the stream.
     """
     service = service_of(request)
     parts = service.stream
@@ -207,7 +207,7 @@ async def _receive(request: Request, layout: FormLayout) -> AsyncIterator[_Sent]
             texts = spool.form.texts
             state = texts.get("state", state)
             if len({part.field for part in spool.form.files}) > 1:
-                raise MalformedRequest("The form has a file 'file' and pictures: send the one or the other.")
+                raise MalformedRequest("The form has a file 'file' and pictures: send one or the other.")
             if spool.form.files[0].field == "picture":
                 pictures = _SpooledPictures(spool.descriptor, spool.form.files)
                 times = _times(texts.get("times"), len(pictures))

@@ -114,7 +114,7 @@ def _open_sound(container: InputContainer, limits: MediaLimits) -> AudioStream:
     if stream is None:
         if container.streams.audio:
             name = codec_name(container.streams.audio[0]) or "of the file"
-            raise UnsupportedMedia(f"The sound codec {name} is not taken.")
+            raise UnsupportedMedia(f"The sound codec {name} is not supported.")
         raise InvalidMedia("The file has no sound.")
     for other in container.streams:
         other.discard = Discard.default if other.index == stream.index else Discard.all

@@ -48,9 +48,9 @@ class LiveDecoder:
                 async for event in events:
                     yield event
         except TimeoutError as error:
-            raise DeadlineExceeded("The stream has gone on for longer than is allowed.") from error
+            raise DeadlineExceeded("The stream has lasted longer than is allowed.") from error
         except WorkerLostError as error:
-            raise InvalidMedia("The stream cannot be decoded: it ended the decoder.") from error
+            raise InvalidMedia("The stream cannot be decoded: it crashed the decoder.") from error
 
     async def close(self, executor: ThreadPoolExecutor) -> None:
         self._worker.kill()

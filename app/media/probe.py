@@ -82,7 +82,7 @@ def open_media(
     except (av.FFmpegError, OSError, ValueError) as error:  # EINVAL where the format is not on the list
         if is_known_kind(head):
             raise InvalidMedia("The file is damaged or cut off: it cannot be opened.") from error
-        raise UnsupportedMedia("The file is not of a kind of video or sound that is taken.") from error
+        raise UnsupportedMedia("The file is not of a supported kind of video or sound.") from error
     with container:
         yield container
 
@@ -104,7 +104,7 @@ def best_video(container: InputContainer, limits: MediaLimits) -> VideoStream | 
     taken = [stream for stream in moving if _decoder(stream) in VIDEO_DECODERS]
     if not taken:
         if moving:
-            raise UnsupportedMedia(f"The video codec {codec_name(moving[0]) or 'of the file'} is not taken.")
+            raise UnsupportedMedia(f"The video codec {codec_name(moving[0]) or 'of the file'} is not supported.")
         return None
     stream = max(taken, key=lambda stream: (bool(stream.disposition & Disposition.default), _pixels(stream)))
     if _pixels(stream) > limits.max_pixels:

@@ -148,7 +148,7 @@ class DecoderPool:
                 logger.warning("a decoder worker was lost: %s", error)
                 crashes += reason == "crashed"
                 if crashes == _MAX_CRASHES:
-                    raise InvalidMedia("The file cannot be decoded: it ended the decoder twice.") from error
+                    raise InvalidMedia("The file cannot be decoded: it crashed the decoder twice.") from error
             finally:
                 self._give_back(worker, reason)
 

@@ -51,7 +51,7 @@ def in_bfloat16(
     try:
         return fast if bfloat16.lower(fast, device) else None
     except torchscript.RUN_ERRORS as error:
-        raise ModelRejected(f"model.pt cannot be had in bfloat16: {error}") from error
+        raise ModelRejected(f"model.pt cannot be converted to bfloat16: {error}") from error
 
 
 def is_better(

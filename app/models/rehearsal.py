@@ -48,7 +48,7 @@ async def rehearse(
         async with asyncio.timeout(patience_seconds):
             told, _ = await process.communicate()
     except TimeoutError as error:
-        raise ModelRejected(f"{folder}: the check of it did not end within {patience_seconds:g} s") from error
+        raise ModelRejected(f"{folder}: checking it took longer than {patience_seconds:g} s") from error
     finally:
         if process.returncode is None:
             process.kill()

@@ -112,13 +112,13 @@ class StoreWatcher:
         if signature == self._served[version]:
             self.faults.pop(_text(version), None)
         else:
-            self._report(_text(version), "it was changed in the store; what was loaded before goes on")
+            self._report(_text(version), "it was changed in the store; what was loaded before is still served")
 
     def _retire(self, version: _Version) -> None:
         """Takes one out of service that is gone from the store, unless it is the last of its name."""
         name, number = version
         if len(self._store.versions(name)) == 1:
-            self._report(_text(version), "it is gone from the store; as the last of its name it goes on")
+            self._report(_text(version), "it is gone from the store; as the last of its name it is still served")
             return
         del self._served[version]
         self.faults.pop(_text(version), None)

@@ -77,7 +77,7 @@ class ModelStore:
         for task, name in self._defaults.items():
             if name not in self.names(task):
                 raise ModelRejected(
-                    f"the default for {task}, {name}, is no such model; there are: {self._listed(task)}"
+                    f"the default for {task} is {name}, and there is no such model; there are: {self._listed(task)}"
                 )
 
     def replace(self, models: Sequence[ServedModel]) -> None:

@@ -70,8 +70,8 @@ class StateToken:
         manifest = model.manifest
         if (self.model, self.version, self.digest) != (manifest.name, manifest.version, model.digest):
             raise StateMismatch(
-                f"The state is of model {self.model} version {self.version} ({self.digest[:12]}…), not of "
-                f"{manifest.name} version {manifest.version} ({model.digest[:12]}…); it fits no other."
+                f"The state belongs to model {self.model} version {self.version} ({self.digest[:12]}…), not to "
+                f"{manifest.name} version {manifest.version} ({model.digest[:12]}…); no other model can take it."
             )
 
 
@@ -123,14 +123,14 @@ class StateTokens:
         mac, body = token[:_MAC_BYTES], token[_MAC_BYTES:]
         # Every key is tried, whichever fits: how long it takes says nothing.
         if sum([hmac.compare_digest(_sign(key, body), mac) for key in self._keys]) == 0:
-            raise InvalidStateToken("The state is not one of this service: it is damaged, or its key is gone.")
+            raise InvalidStateToken("The state was not signed by this service: it is damaged, or its key is gone.")
         number, header_bytes = _PREFIX.unpack_from(body)
         if number != FORMAT:
             raise InvalidStateToken(f"The state has the format {number}; this service reads {FORMAT}.")
         arrays_at = _PREFIX.size + header_bytes
         header: dict[str, Any] = json.loads(body[_PREFIX.size : arrays_at])
         if time.time() >= header["expires"]:
-            raise InvalidStateToken(f"The state has expired; it holds for {self.lifetime_seconds:g} s.")
+            raise InvalidStateToken(f"The state has expired; a state is valid for {self.lifetime_seconds:g} s.")
         state, memory, tail = _split(body[arrays_at:], header["bytes"])
         height, width = header["size"]
         point = StreamPoint(

@@ -144,7 +144,7 @@ async def read_for(
             arriving.finished.result()  # it was this that ended it, if it failed
         if upload.takes_partial and consumers.media is not None:
             return consumers.read("deadline")
-        raise DeadlineExceeded("The file could not be worked through before the deadline.") from late
+        raise DeadlineExceeded("The file could not be read to its end before the deadline.") from late
     finally:
         consumers.abandon()
 

@@ -99,7 +99,7 @@ class Session:
         """
         known = self._began_after if acknowledged is None else acknowledged
         if known < self._last_kept:
-            raise UnknownSession(f"Answers up to {self._last_kept} are not kept any more; go on from a state.")
+            raise UnknownSession(f"Answers up to step {self._last_kept} are no longer kept; go on from a state.")
         if acknowledged is not None:
             self.acknowledge(acknowledged)
         self._num_sent = 0

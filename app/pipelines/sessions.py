@@ -105,7 +105,7 @@ class Sessions:
         """The session to come back to; raises UnknownSession."""
         if session_id not in self._sessions:
             raise UnknownSession(
-                f"There is no such session: one waits {self.resume_seconds:g} s for its client. Go on from a state."
+                f"There is no such session; one waits {self.resume_seconds:g} s for its client. Go on from a state."
             )
         return self._sessions[session_id]
 

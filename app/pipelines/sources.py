@@ -99,7 +99,7 @@ class PictureSource:
         Raises MalformedRequest where time runs backwards, or is over MAX_SECONDS. Cancelled, it has taken nothing.
         """
         if seconds < self._last_seconds:
-            raise MalformedRequest(f"A picture of {seconds:g} s came after one of {self._last_seconds:g} s.")
+            raise MalformedRequest(f"A picture at {seconds:g} s came after one at {self._last_seconds:g} s.")
         if abs(seconds) > MAX_SECONDS:
             raise MalformedRequest(f"The time of a picture is {seconds:g} s; the limit is {MAX_SECONDS:g} s.")
         due = self._due_after(seconds)
@@ -242,7 +242,7 @@ class ArrivingSource:
         )
 
     async def rewind(self, stream: Stream) -> None:
-        raise MalformedRequest("Only a stream of pictures can go back: open another with the state.")
+        raise MalformedRequest("Only a stream of pictures can be rewound: open another session with the state.")
 
     async def close(self) -> None:
         """Ends the decoder."""

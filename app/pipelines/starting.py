@@ -20,7 +20,7 @@ def start_of(
             model = store.get(state.model, state.version)
         except UnknownModel as error:
             raise StateMismatch(
-                f"The state is of model {state.model} version {state.version}, which is not served here. {error}"
+                f"The state belongs to model {state.model} version {state.version}, which is not served here. {error}"
             ) from error
     else:
         model = store.get(name or state.model, version)

@@ -57,7 +57,7 @@ async def step_pictures(
     if times is None:
         times = [stream.seconds + number / stream.rate for number in range(len(pictures))]
     elif times[0] < stream.earliest_seconds:
-        raise MalformedRequest(f"A picture of {times[0]:g} s came after one of {stream.earliest_seconds:g} s.")
+        raise MalformedRequest(f"A picture at {times[0]:g} s came after one at {stream.earliest_seconds:g} s.")
     steps: list[StreamStep] = []
     done, decode_seconds = 0, 0.0
     while done < len(pictures):

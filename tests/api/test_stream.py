@@ -364,7 +364,7 @@ def test_time_does_not_run_backwards(live, pictures):
         client.show(0.1, pictures[3])
         closing = client.hear()
         assert closing["code"] == 4400
-        assert "0.1 s came after one of 0.5 s" in closing["detail"]
+        assert "0.1 s came after one at 0.5 s" in closing["detail"]
         assert token_of(closing)
 
 

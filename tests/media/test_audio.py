@@ -237,7 +237,7 @@ def test_too_long(tmp_path: Path) -> None:
 
 def test_a_codec_that_is_not_taken(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "s.wav", sine(0.5, RATE), RATE, "adpcm_ima_wav")
-    with pytest.raises(UnsupportedMedia, match="sound codec adpcm_ima_wav is not taken"):
+    with pytest.raises(UnsupportedMedia, match="sound codec adpcm_ima_wav is not supported"):
         read_waveform(path)
 
 

@@ -301,12 +301,12 @@ class TestRefused:
     @pytest.mark.parametrize(("codec", "suffix"), [("ffv1", ".mkv"), ("magicyuv", ".avi")])
     def test_a_codec_that_is_not_taken(self, tmp_path: Path, codec: str, suffix: str) -> None:
         path = write_video(tmp_path / f"v{suffix}", moving_frames(3), 10, codec)
-        with pytest.raises(UnsupportedMedia, match=f"video codec {codec} is not taken"):
+        with pytest.raises(UnsupportedMedia, match=f"video codec {codec} is not supported"):
             read_one(path)
 
     def test_a_container_that_is_not_taken(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.nut", moving_frames(3), 10)
-        with pytest.raises(UnsupportedMedia, match="not of a kind"):
+        with pytest.raises(UnsupportedMedia, match="not of a supported kind"):
             read_one(path)
 
     def test_a_picture_where_there_is_only_sound(self, tmp_path: Path) -> None:
@@ -329,5 +329,5 @@ class TestRefused:
 
     def test_a_still_image(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.png", moving_frames(1), 1, "png", container="image2pipe", pixels="rgb24")
-        with pytest.raises(UnsupportedMedia, match="not of a kind"):
+        with pytest.raises(UnsupportedMedia, match="not of a supported kind"):
             read_one(path)

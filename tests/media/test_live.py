@@ -167,7 +167,7 @@ def test_a_decoder_that_dies_costs_its_own_stream_only(tmp_path: Path) -> None:
         decoder = await decoders.open(request)
         other = asyncio.create_task(decode(decoders, data, request))
         decoder._worker.kill()
-        with pytest.raises(InvalidMedia, match="ended the decoder"):
+        with pytest.raises(InvalidMedia, match="crashed the decoder"):
             _ = [event async for event in decoder.events(in_seconds(60))]
         await decoder.feed(data)  # no error: `events` has told
         assert len(await other) > 20

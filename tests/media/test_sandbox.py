@@ -162,7 +162,7 @@ def test_what_the_decoder_refuses_comes_back_as_the_same_error(tmp_path: Path, v
 
     async def test() -> None:
         async with running_pool() as pool:
-            with pytest.raises(UnsupportedMedia, match="not of a kind"):
+            with pytest.raises(UnsupportedMedia, match="not of a supported kind"):
                 await collect(pool, text, EVERYTHING)
             with pytest.raises(InvalidMedia, match="damaged or cut off"):
                 await collect(pool, cut, EVERYTHING)
@@ -209,7 +209,7 @@ def test_a_file_that_kills_every_worker_is_invalid_and_neighbours_do_not_notice(
                 reading = pool.read(file.fileno(), STREAM, deadline)
                 first = await anext(reading)
                 neighbour.extend(worker for worker in pool._workers if worker.num_jobs)
-                with pytest.raises(InvalidMedia, match="ended the decoder twice"):
+                with pytest.raises(InvalidMedia, match="crashed the decoder twice"):
                     await kill_whoever_reads(pool)
                 rest = [event async for event in reading]
             assert isinstance(first, MediaInfo)

@@ -66,7 +66,7 @@ def test_every_changed_byte_is_noticed(tokens, models):
 
 @pytest.mark.parametrize("token", [b"", b"x", b"x" * 32, b"x" * 100])
 def test_what_is_no_token_is_refused(tokens, token):
-    with pytest.raises(InvalidStateToken, match="not one of this service"):
+    with pytest.raises(InvalidStateToken, match="not signed by this service"):
         tokens.read(token)
 
 
@@ -118,7 +118,7 @@ def test_the_size_is_bounded_both_ways(models):
 def test_the_state_of_another_model_says_what_it_fits(tokens, models, other):
     token = tokens.read(tokens.issue(models["first"], make_point()))
     name, version = models[other].manifest.name, models[other].manifest.version
-    expected = rf"of model tiny version 1 \(.*\), not of {re.escape(name)} version {version}"
+    expected = rf"to model tiny version 1 \(.*\), not to {re.escape(name)} version {version}"
     with pytest.raises(StateMismatch, match=expected):
         token.check_fits(models[other])
 

@@ -109,7 +109,7 @@ def test_no_file_handles(small: RunningServer, video: bytes) -> None:
 
 
 def test_no_file_handles_for_the_next_decoders(store: Path, video: bytes) -> None:
-    fault = "decoder workers that were lost and cannot be started anew: 2"
+    fault = "decoder workers that were lost and cannot be replaced: 2"
     with running_server(store, decoder_workers=1, arriving_workers=0, deadline_seconds=3) as server:
         with server.client() as client:
             client.get("/health/live")  # its connection is kept

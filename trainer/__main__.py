@@ -261,7 +261,7 @@ def _folder(data: Path, options: argparse.Namespace) -> Path:
 
 def _listed(data: Path, options: argparse.Namespace) -> list[Video]:
     if (options.columns and (options.group_pattern or options.under)) or (options.unlabelled and options.under):
-        raise InvalidListing("--under is for CSVs of our own columns, --group-pattern for those and for folders")
+        raise InvalidListing("--under works with CSVs without --columns, --group-pattern with those and with folders")
     if options.columns:
         return read_index(data, _folder(data, options), parse_columns(options.columns))
     if options.unlabelled and data.is_dir():

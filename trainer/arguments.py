@@ -40,7 +40,7 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 def model_name(text: str) -> str:
     """A name that a model can have."""
     if not re.fullmatch(NAME_PATTERN, text):
-        raise argparse.ArgumentTypeError(f"{text} is not a name of lower case, digits and hyphens, 63 at most")
+        raise argparse.ArgumentTypeError(f"{text} is not a name: lower-case letters, digits and hyphens, at most 63")
     return text
 
 

@@ -56,7 +56,7 @@ def begin(output: Path | None, begun: Begun) -> Path:
     number = 1
     while folder.exists():
         if output:
-            raise FileExistsError(f"{folder} is there already; --resume goes on with it")
+            raise FileExistsError(f"{folder} already exists; --resume goes on with it")
         number += 1
         folder = _numbered(begun.name, number)
     folder.mkdir(parents=True)
@@ -73,9 +73,9 @@ def go_on(output: Path | None, begun: Begun) -> Path:
     """
     folder = output or _unfinished(begun.name)
     if not (folder / BEGUN).exists():
-        raise FileNotFoundError(f"{folder} is not a run that could go on")
+        raise FileNotFoundError(f"{folder} is not a run that can be resumed")
     if (folder / RESULT).exists():
-        raise FileExistsError(f"{folder} is finished: `publish --run {folder}` is what is left to do")
+        raise FileExistsError(f"{folder} is finished: publish it with `publish --run {folder}`")
     before, now = read_begun(folder).told_apart_by(), begun.told_apart_by()
     if others := [name for name in now if before[name] != now[name]]:
         told = ", ".join(other.replace("_", " ") for other in others)
@@ -94,7 +94,7 @@ def _unfinished(name: str) -> Path:
         folders.append(folder)
     unfinished = [folder for folder in folders if not (folder / RESULT).exists()]
     if not unfinished:
-        raise FileNotFoundError(f"no run of {name} that could go on in {Path('runs')}")
+        raise FileNotFoundError(f"no run of {name} in {Path('runs')} can be resumed")
     return unfinished[-1]
 
 

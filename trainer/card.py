@@ -46,7 +46,7 @@ def comparison(runs: Sequence[Run]) -> str:
         if (run.training_data, _labels(run)) != (runs[0].training_data, _labels(runs[0])):
             raise RecipeError(f"{run.command}\nlearnt from other data or other labels than\n{runs[0].command}")
         if any(run.seed == other.seed for other in by_variant[run.variant]):
-            raise RecipeError(f"two runs of {run.variant} with seed {run.seed}: what sets them apart is not known")
+            raise RecipeError(f"two runs of {run.variant} have seed {run.seed}: nothing says how they differ")
         by_variant[run.variant].append(run)
     headline = runs[0].headline
     sets = list(dict.fromkeys(name for run in runs for name in run.metrics if headline in run.metrics[name]))

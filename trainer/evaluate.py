@@ -34,16 +34,16 @@ def evaluate(
     model = load_version(store / name / (version or versions[-1]))
     output_kind = model.manifest.output
     if not isinstance(output_kind, ClassifyOutput):
-        raise ModelRejected(f"{name} is for {model.manifest.task}: its figures are made by a bench")
+        raise ModelRejected(f"{name} is for {model.manifest.task}: a program in bench/ measures such models")
     if output_kind.scores != "softmax":
-        raise ModelRejected(f"{name} tells of each moment what holds: its figures are made by a bench")
+        raise ModelRejected(f"{name} judges moments, not whole files: a program in bench/ measures such models")
     labels = output_kind.labels
 
     videos = _chosen(list_videos(options), options, split)
     if not videos:
         raise InvalidListing(f"{options.data} has no videos of the split {split}")
     if unknown := set(labels_of(videos)) - set(labels):
-        raise InvalidListing(f"{options.data} has labels that {name} has not: {', '.join(sorted(unknown))}")
+        raise InvalidListing(f"{options.data} has labels that {name} does not know: {', '.join(sorted(unknown))}")
     if model.manifest.input.media == "audio":
         sounds = _open_sounds(videos, labels, model.manifest.input, options)
         examples: Sequence[Example] = sounds
@@ -90,13 +90,13 @@ def _open_sounds(
     data = decode_sounds(videos, model_input.sample_rate, options.cache, options.num_processes)
     data.tell_broken()
     if not data.decoded:
-        raise InvalidListing(f"none of {len(videos)} files has sound")
+        raise InvalidListing(f"none of the {len(videos)} files has sound")
     return [open_sound(item, labels) for item in data.decoded]
 
 
 def _max_samples(model_input: Input) -> int:
     if model_input.max_samples is None:
-        raise ModelRejected("only classifiers that hear a whole sound at once can be evaluated")
+        raise ModelRejected("of classifiers of sound, only those that hear a whole sound at once can be evaluated")
     return model_input.max_samples
 
 
@@ -104,7 +104,7 @@ def _cache_spec(model_input: Input) -> CacheSpec:
     """The clip that the service samples, or all frames that it steps through."""
     width, height = model_input.width, model_input.height
     if not isinstance(width, int) or not isinstance(height, int):
-        raise ModelRejected("only models of videos of one size can be evaluated")
+        raise ModelRejected("only models with a fixed picture size can be evaluated")
     assert model_input.fit is not None
     if model_input.sampling == "uniform":
         assert model_input.clip_length is not None

@@ -39,7 +39,7 @@ def inspect_data(options: DataOptions, path: Path, overrides: Sequence[str], out
         sounds = decode_sounds(videos, recipe.input.sample_rate, options.cache, options.num_processes)
         sounds.tell_broken()
         if not sounds.decoded:
-            raise InvalidListing(f"none of {len(videos)} files has sound")
+            raise InvalidListing(f"none of the {len(videos)} files has sound")
         decoded, broken = sounds.decoded, sounds.broken
         output.mkdir(parents=True, exist_ok=True)
     else:
@@ -69,7 +69,7 @@ def _read_recipe(path: Path, overrides: Sequence[str]) -> LabelledRecipe:
     given = content.get("input")
     given = given if isinstance(given, dict) else {}
     if UNLABELLED & {*content, *given}:
-        raise RecipeError(f"inspect takes recipes of classifiers of labelled videos or sounds: {path.name} is of none")
+        raise RecipeError(f"inspect needs the recipe of a classifier of videos or sounds, which {path.name} is not")
     if given.get("media") == "audio":
         return read_recipe(path, overrides, ListenRecipe)
     if given.get("sees") == "flow":

@@ -35,7 +35,7 @@ class PlanOptions:
 def check_alone(options: PlanOptions) -> None:
     """Raises RecipeError for more than one process: batches of sounds alike in length are drawn for all at once."""
     if options.num_devices > 1:
-        raise RecipeError("sound is learnt by one process: --devices 1")
+        raise RecipeError("models of sound are trained by one process: give --devices 1")
 
 
 @dataclass(frozen=True, slots=True)

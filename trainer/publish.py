@@ -85,7 +85,7 @@ def check_place(store: Path, name: str, task: Task) -> None:
         raise PermissionError(f"{there_already} cannot be written to")
     versions = list_versions(store, name)
     if versions and (there := read_manifest(store / name / versions[-1] / "manifest.json").task) != task:
-        raise ModelRejected(f"{name} in {store} is a model for {there}, not for {task}: another name is needed")
+        raise ModelRejected(f"{name} in {store} is a model for {there}, not for {task}: choose another name")
 
 
 def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:

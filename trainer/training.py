@@ -55,7 +55,7 @@ class Machine:
         found = {"gpu": num_gpus, "mps": num_mps, "auto": num_gpus or self.num_devices}
         if self.num_devices > (there := found.get(self.accelerator, self.num_devices)):
             wanted = f"--accelerator {self.accelerator} --devices {self.num_devices}"
-            raise RecipeError(f"{wanted}: there are {there} here; fewer of them, or --accelerator cpu")
+            raise RecipeError(f"{wanted}: this machine has {there}; ask for fewer, or --accelerator cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Fitted:
 
 
 class DivergedError(RecipeError):
-    """The loss is no number any more, nor will it be one again: its gradients are in the weights."""
+    """The loss is NaN or infinite, and will stay so: its gradients are in the weights."""
 
 
 class LearningCurve(Callback):
@@ -117,7 +117,7 @@ class LearningCurve(Callback):
         loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
         if not math.isfinite(loss):
             epoch = trainer.current_epoch + 1
-            raise DivergedError(f"the loss is {loss} since epoch {epoch}: try a lower optimisation.learning_rate")
+            raise DivergedError(f"the loss became {loss} in epoch {epoch}: try a lower optimisation.learning_rate")
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def fit(
     processes. Raises RecipeError where nothing says when to stop, DivergedError.
     """
     if patience and plan.val is None:
-        raise RecipeError("without validation nothing says when to stop: no patience, or a validation set")
+        raise RecipeError("--patience needs a validation set to judge epochs by")
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
     curve = LearningCurve(_every(budget))
@@ -222,7 +222,7 @@ def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
 def load_weights(learner: Learner[Any], checkpoint: Path) -> int:
     """Puts a checkpoint's weights into `learner`; the epoch that they are of. Raises FileNotFoundError."""
     if not checkpoint.exists():
-        raise FileNotFoundError(f"{checkpoint} is gone, and with it what counts of this run: begin another")
+        raise FileNotFoundError(f"{checkpoint} is missing, which holds the weights of this run: begin another run")
     kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
     learner.load_state_dict(kept["state_dict"])
     return int(kept["epoch"]) + 1

@@ -82,7 +82,7 @@ def _asked(options: TuneOptions) -> list[Any]:
     training = options.training
     recipe, plan = training.plan()
     if plan.val is None:
-        raise RecipeError("without validation nothing says which settings are better: more groups, or --val-fraction")
+        raise RecipeError("settings are compared in validation, and nothing is left for it: see --val-fraction")
     begun = training.begun(recipe, plan, patience=0, command=None)
     asked = [begun.told_apart_by(), [asdict(one) for one in options.searched]]
     found: list[Any] = json.loads(json.dumps(asked))
@@ -100,7 +100,9 @@ def open_study(folder: Path, asked: list[Any]) -> optuna.Study:
     study = create()
     if study.user_attrs.get("asked", asked) != asked:
         if study.get_trials(deepcopy=False, states=_FINISHED):
-            raise FileExistsError(f"{folder} has trials of something else: another --output, or the same command")
+            raise FileExistsError(
+                f"{folder} has trials of something else: choose another --output, or repeat the command it began with"
+            )
         optuna.delete_study(study_name=STUDY_NAME, storage=storage)
         study = create()
     study.set_user_attr("asked", asked)
@@ -143,7 +145,7 @@ def _told(study: optuna.Study, folder: Path) -> str:
     finished = study.get_trials(states=_FINISHED)
     complete = sorted((t for t in finished if t.state == TrialState.COMPLETE), key=_score, reverse=True)
     if not complete:
-        return f"None of {len(finished)} trials came to its end: a smaller learning rate, or other ranges."
+        return f"None of {len(finished)} trials was completed: try a smaller learning rate, or other ranges."
     best = complete[0]
     shutil.copyfile(folder / f"trial-{best.number}" / RECIPE, folder / BEST)
     names = list(best.user_attrs["validation"])
@@ -155,8 +157,8 @@ def _told(study: optuna.Study, folder: Path) -> str:
         rows.append([str(trial.number), *values, *found, f"{trial.user_attrs['minutes']:.1f}"])
     given_up = f"; {len(finished) - len(complete)} were given up" if len(finished) > len(complete) else ""
     return (
-        f"\n{table(rows)}\n\nOn the validation set, best first{given_up}. It chose: what it says of the best one is too"
-        f" good.\n\nbest: --recipe {folder / BEST}"
+        f"\n{table(rows)}\n\nOn the validation set, best first{given_up}. The settings were chosen by these figures: "
+        f"those of the best one are too good.\n\nbest: --recipe {folder / BEST}"
     )
 
 

@@ -135,8 +135,8 @@ def test_where_most_files_are_not_there_it_is_told_what_paths_are(video: Video, 
     for videos in ([video, *gone], gone):
         problems = find_problems(videos, *decode_all(videos, SPEC, tmp_path / "cache"))
         assert problems[0] == (
-            f"2 of {len(videos)} files are not there: paths are relative to the CSV's folder, and backslashes are no "
-            "separators here"
+            f"2 of {len(videos)} files do not exist: paths are relative to the CSV's folder, and backslashes do not "
+            "separate folders"
         )
     assert len(problems) == 1
 

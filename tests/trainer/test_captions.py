@@ -95,7 +95,7 @@ def test_a_listing_is_read_back_as_it_was_written(videos: Path, tmp_path: Path) 
         ("path\na.mp4\n", "no column caption"),
         ("path,caption,sound\na.mp4,x,y\n", "unknown columns sound"),
         ("path,caption\na.mp4,\n", "line 2: no caption"),
-        ("path,caption,split\na.mp4,x,later\n", "'later' is none of"),
+        ("path,caption,split\na.mp4,x,later\n", "'later' is not one of"),
         ("path,caption,split\na.mp4,x,train\na.mp4,y,test\n", "line 3: another split"),
         ("path,caption\n", "no rows"),
     ],
@@ -109,7 +109,7 @@ def test_a_listing_that_is_wrong_says_where(tmp_path: Path, content: str, reason
 
 def test_no_video_at_all_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a_0_1 something\n")
-    with pytest.raises(InvalidListing, match="none of the videos"):
+    with pytest.raises(InvalidListing, match="has none of the videos"):
         read_msvd(tmp_path / "text.txt", tmp_path)
 
 

@@ -190,7 +190,7 @@ def test_it_starts_from_weights_that_fit(tmp_path: Path, capsys: pytest.CaptureF
         assert torch.equal(before[name], after[name]), name
     said = capsys.readouterr().err
     assert f"{model}: {len(before) - len(differing)} of {len(before)} tensors taken; not: now." in said
-    with pytest.raises(RecipeError, match=r"README\.md is no model"):
+    with pytest.raises(RecipeError, match=r"README\.md is not a model"):
         task.start_from(Path("README.md"))
     with pytest.raises(RecipeError, match="no weights that fit"):
         ClassifyTask(tiny_recipe("network.num_channels=[3]", "network.size=6"), "gru", [1, 1, 1, 1]).start_from(model)

@@ -82,7 +82,7 @@ def test_examples_are_sentences_with_the_labels_of_their_steps(filmed: list[Film
 
 @pytest.mark.parametrize("content", ["model_store/motion/1/model.pt", "README.md"])
 def test_only_a_camera_classifier_reads_scenes(content: str) -> None:
-    with pytest.raises(RecipeError, match="no camera classifier"):
+    with pytest.raises(RecipeError, match="not a classifier of camera work"):
         SceneReader(Path(content))
 
 

@@ -217,5 +217,5 @@ def test_ways_to_move_are_learnt_from_a_few_videos_and_published(
 
 
 def test_what_holds_of_each_moment_is_not_evaluated_as_one_label(motion: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelRejected, match="figures are made by a bench"):
+    with pytest.raises(ModelRejected, match="bench/ measures such models"):
         evaluate(Path("model_store"), "camera", None, DataOptions(motion, tmp_path), None, None)

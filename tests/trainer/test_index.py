@@ -76,4 +76,4 @@ def test_options_that_a_source_has_no_use_for_are_refused(root: Path, capsys: py
     data = ["list", "--data", str(root.parent / "index.csv"), "--columns", "path=file", "label=digit"]
     with pytest.raises(SystemExit, match="2"):
         main([*data, "--root", str(root), "--group-pattern", "(theo)", "--output", str(root.parent / "out.csv")])
-    assert "--group-pattern for those and for folders" in capsys.readouterr().err
+    assert "--group-pattern with those and with folders" in capsys.readouterr().err

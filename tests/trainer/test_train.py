@@ -209,7 +209,7 @@ def test_mirror_images_of_sides_are_warned_of(capsys: pytest.CaptureFixture[str]
     warn_of_mirrors(labels, 0.0, "augmentation.flip")
     assert capsys.readouterr().err == ""
     warn_of_mirrors(labels, 0.5, "augmentation.flip")
-    assert "turn_Left, right are learnt from mirror images too: --set augmentation.flip=0" in capsys.readouterr().err
+    assert "turn_Left, right are learnt from mirror images too; --set augmentation.flip=0" in capsys.readouterr().err
 
 
 def test_publish_again_and_compare(trained: Path, trainer: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_a_killed_run_is_resumed(
     process.kill()
     process.communicate()
 
-    assert "run is there already; --resume goes on with it" in mistake(*arguments)
+    assert "run already exists; --resume goes on with it" in mistake(*arguments)
     for other, told in [
         (["--set", "network.dropout=0.2"], "recipe"),
         (["--seed", "1"], "seed"),
@@ -251,7 +251,7 @@ def test_a_killed_run_is_resumed(
     assert [epoch.epoch for epoch in resumed.epochs] == [1, 2, 3, 4]
     assert resumed.command == shlex.join(["python", "-m", "trainer", *arguments])
     assert not (tmp_path / "model_store").exists()
-    assert "run is finished: `publish --run run`" in mistake(*arguments, "--resume")
+    assert "run is finished: publish it with `publish --run run`" in mistake(*arguments, "--resume")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 128 + signal.SIGTERM)])
@@ -293,7 +293,7 @@ def test_without_a_folder_the_newest_unfinished_run_goes_on(tmp_path: Path, monk
         num_examples={"train": 3},
         output=ClassifyOutput(labels=("left", "right")),
     )
-    with pytest.raises(FileNotFoundError, match="no run of on that could go on"):
+    with pytest.raises(FileNotFoundError, match="no run of on in runs can be resumed"):
         go_on(None, begun)
     folders = [begin(None, begun) for _ in range(3)]
     (folders[2] / RESULT).touch()
@@ -310,7 +310,7 @@ def test_all_videos_may_be_trained_on(
     monkeypatch.chdir(tmp_path)
     arguments = [*train_arguments(motion, "all", "budget.num_epochs=1"), "--val-fraction", "0", "--no-publish"]
 
-    assert "nothing says when to stop" in mistake(*arguments, "--output", "refused", "--patience", "3")
+    assert "--patience needs a validation set" in mistake(*arguments, "--output", "refused", "--patience", "3")
     trainer(*arguments)
 
     run = read_run(tmp_path / "runs/all")
@@ -348,7 +348,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
     forecaster = ["train", "predict", "--data", motion, "--name", "forecaster", "--threads", "1"]
-    assert "only classifiers of labelled videos or sounds" in mistake(*forecaster, *teachers)
+    assert "--teachers is for classifiers of labelled videos or sounds" in mistake(*forecaster, *teachers)
     flow = [
         "train",
         "classify",
@@ -359,7 +359,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         "--recipe",
         REPOSITORY / "trainer/recipes/fight.yaml",
     ]
-    assert "none that sees flow" in mistake(*flow, *teachers)
+    assert "not for those that see flow" in mistake(*flow, *teachers)
     variant = read_run(Path("runs/pupil")).variant
     for option in ("recipe=motion ", "val-fraction=0.15", f"weights={run / 'model.pt'}", f"teachers={run}"):
         assert option in variant
@@ -368,7 +368,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--name", "My_Model"], "My_Model is not a name of lower case, digits and hyphens"),
+        (["--name", "My_Model"], "My_Model is not a name: lower-case letters, digits and hyphens"),
         (["--set", "budget.epochs=3"], "budget.epochs"),
         (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
         (["--val-fraction", "0.001", "--test-fraction", "0.999"], "0 videos to train on"),
@@ -376,7 +376,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         (["--devices", "0"], "0 is not at least 1"),
         (["--seed", "4294967296"], "is not at least 0 and at most 4294967295"),
         (["--store", "/dev/null"], "/dev/null is not a folder"),
-        (["--accelerator", "gpu", "--devices", "1000"], "--accelerator gpu --devices 1000: there are "),
+        (["--accelerator", "gpu", "--devices", "1000"], "--accelerator gpu --devices 1000: this machine has "),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_made(
@@ -404,9 +404,9 @@ def test_what_could_not_be_told_apart_or_tested_is_refused(
     only_tested = f"{next(motion.glob(f'{MOTION_LABELS[1]}/*'))},{MOTION_LABELS[1]},test\n"
     Path("data.csv").write_text("path,label,split\n" + "".join([*rows, only_tested]))
 
-    assert "there is one class only, " in mistake(*train_arguments(one_label, "one"))
+    assert "there is only one class, " in mistake(*train_arguments(one_label, "one"))
     assert f"nothing to learn {MOTION_LABELS[1]} from" in mistake(*train_arguments(Path("data.csv"), "two"))
-    assert "it can test nothing" in mistake(*train_arguments(motion, "same"), "--test-data", motion)
+    assert "it cannot be the test data too" in mistake(*train_arguments(motion, "same"), "--test-data", motion)
 
 
 def test_a_name_stays_with_its_task(
@@ -501,11 +501,11 @@ def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatc
     assert trainer(*arguments) == "5 videos in m\n"
     assert videos[0].is_file()
     assert [path.stat().st_mtime_ns for path in videos[1:]] == written
-    assert "m holds what was drawn otherwise, m/.drawn says how" in mistake(*arguments, "--seed", "1")
+    assert "m was drawn with other settings, see m/.drawn" in mistake(*arguments, "--seed", "1")
     assert trainer(*arguments, "--count", "2") == "10 videos in m\n"
     assert "m holds 5 files more than were asked for" in mistake(*arguments)
     Path("other", "left").mkdir(parents=True)
-    assert "other is there already" in mistake("generate", "motion", "--output", "other")
+    assert "other already exists" in mistake("generate", "motion", "--output", "other")
     assert "-1 is not at least 0" in mistake(*arguments, "--seed", "-1")
     assert "0 is not at least 1" in mistake(*arguments, "--count", "0")
 

@@ -106,7 +106,7 @@ def test_a_resumed_run_without_its_best_epoch_says_so(tmp_path: Path) -> None:
     fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=False)
     (tmp_path / "checkpoints/best.ckpt").unlink()
 
-    with pytest.raises(FileNotFoundError, match=r"best\.ckpt is gone"):
+    with pytest.raises(FileNotFoundError, match=r"best\.ckpt is missing"):
         fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=True)
 
 
@@ -121,7 +121,7 @@ class DivergingLearner(CountingLearner):
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     learner = DivergingLearner()
 
-    with pytest.raises(DivergedError, match=r"nan since epoch 3: try a lower optimisation\.learning_rate"):
+    with pytest.raises(DivergedError, match=r"became nan in epoch 3: try a lower optimisation\.learning_rate"):
         fit(replace(make_plan(), learner=learner), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
 
     assert learner.network.epochs == 3
@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
 def test_fewer_examples_than_a_batch_are_told(tmp_path: Path) -> None:
     plan = replace(make_plan(), train=DataLoader([0.0], batch_size=2, drop_last=True))
 
-    with pytest.raises(RecipeError, match="fewer examples than a batch has"):
+    with pytest.raises(RecipeError, match="fewer examples than one batch holds"):
         fit(plan, tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
 
 
@@ -144,7 +144,7 @@ def test_every_one_of_several_processes_validates_on_each_example_once() -> None
 
 
 def test_more_gpus_than_there_are_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"--accelerator gpu --devices 1000: there are \d+ here"):
+    with pytest.raises(RecipeError, match=r"--accelerator gpu --devices 1000: this machine has \d+;"):
         Machine("gpu", 1000).check()
     Machine("cpu", 1000).check()
 
@@ -207,7 +207,7 @@ def test_no_two_processes_or_seeds_draw_alike(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_patience_needs_validation(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="nothing says when to stop"):
+    with pytest.raises(RecipeError, match="--patience needs a validation set"):
         fit(make_plan(validated=False), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=False)
 
 

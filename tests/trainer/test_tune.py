@@ -145,4 +145,4 @@ def test_two_that_share_the_work_try_different_settings(tmp_path: Path) -> None:
 
 def test_trials_whose_loss_is_no_number_are_given_up(tune: Tune) -> None:
     wild = ("--set", "optimisation.max_gradient_norm=1e30", "--search", "optimisation.learning_rate=1e28..1e30:log")
-    assert "None of 2 trials came to its end" in tune(*wild, "--trials", "2")
+    assert "None of 2 trials was completed" in tune(*wild, "--trials", "2")

@@ -38,7 +38,7 @@ def read_captions(data: Path, group_pattern: str | None = None) -> list[Captione
         if not caption:
             raise InvalidListing(f"{where}: no caption")
         if split and split not in SPLIT_NAMES:
-            raise InvalidListing(f"{where}: split {split!r} is none of {', '.join(SPLIT_NAMES)}")
+            raise InvalidListing(f"{where}: split {split!r} is not one of {', '.join(SPLIT_NAMES)}")
         path = Path(row["path"]).as_posix()
         given = Video(data.parent / path, LABEL, row.get("group") or grouping.group(path), SPLIT_NAMES.get(split))
         video, captions = found.setdefault(path, (given, []))
@@ -105,5 +105,5 @@ def _present(rows: Iterable[tuple[str, str, Split | None, list[str]]], videos: P
         if name in files and captions
     ]
     if not found:
-        raise InvalidListing(f"{videos}: none of the videos that are described")
+        raise InvalidListing(f"{videos} has none of the videos that are described")
     return found

@@ -87,8 +87,8 @@ def _broken_problems(broken: Sequence[BrokenVideo], num_videos: int) -> list[str
     num_absent = sum(item.reason == ABSENT for item in broken)
     if num_absent > num_videos / 2:
         return [
-            f"{num_absent} of {num_videos} files are not there: paths are relative to the CSV's folder, and "
-            "backslashes are no separators here"
+            f"{num_absent} of {num_videos} files do not exist: paths are relative to the CSV's folder, and "
+            "backslashes do not separate folders"
         ]
     if len(broken) <= MAX_BROKEN_SHARE * num_videos:
         return []

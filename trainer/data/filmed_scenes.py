@@ -36,7 +36,7 @@ class SceneReader:
             self.camera = torchscript.load_as_saved(content)
             self._steps = CameraSteps(self.camera).eval()
         except (*torchscript.RUN_ERRORS, AttributeError) as error:
-            raise RecipeError(f"{model} is no camera classifier") from error
+            raise RecipeError(f"{model} is not a classifier of camera work") from error
 
     def read(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """frames (T, H, W, 3) -> steps (T, D)."""

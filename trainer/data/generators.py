@@ -63,11 +63,11 @@ def _claim(folder: Path, drawn: str, wanted: Collection[Path]) -> None:
     """Makes the folder one of what is drawn. Raises FileExistsError where it holds more, or anything else."""
     mark = folder / DRAWN
     if not mark.exists() and folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is there already, and not of `generate`: another --output")
+        raise FileExistsError(f"{folder} already exists and was not made by `generate`: choose another --output")
     if mark.exists() and mark.read_text(encoding="utf-8") != drawn:
-        raise FileExistsError(f"{folder} holds what was drawn otherwise, {mark} says how: another --output")
+        raise FileExistsError(f"{folder} was drawn with other settings, see {mark}: choose another --output")
     if more := [path for path in folder.glob("*/[!.]*") if path not in wanted]:
-        raise FileExistsError(f"{folder} holds {len(more)} files more than were asked for: another --output")
+        raise FileExistsError(f"{folder} holds {len(more)} files more than were asked for: choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(drawn, encoding="utf-8")
 

@@ -11,7 +11,7 @@ def parse_columns(pairs: list[str]) -> dict[str, str]:
     """`path=file label=digit` -> {"path": "file", "label": "digit"}. Raises InvalidListing."""
     columns = dict(pair.partition("=")[::2] for pair in pairs)
     if not {"path", "label"} <= columns.keys() <= {"path", "label", "split", "group"} or not all(columns.values()):
-        raise InvalidListing("columns are given as path=NAME label=NAME, and split=NAME and group=NAME where there are")
+        raise InvalidListing("give --columns as path=NAME label=NAME and, if there are such, split=NAME and group=NAME")
     return columns
 
 

@@ -71,11 +71,13 @@ def list_videos(options: DataOptions) -> list[Video]:
     videos = read_listing(options.data, options.group_pattern)
     if options.test_data:
         if options.test_data.resolve() == options.data.resolve():
-            raise InvalidListing(f"{options.test_data} is what is trained on: it can test nothing")
+            raise InvalidListing(f"{options.test_data} is the training data: it cannot be the test data too")
         test = read_listing(options.test_data, options.group_pattern, prefix=test_prefix(options.test_data))
         test = [replace(video, split="test") for video in test]
         if unknown := set(labels_of(test)) - set(labels_of(videos)):
-            raise InvalidListing(f"{options.test_data} has labels that {options.data} has not: {', '.join(unknown)}")
+            raise InvalidListing(
+                f"{options.test_data} has labels that {options.data} lacks: {', '.join(sorted(unknown))}"
+            )
         videos = [*without_groups(videos, test), *test]
     return videos
 
@@ -102,6 +104,6 @@ def decode_data(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) 
     tell(broken, find_problems(videos, decoded, broken))
     if not decoded:
         sounds = any("no moving picture" in item.reason for item in broken)
-        hint = ": for sounds, give a recipe of them, such as --recipe trainer/recipes/emotion.yaml" if sounds else ""
-        raise InvalidListing(f"none of {len(videos)} videos can be decoded{hint}")
+        hint = ": for sounds, give a recipe for sound, such as --recipe trainer/recipes/emotion.yaml" if sounds else ""
+        raise InvalidListing(f"none of the {len(videos)} videos can be decoded{hint}")
     return DataSet(list(videos), labels_of(videos), decoded, broken)

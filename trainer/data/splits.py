@@ -88,11 +88,11 @@ def check_labels(labels: Sequence[str], counts: Sequence[int]) -> None:
     `counts[i]`: training examples of label i that could be decoded.
     """
     if len(labels) < 2:
-        raise InvalidListing(f"there is one class only, {', '.join(labels)}: nothing to tell apart")
+        raise InvalidListing(f"there is only one class, {', '.join(labels)}: nothing to tell apart")
     if empty := [label for label, count in zip(labels, counts, strict=True) if not count]:
         raise InvalidListing(
-            f"nothing to learn {', '.join(empty)} from: no file of it in train that can be decoded. Leave it out, add "
-            "files, or choose the splits by --val-fraction 0 or a column `split`"
+            f"nothing to learn {', '.join(empty)} from: `train` has no file of it that can be decoded. Leave it out, "
+            "add files, or choose the splits with --val-fraction 0 or a column `split`"
         )
 
 

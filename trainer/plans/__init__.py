@@ -28,7 +28,7 @@ def plan_training(task: Task, path: Path, overrides: Sequence[str], options: Pla
     """The recipe at `path` for `task`, and the training it makes of the data. Raises RecipeError, InvalidListing."""
     recipe = read_for(task, path, overrides)
     if options.teachers and not isinstance(recipe, ClassifyRecipe | ListenRecipe):
-        raise RecipeError("only classifiers of labelled videos or sounds learn from teachers, and none that sees flow")
+        raise RecipeError("--teachers is for classifiers of labelled videos or sounds, and not for those that see flow")
     return recipe, _plan(recipe, options)
 
 

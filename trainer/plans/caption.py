@@ -68,7 +68,7 @@ class CaptionedClips(Dataset[Example]):
 def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     """The training of a Describer on videos of a CSV with the columns `path` and `caption`."""
     if options.data.test_data:
-        raise InvalidListing("the test videos of captions are those that the CSV's column `split` says are `test`")
+        raise InvalidListing("captions take no --test-data: mark test videos in the CSV's column `split`")
     captioned = read_captions(options.data.data, options.data.group_pattern)
     captions = {one.video.path: tuple(filter(None, map(split_words, one.captions))) for one in captioned}
     videos = [one.video for one in captioned if captions[one.video.path]]
@@ -81,7 +81,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
         for split in ("train", "val", "test")
     }
     if not clips["train"]:
-        raise InvalidListing(f"none of {len(videos)} described videos is left to train on")
+        raise InvalidListing(f"none of the {len(videos)} described videos is left to train on")
     words = learn_vocabulary((one for clip in clips["train"] for one in clip.captions), recipe.words.least_count)
     tokens, frames = Tokens(words), recipe.frames
     steps = FrameSteps(frames.num_channels, frames.blocks_per_stage, frames.size, frames.dropout)

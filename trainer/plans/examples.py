@@ -30,4 +30,4 @@ def warn_of_mirrors(labels: Sequence[str], flip: float, key: str) -> None:
     """Tells on standard error where mirror images would be given the label of the other side; `key` is the recipe's."""
     sided = [label for label in labels if re.search(r"(?<![a-z])(left|right)(?![a-z])", label.lower())]
     if flip and sided:
-        sys.stderr.write(f"warning: {', '.join(sided)} are learnt from mirror images too: --set {key}=0 has none\n")
+        sys.stderr.write(f"warning: {', '.join(sided)} are learnt from mirror images too; --set {key}=0: from none\n")

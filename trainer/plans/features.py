@@ -35,7 +35,7 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
     """The training of a SoundEncoder. What is marked `test` is not even decoded. Raises InvalidListing."""
     check_alone(options)
     if options.data.test_data or options.data.test_fraction:
-        raise InvalidListing("a describer of sound is judged without a test set: what is `test` in the CSV is left out")
+        raise InvalidListing("a describer of sound has no test set: leave out --test-data and --test-fraction")
     found = list_unlabelled(options.data.data, options.data.group_pattern)
     listed = [video for video in found if video.split != "test"]
     videos = split_by_group(listed, options.data.val_fraction)
@@ -44,7 +44,7 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
     data.tell_broken()
     train, val = data.opened("train"), data.opened("val")
     if not train:
-        raise InvalidListing(f"none of {len(videos)} files to train on has sound")
+        raise InvalidListing(f"none of the {len(videos)} files to train on has sound")
     learner = FeaturesTask(recipe, options.cell)
     encoder, part_samples = learner.network, round(recipe.input.part_seconds * sample_rate)
     batch_size = recipe.budget.batch_size

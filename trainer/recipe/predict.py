@@ -34,7 +34,7 @@ class Network(Section):
     @model_validator(mode="after")
     def _can_be_added(self) -> Self:
         if self.made_of == "paint" and self.num_features != self.quarter_size:
-            raise ValueError("of what paints, num_features and quarter_size must be the same: the two are added")
+            raise ValueError("with made_of=paint, num_features and quarter_size must be the same: the two are added")
         return self
 
 

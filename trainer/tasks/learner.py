@@ -74,7 +74,7 @@ class Learner(lightning.LightningModule, Generic[N]):
         try:
             found = torchscript.weights(model.read_bytes())
         except torchscript.RUN_ERRORS as error:
-            raise RecipeError(f"{model} is no model") from error
+            raise RecipeError(f"{model} is not a model") from error
         fitting = {name: weight for name, weight in found.items() if name in own and own[name].shape == weight.shape}
         if not any(weight.ndim > 1 for weight in fitting.values()):  # counters of batches always fit
             raise RecipeError(f"{model} has no weights that fit this network")
@@ -114,7 +114,7 @@ class Learner(lightning.LightningModule, Generic[N]):
             optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         num_steps = int(self.trainer.estimated_stepping_batches)
         if not num_steps:
-            raise RecipeError("there are fewer examples than a batch has: try a lower budget.batch_size")
+            raise RecipeError("there are fewer examples than one batch holds: try a lower budget.batch_size")
         num_warmup = max(1, round(settings.warmup * num_steps))
 
         def factor(step: int) -> float:

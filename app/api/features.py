@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.events import Emit, Event, EventResponse
 from app.api.features_files import as_csv, as_npz, as_parquet
-from app.api.features_json import in_json, rounded, vectors_in_json, windows_in_json
+from app.api.features_json import in_json, vectors_in_json, windows_in_json
 from app.api.formats import event_format, respond, wanted_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS, described
 from app.api.preference import applied, wait_preference
 from app.api.receive import receive
-from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery
+from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery, rounded
 from app.api.service import service_of
 from app.errors import MalformedRequest
 from app.models.store import ServedModel

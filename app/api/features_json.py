@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from app.api.schemas import rounded
 from app.pipelines.features import Rows
 
 NUMBERS_AT_ONCE = 8192
@@ -39,12 +40,6 @@ def windows_in_json(rows: Rows) -> Iterator[bytes]:
                 for start, end, vector in zip(starts, ends, vectors, strict=True)
             ]
         )
-
-
-def rounded(values: NDArray[np.floating]) -> list[Any]:
-    """To six digits after the point, like every number of an answer."""
-    numbers: list[Any] = (np.round(values.astype(np.float64), 6) + 0.0).tolist()  # there is no -0.0
-    return numbers
 
 
 def _slices(rows: NDArray[np.float32]) -> Iterator[slice]:

@@ -1,7 +1,9 @@
 """Bodies and queries that several routes share; what one route alone has stands beside it. OpenAPI comes from here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.media.request import MediaInfo
@@ -9,6 +11,12 @@ from app.models.store import ServedModel
 
 Rounded = Annotated[float, AfterValidator(lambda value: round(value, 6) + 0.0)]
 """More digits than six say nothing: answers agree to 1e-5. Nor does the sign of -0.0."""
+
+
+def rounded(values: NDArray[np.floating]) -> list[Any]:
+    """The values as lists of such numbers, nested as the axes are."""
+    numbers: list[Any] = (np.round(values.astype(np.float64), 6) + 0.0).tolist()
+    return numbers
 
 
 class Media(BaseModel):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter
 
-from app.api.schemas import Label, ModelRef, Rounded
+from app.api.schemas import Label, ModelRef, Rounded, rounded
 from app.api.stream_messages import SCHEMA_VERSION, client_schemas
 from app.models.manifest import ClassifyOutput
 from app.pipelines.readings import StreamEnd
@@ -191,5 +191,4 @@ def message_schemas() -> dict[str, Any]:
 
 
 def _listed(values: NDArray[np.floating] | None) -> list[float] | None:
-    """To six digits after the point, like every number of an answer."""
-    return None if values is None else np.round(values.astype(np.float64), 6).tolist()
+    return None if values is None else rounded(values)

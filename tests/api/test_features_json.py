@@ -6,7 +6,10 @@ import numpy as np
 
 from app.api.features import FeaturesProgress
 from app.api.features_json import NUMBERS_AT_ONCE, in_json, vectors_in_json, windows_in_json
+from app.api.stream_schemas import Step
 from app.pipelines.features import Rows
+from app.pipelines.readings import Reading
+from app.pipelines.stream import StreamStep
 
 
 def test_slices_join_without_a_seam() -> None:
@@ -37,3 +40,9 @@ def test_zero_has_no_sign() -> None:
         FeaturesProgress(seconds=-1e-9, steps=None), steps=vectors_in_json(vectors)
     )
     assert b'"seconds":0.0' in in_json(FeaturesProgress(seconds=-1e-9, steps=None), steps=None)
+
+
+def test_zero_has_no_sign_in_a_stream_either() -> None:
+    features = np.array([-1e-9, -0.0, -1e-6], np.float32)
+    step = StreamStep(sequence=1, seconds=0.0, reading=Reading(features=features))
+    assert '"features":[0.0,0.0,-1e-6]' in Step.of(step).model_dump_json()

@@ -5,8 +5,8 @@ all go through here. Each inference thread, whenever it is free, takes the oldes
 the same method of the same model at the same padded size. Unless it is told to, nothing waits for a timer: an idle
 service answers at once, and batches grow exactly as fast as work comes in quicker than it is done.
 
-Live work goes before files: a frame waits for the batches that run when it comes, not for those that wait. Where live
-work never ends, a file still gets every ninth batch.
+Live work goes before files: a frame waits for the batches that run when it comes, not for those that wait. Even where
+live work never ends, files get every ninth batch.
 """
 
 import threading
@@ -18,22 +18,13 @@ from dataclasses import dataclass
 import torch
 
 from app.errors import NotReady
-from app.models import torchscript
-from app.models.manifest import CaptionOutput
+from app.models import torchscript, warm_up
 from app.models.store import ServedModel
 from app.models.work import Answer, BeamSearch, Method, Work, padded_length, run_works
 
-WARM_UP_RUNS = 3
-"""TorchScript compiles in the first runs of a method; by the third all are alike."""
-
 LIVE_BATCHES_IN_A_ROW = 8
-"""While files wait; then one of theirs is run. They keep a ninth of the threads, a live frame waits one batch more."""
-
-WARM_UP_SIDE = 16  # pixels, for a model that takes any size
-WARM_UP_FRAMES = 3
-"""Of a forecaster, which takes milliseconds for each; its first call at full size is 5 % slower for it, not more."""
-WARM_UP_HORIZON = 2
-WARM_UP_BEAM = 4
+"""While files wait; then one of their batches runs. So they get a ninth of the threads, and a live frame waits for one
+batch more."""
 
 
 OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
@@ -101,9 +92,9 @@ class Scheduler:
             thread.start()
 
     def submit(self, work: Work) -> Future[Answer]:
-        """The answer to come. Cancelled before a thread takes it, the work is never run. Raises NotReady once closed.
+        """The answer to come. Work cancelled before a thread takes it is never run. Raises NotReady once closed.
 
-        An error of the model is the future's own, whatever shared its batch.
+        A model's error reaches only the future of the work that caused it, whatever shared its batch.
         """
         key = id(work.model), work.method, work.horizon, work.search, padded_length(work), work.chunk.shape[1:]
         waiting = _Waiting(work, key, time.perf_counter(), Future())
@@ -115,7 +106,7 @@ class Scheduler:
         return waiting.future
 
     def close(self) -> None:
-        """Fails what waits with NotReady, lets what runs come to its end, and joins the threads."""
+        """Fails waiting work with NotReady, lets running work finish, and joins the threads."""
         with self._changed:
             self._closed = True
             abandoned, self._queue = self._queue, []
@@ -136,14 +127,15 @@ class Scheduler:
             pass
 
     def _run_next(self) -> bool:
-        """Runs the next batch, of which nothing is kept while the one after it is waited for; False once closed."""
+        """Runs the next batch; False once closed. A function of its own, so that nothing of the batch is kept while the
+        thread waits for the next."""
         batch = self._take()
         if batch:
             self._run(batch)
         return bool(batch)
 
     def _take(self) -> list[_Waiting]:
-        """The work whose turn it is with all that may share its batch; empty when the scheduler is closed."""
+        """The work whose turn it is and all that may share its batch; empty when the scheduler is closed."""
         with self._changed:
             while not self._closed:
                 self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
@@ -171,7 +163,7 @@ class Scheduler:
         return alike, min(self._max_batch_size, max(1, in_all // padded_length(work)))
 
     def _split_off(self, alike: Sequence[_Waiting]) -> list[_Waiting]:
-        """Takes a batch off the queue: of `alike` those up to the last power of two, less what has been cancelled."""
+        """Takes a batch off the queue: the largest power of two of `alike`, less what has been cancelled."""
         batch = alike[: 1 << (len(alike).bit_length() - 1)]
         taken = set(batch)
         self._queue = [waiting for waiting in self._queue if waiting not in taken]
@@ -211,7 +203,7 @@ class Scheduler:
         """
 
         def warm(model: ServedModel) -> None:
-            for work in first_works(model, step_length) * WARM_UP_RUNS:
+            for work in warm_up.first_works(model, step_length) * warm_up.RUNS:
                 self.submit(work).result()
 
         with ThreadPoolExecutor(len(self._threads)) as pool:  # a model for each inference thread
@@ -220,25 +212,3 @@ class Scheduler:
 
 def _is_finite(output: torch.Tensor) -> bool:
     return bool(torch.isfinite(output).all())
-
-
-def first_works(model: ServedModel, step_length: int = 32) -> list[Work]:
-    """One work of each size that nearly every request for the model has."""
-    wanted, module = model.manifest.input, model.module
-    if wanted.sample_rate is not None:
-        second = torch.zeros(wanted.sample_rate if wanted.step_samples is None else wanted.step_samples * step_length)
-        if wanted.step_samples is None:
-            return [Work(model, second, "forward")]
-        return [Work(model, second, "step", module.initial_state(1, 0, 0)[0])]
-    height = wanted.height if isinstance(wanted.height, int) else WARM_UP_SIDE
-    width = wanted.width if isinstance(wanted.width, int) else WARM_UP_SIDE
-    horizon, clip_length = 0, wanted.clip_length or step_length
-    if model.manifest.task == "predict":
-        horizon, clip_length, step_length = WARM_UP_HORIZON, WARM_UP_FRAMES, WARM_UP_FRAMES
-    clip = torch.zeros(clip_length, height, width, 3, dtype=torch.uint8)
-    if isinstance(model.manifest.output, CaptionOutput):
-        search = BeamSearch(WARM_UP_BEAM, model.manifest.output.max_length, model.manifest.output.length_penalty)
-        return [Work(model, clip, "forward", search=search)]
-    chunk = torch.zeros(step_length, height, width, 3, dtype=torch.uint8)
-    step = Work(model, chunk, "step", module.initial_state(1, height, width)[0])
-    return [Work(model, clip, "forward", horizon=horizon), step]

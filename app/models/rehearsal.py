@@ -17,8 +17,7 @@ from typing import cast
 import torch
 
 from app.errors import ModelRejected
-from app.models import torchscript
-from app.models.batching import WARM_UP_RUNS, first_works
+from app.models import torchscript, warm_up
 from app.models.manifest import Manifest
 from app.models.precision import Precision, PrecisionChoice, prepare
 from app.models.store import ServedModel, freeze_version, make_ready
@@ -36,9 +35,9 @@ async def rehearse(
     choice: PrecisionChoice = "float32",
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> ServedModel:
-    """The version in `folder`, checked as `load_version` does, and warm. Cancelled, it leaves no process behind.
+    """The version in `folder`, checked as `load_version` does, and warm. If cancelled, it leaves no process behind.
 
-    Raises ModelRejected with the reason, which may be that the other process died, or came to no end.
+    Raises ModelRejected with the reason, which may be that the other process died or took too long.
     """
     command = (sys.executable, "-m", __name__, str(folder), device, choice)
     process = await asyncio.create_subprocess_exec(
@@ -77,9 +76,9 @@ def _load(told: bytes, device: torch.device) -> ServedModel:
 
 
 def _warm_up(model: ServedModel) -> None:
-    """Compiles it for the sizes that nearly every request has, in pieces, so that requests find a core in between."""
+    """Compiles the model for the sizes of nearly every request, with pauses in which requests find a core."""
     try:
-        for work in first_works(model) * WARM_UP_RUNS:
+        for work in warm_up.first_works(model) * warm_up.RUNS:
             began = time.perf_counter()
             run_works([work])
             time.sleep(time.perf_counter() - began)
@@ -103,7 +102,7 @@ def _try(folder: Path, device: torch.device, choice: PrecisionChoice) -> bytes:
 
 
 def main() -> None:
-    """Tells on stdout of the version, for the device and by the choice of precision, that the command line names."""
+    """Writes to stdout what `_try` makes of the folder, device and choice of precision on the command line."""
     os.nice(NICENESS)
     answer = os.dup(1)
     os.dup2(2, 1)  # a module may print

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from app.errors import NotReady
-from app.models.batching import LIVE_BATCHES_IN_A_ROW, WARM_UP_RUNS, Scheduler
+from app.models import warm_up
+from app.models.batching import LIVE_BATCHES_IN_A_ROW, Scheduler
 from app.models.store import ServedModel, load_version
 from app.models.torchscript import RUN_ERRORS
 from app.models.work import Work, bucket
@@ -328,8 +329,8 @@ def test_warming_up_runs_both_methods_at_the_models_own_size(model, make_schedul
     scheduler.start()
     scheduler.warm_up([model], step_length=12)
     assert batches.methods == {("tiny", "1", "forward"), ("tiny", "1", "step")}
-    assert batches.sizes == [1] * 2 * WARM_UP_RUNS
-    assert batches.num_frames == (model.manifest.input.clip_length + 12) * WARM_UP_RUNS
+    assert batches.sizes == [1] * 2 * warm_up.RUNS
+    assert batches.num_frames == (model.manifest.input.clip_length + 12) * warm_up.RUNS
 
 
 def test_buckets():

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from app.errors import ModelRejected
-from app.models.batching import first_works
 from app.models.rehearsal import _load, rehearse
 from app.models.store import load_version
+from app.models.warm_up import first_works
 from app.models.work import run_works
 from tests.tiny_models import AroundTiny, write_version
 

@@ -1,6 +1,5 @@
 """What the steps of a stream say, by the model's task."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from app.pipelines.judges import segmenter_for
 from app.pipelines.late_answers import LateAnswers
 from app.pipelines.scores import ScoresOfMoments, to_scores
 from app.pipelines.segments import OpenSegment, RuleOverrides, Segment
-from app.pipelines.surprise import forecast_errors
+from app.pipelines.surprise import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,8 @@ def reader_of(calls: ModelCalls, rate: float, overrides: RuleOverrides, point: S
 class _Labels:
     """Scores and segments. Remembers the judgement of everything, the moments to be answered, the segmenter.
 
-    A model that answers late counts its first answers, about no moment, into its own judgement of everything: there it
-    is made of the moments, as on the timeline of a file.
+    A model that answers late also counts its first answers, which are about no moment, in its own judgement of
+    everything. For such a model that judgement is made from the moments, as on the timeline of a file.
     """
 
     def __init__(self, calls: ModelCalls, rate: float, overrides: RuleOverrides, point: StreamPoint | None) -> None:
@@ -122,7 +121,7 @@ class _Labels:
         return np.empty(0) if kept is None else np.concatenate([kept, self.late.waiting, self.segmenter.save()])
 
     async def finish(self, end_seconds: float, state: torch.Tensor) -> StreamEnd:
-        """The moments of a late model that are yet to be answered stay so: no one knows what would have come."""
+        """The last moments of a late model stay unanswered: no one knows what would have come after them."""
         return StreamEnd(self.so_far, tuple(self.segmenter.finish(end_seconds)), None)
 
     def _read(self, seconds: float, scores: NDArray[np.float64], so_far: NDArray[np.float64]) -> Reading:
@@ -140,19 +139,17 @@ class _Surprise:
     def __init__(self, calls: ModelCalls, point: StreamPoint | None) -> None:
         self.calls = calls
         self.point = point
-        self.forecast: torch.Tensor | None = None  # (H, W, 3) of the frame to come
+        self.comparison = Comparison()
 
     async def read(
         self, chunk: torch.Tensor, times: NDArray[np.float64], outputs: tuple[torch.Tensor, ...]
     ) -> list[Reading]:
         (next_frames,) = outputs  # (T, H, W, 3) in [0, 1]
-        if self.forecast is None and self.point is not None:
-            self.forecast = await self._forecast_again(self.point, chunk)
-        is_first = self.forecast is None
-        known = next_frames[:-1] if self.forecast is None else torch.cat([self.forecast[None], next_frames[:-1]])
-        errors = await asyncio.to_thread(forecast_errors, known.numpy(), chunk[int(is_first) :].numpy())
-        self.forecast = next_frames[-1].clone()
-        return [*([Reading()] if is_first else []), *(Reading(surprise=float(error)) for error in errors)]
+        if self.comparison.forecast is None and self.point is not None:
+            self.comparison.forecast = await self._forecast_again(self.point, chunk)
+        errors = await self.comparison.push(next_frames, chunk.numpy())
+        first = [Reading()] * (len(times) - len(errors))
+        return [*first, *(Reading(surprise=float(error)) for error in errors)]
 
     def save(self) -> NDArray[np.float64]:
         return np.empty(0)

@@ -47,6 +47,25 @@ class Surprise:
     segments: tuple[SurpriseSegment, ...]
 
 
+class Comparison:
+    """Compares each frame with the forecast that was made before it came."""
+
+    def __init__(self) -> None:
+        self.forecast: torch.Tensor | None = None
+        """(H, W, 3) in [0, 1], of the frame to come; None: the next frame has no forecast."""
+
+    async def push(self, next_frames: torch.Tensor, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """`forecast_errors` of the next frames (T, H, W, 3): (T,), or (T - 1,) where the first of them has no forecast.
+
+        `next_frames` (T, H, W, 3) in [0, 1]: the model's forecast after each of them.
+        """
+        without = 1 if self.forecast is None else 0
+        known = next_frames[:-1] if self.forecast is None else torch.cat([self.forecast[None], next_frames[:-1]])
+        errors = await asyncio.to_thread(forecast_errors, known.numpy(), frames[without:])
+        self.forecast = next_frames[-1].clone()
+        return errors
+
+
 class SurpriseCurve:
     """Steps over the video and compares each frame with the forecast made before it came.
 
@@ -59,7 +78,7 @@ class SurpriseCurve:
         assert wanted.rate is not None
         self.rate = wanted.rate
         self.spec = frame_spec(wanted, rate=self.rate, chunk_length=max(1, round(CHUNK_SECONDS * self.rate)))
-        self.forecast: torch.Tensor | None = None
+        self.comparison = Comparison()
         self.compared: tuple[FrameChunk, torch.Tensor] | None = None
         """The last chunk and the state (S,) after it."""
         self.times = array("d")
@@ -83,11 +102,8 @@ class SurpriseCurve:
 
     async def _take(self, chunk: FrameChunk, outputs: tuple[torch.Tensor, ...]) -> None:
         (next_frames,) = outputs  # (T, H, W, 3) in [0, 1]
-        first = 0 if self.forecast is not None else 1
-        forecasts = next_frames[:-1] if self.forecast is None else torch.cat([self.forecast[None], next_frames[:-1]])
-        scores = await asyncio.to_thread(forecast_errors, forecasts.numpy(), chunk.frames[first:])
-        self.forecast = next_frames[-1].clone()
-        self.times.extend(chunk.times[first:])
+        scores = await self.comparison.push(next_frames, chunk.frames)
+        self.times.extend(chunk.times[len(chunk.times) - len(scores) :])
         self.scores.extend(scores)
         assert self.stepper.state is not None
         self.compared = chunk, self.stepper.state

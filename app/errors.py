@@ -1,26 +1,26 @@
 """Every way a request can fail, for a reason that the client may know.
 
 ServiceError
-├── MalformedRequest      400  the request itself cannot be read, or asks for what cannot be
+├── MalformedRequest      400  the request cannot be read, or asks for something impossible
 ├── InvalidStateToken     401  a state that this service did not sign, or whose time has passed
 ├── KeyRequired           401  no API key, or none of ours
 ├── Forbidden             403  a key, or a page of another origin, that may not do this
-├── UnknownRoute          404  nothing is answered there
+├── UnknownRoute          404  nothing at this path
 ├── UnknownModel          404  no such model, or no such version of it
-├── UnknownSession        404  no such session, or not any more
+├── UnknownSession        404  no such session, or no longer
 ├── StateMismatch         409  a state of another model, or of another version
-├── TimeLimit             408  an upload or session that brings too little, a session that lasts too long
+├── TimeLimit             408  an upload or session that sends too little, a session that lasts too long
 ├── LengthRequired        411  a body without a length where one is needed
 ├── UploadTooLarge        413  more bytes than the limit
 ├── StateTooLarge         413  a state that would take, or takes, more bytes than the limit
-├── UnsupportedMedia      415  not a video or a sound we take
+├── UnsupportedMedia      415  not a kind of video or sound that we support
 ├── UnsupportedEncoding   415  a body that is compressed once more, by HTTP
-├── InvalidMedia          422  we take the kind, but this file gives no picture or no sound
+├── InvalidMedia          422  a supported kind, but this file gives no picture or no sound
 │   └── MediaTooLarge     422  over a limit of seconds, pixels, streams or memory
 ├── Overloaded            429  no free place; `retry_after_seconds` says when to come back
 │   └── KeyExhausted      429  more than this API key may ask for
 ├── OutOfResources        503  no memory, or no file handle, for this request
-├── NotReady              503  models are still being loaded, or the service is stopping
+├── NotReady              503  the service is stopping
 ├── DeadlineExceeded      504  not finished by the deadline
 └── OutOfStorage          507  no room for the upload
 
@@ -61,8 +61,8 @@ class UnknownRoute(ServiceError):
     status = 404
     title = "Not Found"
 
-    def __init__(self, message: str = "There is nothing at this path.") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__("There is nothing at this path.")
 
 
 class UnknownModel(ServiceError):
@@ -136,8 +136,8 @@ class NotReady(ServiceError):
     status = 503
     title = "Not ready"
 
-    def __init__(self, message: str = "The service is stopping.") -> None:
-        super().__init__(message)
+    def __init__(self) -> None:
+        super().__init__("The service is stopping.")
 
 
 class OutOfResources(ServiceError):

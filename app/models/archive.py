@@ -8,11 +8,11 @@ import zlib
 from app.errors import ModelRejected
 
 _REACHES_OUT = re.compile(r"\b(from_file|save|load_tensor|rpc_async|rpc_remote|rpc_sync)\s*\(")
-"""Of TorchScript's operators, those that name a file or another machine. Some run when a module is loaded already."""
+"""TorchScript's operators that name a file or another machine. Some of them already run when a module is loaded."""
 
 
 def check_archive(model_bytes: bytes) -> None:
-    """Raises ModelRejected for what is no TorchScript archive, or has code that reaches for files or other machines.
+    """Raises ModelRejected unless this is a TorchScript archive whose code reaches for no files and no other machines.
 
     TorchScript is code, and a list of what it may not call is no sandbox: what makes a model trusted is its hash. This
     tells of a model that should never have been published.

@@ -1,8 +1,8 @@
 """Convolutions of a frozen module in bfloat16, everything else in float32.
 
-Convolutions are most of what a model of pictures costs, and no more than a frame goes through them. Recurrences stay
-exact: their state is carried on and on, and at one step a time they are too small to gain. PyTorch's autocast takes
-every layer, and turns the weights of each anew in each call: on a processor with AMX all that is gained goes there.
+Convolutions are most of what a model of pictures costs, and each sees one frame only. Recurrences stay exact: their
+state is carried on and on, and one step at a time they are too small to gain anything. PyTorch's autocast takes every
+layer and converts its weights anew in each call: on a processor with AMX that costs all that is gained.
 
 Only here and in `torchscript.py` are graphs of TorchScript touched.
 """
@@ -16,14 +16,14 @@ from torch import Tensor
 from app.models.torchscript import KEPT_METHODS
 
 _FOLLOWING = {"aten::relu", "aten::add", "aten::leaky_relu", "aten::hardtanh", "aten::silu", "aten::max_pool2d"}
-"""What between two convolutions is as right in bfloat16, value by value or as a choice among them; no views."""
+"""Operators that are as exact between two convolutions in bfloat16: value by value, or a choice of one; no views."""
 
 
 def lower(frozen: torch.jit.ScriptModule, device: torch.device) -> int:
-    """Changes the module in place, which must not have run yet: how many convolutions are in bfloat16 from now on.
+    """Changes the module in place; gives back how many convolutions are in bfloat16 from now on.
 
-    Those of pictures, with fixed weights. On the processor it cannot be saved any more: weights are as oneDNN wants
-    them. Raises RuntimeError.
+    Those are the convolutions of pictures with fixed weights. The module must not have run yet. On the processor it
+    cannot be saved afterwards, for its weights are then in oneDNN's layout. Raises RuntimeError.
     """
     methods = ["forward", *(name for name in KEPT_METHODS if frozen._c._has_method(name))]
     return sum(_lower(frozen._c._get_method(name).graph, device) for name in methods)

@@ -123,7 +123,7 @@ def check_scores(
     step_samples: int | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """As `check_golden`, of a classifier's scores alone: what is told of it where it computes less exactly."""
+    """As `check_golden`, for a classifier's scores alone: the check of a module that computes less exactly."""
     outputs = {name: _scores(torch.from_numpy(golden.outputs[name]), kind) for name in LOGITS & golden.outputs.keys()}
     expected = replace(golden, outputs=outputs)
     for manner, answers in _in_both_manners(module, "classify", golden, step_samples, device):
@@ -141,7 +141,7 @@ def _scores(logits: Tensor, kind: Literal["softmax", "sigmoid"]) -> NDArray[np.f
 def _in_both_manners(
     module: Any, task: Task, golden: Golden, step_samples: int | None, device: torch.device | str
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The answers to a golden input, stepped in one and, by what can step, in two. Raises ModelRejected."""
+    """The answers to a golden input: in one step and, if the module can step, in two. Raises ModelRejected."""
     chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
     unit = step_samples or 1
     half = chunk.shape[1] // unit // 2 * unit
@@ -159,7 +159,7 @@ def _answers(
 ) -> dict[str, Tensor]:
     """Every output of the module by name; `step` is called twice, on what is before `split` and on the rest.
 
-    A describer of sound can always step; a classifier of sound where `step_samples` says so; a describer of video not.
+    A describer of sound can always step, a classifier of sound where it has `step_samples`, a describer of video never.
     """
     forward = module(chunk, lengths, *FORWARD_ARGUMENTS[task])
     answers = dict(zip(FORWARD_OUTPUTS[task], _as_tuple(forward), strict=True))
@@ -187,7 +187,7 @@ def _as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _check_agreement(task: Task, golden: Golden, tolerance: float) -> None:
-    """What `forward` and `step` say of the same thing, in the golden outputs, which the module answers by now."""
+    """Raises ModelRejected unless `forward` and `step` agree in the golden outputs, which the module has reproduced."""
     outputs = golden.outputs
     if "state" not in outputs:
         return
@@ -217,7 +217,7 @@ def _compare(what: str, name: str, found: NDArray[Any], golden: Golden, toleranc
 
 
 def _num_valid(name: str, golden: Golden, num_steps: int) -> NDArray[np.int64]:
-    """(B,) valid ones of `num_steps`; a step of sound takes as many samples as there are for each in the batch."""
+    """(B,) how many of `num_steps` are valid; for sound, a step is an equal share of the samples."""
     if VALID_STEPS[name] == "lengths":
         counted: NDArray[np.int64] = golden.lengths * num_steps // golden.chunk.shape[1]
     else:

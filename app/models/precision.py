@@ -1,6 +1,6 @@
-"""What a model computes in: what this machine is faster at, where the scores stay right; and its module made for that.
+"""The precision that a model computes in: the faster one on this machine, as long as the scores stay right.
 
-Only classifiers of video have convolutions in bfloat16: of their scores it is said how exact they must be, and of sound
+Only classifiers of video run convolutions in bfloat16: their manifests say how exact the scores must be, and for sound
 there is too little to gain.
 """
 
@@ -22,14 +22,14 @@ PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 """`auto`: bfloat16 where it is measured to be faster; `bfloat16`: wherever the scores allow it."""
 
 GAIN = 1.2
-"""Times as fast as float32 at least: what is measured in some milliseconds may be off by less."""
+"""How many times as fast as float32 it must be: a measurement of a few milliseconds may be off by less than that."""
 COMPILING_RUNS = 2
 RUNS = 4
-"""Of each after those, in turns; the fastest count."""
+"""Of each module after those, taking turns; its fastest run counts."""
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether there are instructions for it: without, it is emulated, many times slower (pytorch#118499)."""
+    """Whether the device has instructions for it: without them it is emulated, many times slower (pytorch#118499)."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     found = torch.cpu.get_capabilities()
@@ -39,7 +39,10 @@ def has_bfloat16(device: torch.device) -> bool:
 def in_bfloat16(
     choice: PrecisionChoice, frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device
 ) -> torch.jit.ScriptModule | None:
-    """What `frozen`, which is left as it is, would run as; None where that is not to be, or would change nothing."""
+    """A copy of `frozen` with convolutions in bfloat16; None where it has none, or choice, device or model forbid that.
+
+    Raises ModelRejected.
+    """
     if (
         choice == "float32"
         or not has_bfloat16(device)
@@ -57,7 +60,7 @@ def in_bfloat16(
 def is_better(
     choice: PrecisionChoice, fast: Any, exact: Any, manifest: Manifest, golden: Golden, device: torch.device
 ) -> bool:
-    """Whether `fast`, in bfloat16, is to run instead of `exact`: by `choice`, the clock and the tolerance."""
+    """Whether `fast`, in bfloat16, should replace `exact`: by `choice`, the time that it takes and the tolerance."""
     assert isinstance(manifest.output, ClassifyOutput)
     name, tolerance = f"{manifest.name} version {manifest.version}", manifest.golden_tolerance.bfloat16
     try:
@@ -73,9 +76,9 @@ def is_better(
 
 
 def prepare(frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device, precision: Precision) -> None:
-    """Makes the frozen module in place what runs fastest here in that precision. Raises ModelRejected.
+    """Optimises the frozen module for this machine and `precision`, in place. Raises ModelRejected.
 
-    In float32, where that was measured to help: docs/decisions/0019.
+    In float32 only where that was measured to help: docs/decisions/0019.
     """
     helps = device.type == "cpu" and manifest.input.media == "video" and manifest.task in ("classify", "caption")
     try:
@@ -89,7 +92,7 @@ def prepare(frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.de
 
 @torch.inference_mode()
 def gain(exact: Any, fast: Any, golden: Golden, device: torch.device) -> float:
-    """How many times as fast as `exact` the other is on the golden input. Raises ModelRejected where one fails."""
+    """How many times as fast as `exact` `fast` is on the golden input. Raises ModelRejected where one of them fails."""
     chunk, lengths = torch.from_numpy(golden.chunk).to(device), torch.from_numpy(golden.lengths).to(device)
     clock = time.thread_time if device.type == "cpu" else time.perf_counter  # other threads load other models
     seconds: list[list[float]] = [[], []]

@@ -21,8 +21,8 @@ _Signature = frozenset[tuple[str, int, int, int]]
 class StoreWatcher:
     """Serves new versions once they are checked and warm, and none that is not what it claims.
 
-    A folder that has changed since the last look is left alone until the next: it may still be written. A version is
-    never overwritten: where that happens all the same, what was loaded goes on.
+    A folder that has changed since the last look is left alone until the next: it may still be being written. A version
+    is never overwritten: where that happens all the same, what was loaded before is still served.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class StoreWatcher:
         load: Callable[[Path], Awaitable[ServedModel]],
         on_change: Callable[[], None],
     ) -> None:
-        """`store` is what was opened at `path`; `on_change` is called when it serves something else.
+        """`store` is what was opened at `path`; `on_change` is called whenever what it serves has changed.
 
         `load` gives the version in a folder, checked and warm, or raises ModelRejected.
         """
@@ -115,7 +115,7 @@ class StoreWatcher:
             self._report(_text(version), "it was changed in the store; what was loaded before is still served")
 
     def _retire(self, version: _Version) -> None:
-        """Takes one out of service that is gone from the store, unless it is the last of its name."""
+        """Takes a version that is gone from the store out of service, unless it is the last of its name."""
         name, number = version
         if len(self._store.versions(name)) == 1:
             self._report(_text(version), "it is gone from the store; as the last of its name it is still served")

@@ -68,9 +68,9 @@ class ModelStore:
     """All versions of the models that are served."""
 
     def __init__(self, models: Sequence[ServedModel], defaults: Mapping[str, str] | None = None) -> None:
-        """`defaults`: by task, the name that a request without one means; else it is the first in order.
+        """`defaults`: by task, the name that a request without one means; without a default it is the first in order.
 
-        A classifier that has something to say about any file goes before those that only know classes of their own.
+        A classifier that has something to say about any file comes before those that only know classes of their own.
         """
         self.replace(models)
         self._defaults = dict(defaults or {})
@@ -81,7 +81,7 @@ class ModelStore:
                 )
 
     def replace(self, models: Sequence[ServedModel]) -> None:
-        """Serves `models` from now on. Work that was begun with another one is finished with that."""
+        """Serves `models` from now on. Work that was begun with another model is finished with that one."""
         self._versions: dict[str, dict[str, ServedModel]] = {}
         for model in sorted(models, key=lambda model: (model.manifest.name, int(model.manifest.version))):
             self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model

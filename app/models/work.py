@@ -79,7 +79,7 @@ def padded_length(work: Work) -> int:
 
 @torch.inference_mode()
 def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Tensor | None]]:
-    """Outputs and states by work, of works with one key; copies, so that none keeps the whole batch in memory."""
+    """Outputs and states by work, for works that may share a batch; copies, so that none keeps the batch in memory."""
     model = works[0].model
     method = works[0].method
     if method == "decode":

@@ -76,9 +76,9 @@ class Stepper:
 
 
 def whole_steps(waveform: NDArray[np.float32], step_samples: int) -> NDArray[np.float32]:
-    """(N,) in whole steps: what is left over, which only a last chunk has, is followed by silence.
+    """(N,) the waveform with silence added to make whole steps, which only a last chunk needs.
 
-    So a model that steps hears what it hears in one `forward` of everything.
+    So a model that steps hears what it would hear in one `forward` of everything.
     """
     missing = -len(waveform) % step_samples
     return np.pad(waveform, (0, missing)) if missing else waveform

@@ -41,7 +41,7 @@ class CaptionOptions:
 class Comment:
     text: str
     score: float
-    """In [0, 1]: the probability of its words, by the length as the penalty has it."""
+    """In [0, 1]: the probability of its words, adjusted for their number by the length penalty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Caption:
 
 
 OnProgress = Callable[[Sequence[CommentSegment]], None]
-"""With the segments so far; without the last one, of which the end of the video says where it ends."""
+"""With the segments so far, without the last one: only the end of the video says where that ends."""
 
 
 class CaptionPipeline:
@@ -90,9 +90,9 @@ class CaptionPipeline:
     ) -> Caption:
         """Comments on the upload and, for a timeline, on each of the shots that `shots_by` finds, from one decode.
 
-        `on_progress` is called when those before another part have been described. Where time is up for an upload that
-        takes a partial answer, comments are on the parts that were described by then. Raises UnsupportedMedia,
-        InvalidMedia, DeadlineExceeded.
+        `on_progress` is called before each part but the first is described. Where time is up for an upload that takes a
+        partial answer, the comments cover the parts described by then. Raises UnsupportedMedia, InvalidMedia,
+        DeadlineExceeded.
         """
         writer = _Writer(ModelCalls(model, self.scheduler), options)
         frames: list[tuple[FrameSpec, Consumer[FrameChunk]]] = []
@@ -152,7 +152,7 @@ class _Writer:
         penalty = output.length_penalty if options.length_penalty is None else options.length_penalty
         self.search = BeamSearch(options.beam, min(options.max_length or 256, output.max_length), penalty)
         self.written: dict[tuple[float, float], tuple[Comment, ...]] = {}
-        """On parts by [start_seconds, end_seconds): what is a shot may also be all of the video, or a part of it."""
+        """Comments by the part's [start_seconds, end_seconds): one part may be a shot and also the whole video."""
 
     async def write(self, frames: NDArray[np.uint8], start_seconds: float) -> tuple[Comment, ...]:
         """Comments on frames (T, H, W, 3) of which the first is on display at `start_seconds`; best first."""

@@ -29,7 +29,7 @@ SHORTEST_PART_SECONDS = 0.5  # what is left over after the last whole part count
 
 
 class Judge(Protocol):
-    """What all of them come to."""
+    """What every judge answers in the end."""
 
     @property
     def num_units(self) -> int:
@@ -62,7 +62,7 @@ class SegmentTrack:
             self.segments.extend(self.segmenter.push(float(seconds), scores))
 
     def close(self, end_seconds: float) -> tuple[Segment, ...]:
-        """All segments in order of their beginning, which is not that in which they end where they overlap."""
+        """All segments in order of their beginnings; where they overlap, they end in another order."""
         self.segments.extend(self.segmenter.finish(end_seconds))
         return tuple(sorted(self.segments, key=lambda segment: (segment.start_seconds, segment.end_seconds)))
 

@@ -25,8 +25,8 @@ class OverlappingSegmenter:
     ) -> None:
         """`shortest_seconds`: of labels with rules of their own, which are not smoothed.
 
-        One that may be of any length, such as a cut, is a moment: the others of them end there and may begin anew, for
-        what stands still before a cut is not what stands still after it.
+        A label whose shortest length is 0, such as a cut, is a moment: the others among them end there and may begin
+        anew, for what stands still before a cut is not what stands still after it.
         """
 
         def segmenter(label: str) -> Segmenter:

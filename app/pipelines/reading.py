@@ -42,16 +42,16 @@ class Consumer(Protocol[_Chunk]):
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """What there is to know of an upload that is not all there yet."""
+    """What is needed to read an upload that has not arrived completely."""
 
     decoders: DecoderPool
-    """Of their own: they wait for the client, and others must not wait for them."""
+    """Separate ones: they wait for the client, and nobody else must wait for them."""
     growth: int
     """Descriptor of a pipe in which there is something to read when the file has grown, and which ends with it."""
     finished: "asyncio.Future[None]"
-    """Done with the last byte, or with why it will not come."""
+    """Done once the last byte is there; fails with the reason where it will not come."""
     seconds: float
-    """That there are after the last byte."""
+    """For the answer, from the last byte on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Upload:
     descriptor: int
     """Of the open file."""
     deadline: float
-    """By the event loop's clock. Of an upload that is still arriving: none, until it is there."""
+    """By the event loop's clock. An upload that is still arriving has none (infinity) until it is complete."""
     start_seconds: float | None = None
     """From the first displayed frame; None: the beginning."""
     end_seconds: float | None = None
     sampling: Sampling = "exact"
     is_prompt: bool = False
-    """Somebody watches: what is known first is wanted first."""
+    """Somebody is watching: what is known first is wanted first."""
     takes_partial: bool = False
     """What is known at the deadline is an answer."""
     arriving: Arriving | None = None
@@ -90,7 +90,7 @@ class Read:
 
     media: MediaInfo
     summary: MediaSummary
-    """Where the upload was not read to its end, of what was read; of the frames decoded, those that were taken."""
+    """Where the upload was not read to its end, it covers what was read, and counts only the frames that were taken."""
     ended: Literal["end", "enough", "deadline"] = "end"
     """Why no more was read."""
 
@@ -108,8 +108,8 @@ async def read_for(
 ) -> Read:
     """Decodes the upload once and gives each consumer what its spec asks for, until all have finished.
 
-    `on_chunk` is called after each chunk that a consumer has taken. Where `is_enough` says so after one, or time is up
-    for an upload that takes a partial answer, the rest is not read, and consumers are not finished.
+    `on_chunk` is called after each chunk that a consumer has taken. Once `is_enough` is true, or time is up for an
+    upload that takes a partial answer, no more is read and the consumers' `finish` is not called.
     Raises UnsupportedMedia, InvalidMedia, DeadlineExceeded.
     """
     request = MediaRequest(

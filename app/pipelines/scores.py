@@ -13,10 +13,10 @@ def to_scores(logits: NDArray[np.floating], kind: str) -> NDArray[np.float64]:
 
 
 class ScoresOfMoments:
-    """What judgements of moments come to.
+    """The scores of many moments together.
 
-    Of labels that compete, the scores of the mean of their logits. Of others the mean score: the share of the video, as
-    far as the model knows, in which the label holds.
+    For labels that compete, the scores of their mean logits. For others the mean score: the share of the video, as far
+    as the model knows, in which the label holds.
     """
 
     def __init__(self, kind: str, mean: NDArray[np.float64], num_moments: int = 0) -> None:

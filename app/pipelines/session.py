@@ -43,7 +43,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """All that came was judged, or, with an error, the stream cannot go on."""
+    """Everything received was judged or, with an error, the stream cannot go on."""
 
     end: StreamEnd | None
     error: ServiceError | None
@@ -91,11 +91,11 @@ class Session:
         return self._worker.done() and not self._worker.cancelled() and self._worker.exception() is not None
 
     async def attach(self, acknowledged: int | None = None) -> int:
-        """Makes the caller the client, in the place of one that there may be; the number it then has.
+        """Makes the caller the session's client, in place of any other; gives back its number.
 
-        Nothing more is taken of the client before, not even what it had sent already: `source.num_received` holds.
-        `acknowledged`: the last step it knows of; what came after is sent again. None: it knows of none. Raises
-        UnknownSession where that is not kept any more.
+        Nothing more is taken from the client before, not even what it had already sent: `source.num_received` counts.
+        `acknowledged`: the last step that the caller knows of; later ones are sent again. None: it knows of none.
+        Raises UnknownSession where those steps are no longer kept.
         """
         known = self._began_after if acknowledged is None else acknowledged
         if known < self._last_kept:
@@ -119,7 +119,7 @@ class Session:
             feeder.cancel()
 
     def acknowledge(self, sequence: int) -> None:
-        """The client has all answers up to the step `sequence`. Of what was refused since it need not know."""
+        """The client has all answers up to the step `sequence`, so they need not be kept."""
         known = [
             number
             for number, event in enumerate(self._events, 1)
@@ -129,7 +129,10 @@ class Session:
             self._forget_first()
 
     async def next_event(self, attachment: int) -> Event | None:
-        """The next one for the client `attachment`; None once another has taken its place. Raises what broke."""
+        """The next event for the client `attachment`; None once another has taken its place.
+
+        Raises whatever broke the session.
+        """
         async with self._changed:
             await self._changed.wait_for(
                 lambda: self._num_sent < len(self._events) or self._is_broken or attachment != self.attachment
@@ -186,7 +189,7 @@ class Session:
             self._changed.notify_all()
 
     async def stop(self, error: ServiceError) -> None:
-        """Takes no more, for `error`, which is the last event: the chunk at work is finished and answered first."""
+        """Takes no more input; the chunk at work is finished and answered first, then `error` is the last event."""
         async with self._turn:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)

@@ -97,7 +97,7 @@ class Sessions:
         return session
 
     def check_room(self) -> None:
-        """Raises Overloaded where more are connected than could have sessions, twice over: some only hold the line."""
+        """Raises Overloaded where over twice as many clients are connected as may have sessions: some have none."""
         if self._num_clients > 2 * self.max_sessions:
             raise self._full()
 
@@ -134,7 +134,7 @@ class Sessions:
                 self._no_clients.set()
 
     async def stop(self, goodbye_seconds: float) -> None:
-        """Has every client told where its stream stands, for which there are `goodbye_seconds`."""
+        """Has every client told where its stream stands; waits up to `goodbye_seconds` for that."""
         self.is_stopping.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(goodbye_seconds):

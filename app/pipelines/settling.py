@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SETTLED_SECONDS = 2.0
-"""For which the scores must have stood still."""
+"""How long the scores must have stood still."""
 SETTLED_RANGE = 0.05
-"""By which a score may have moved in that time. How high it is says less: some models are never sure of anything."""
+"""How far a score may have moved in that time. Its height says less: some models are never sure of anything."""
 
 
 class Settling:
@@ -28,9 +28,9 @@ class Settling:
             self.is_settled = self._stand_still(np.stack(rows), compete=compete)
 
     def _stand_still(self, scores: NDArray[np.float64], *, compete: bool) -> bool:
-        """Whether for as long as it takes the same labels were held to be right, and no score (N, K) moved much.
+        """Whether the labels stayed the same and no score (N, K) moved much over some `_num_steps` judgements in a row.
 
-        Every stretch of a chunk at once: 1 to 5 us a judgement on the event loop, instead of 13 to 15 one by one.
+        All stretches at once: 1 to 5 us a judgement on the event loop, instead of 13 to 15 one by one.
         """
         held = scores.argmax(axis=1)[:, None] if compete else (scores > 0.5).astype(np.int64)
         changed, moved = (_ranges(values, self._num_steps).max(axis=1) for values in (held, scores))
@@ -38,7 +38,7 @@ class Settling:
 
 
 def _ranges(values: NDArray[np.float64] | NDArray[np.int64], length: int) -> NDArray[np.floating | np.integer]:
-    """(N - length + 1, K) largest less smallest of each `length` rows of (N, K) that follow one another."""
+    """(N - length + 1, K): the largest less the smallest of every `length` consecutive rows of `values` (N, K)."""
     largest, smallest, width = values, values, 1
     while width < length:
         step = min(width, length - width)

@@ -11,7 +11,7 @@ CUT, DISSOLVE = "cut", "dissolve"
 
 
 def finds_shots(model: ServedModel) -> bool:
-    """Whether a model tells cuts from what is none, moment by moment."""
+    """Whether a model says of each moment of a video whether there is a cut."""
     manifest = model.manifest
     output = manifest.output
     return isinstance(output, ClassifyOutput) and manifest.input.media == "video" and CUT in output.labels

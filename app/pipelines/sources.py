@@ -17,15 +17,15 @@ from app.pipelines.picture_jobs import PictureDecoder
 from app.pipelines.stream import Stream
 
 MAX_CHUNK_FRAMES = 16
-"""Of what waits, in one step: a frame in a chunk of 16 costs a fifth of a frame alone."""
+"""Waiting frames that one step takes at most: a frame in a chunk of 16 costs a fifth of a frame alone."""
 MAX_WAITING_BYTES = 8 << 20  # of pictures, in one session
 MAX_WAITING_CHUNKS = 4  # of a video or sound, encoded
 LIVE_CHUNK_SECONDS = 0.25  # of sound in one step
 
 MAX_SECONDS = 1e12
-"""From zero, of a picture's time: 30,000 years, to a tenth of a millisecond. Of larger ones steps cannot be counted."""
+"""Largest time of a picture, either way: 30,000 years, to a tenth of a millisecond. Beyond, steps cannot be counted."""
 PACE_TOLERANCE = 0.25
-"""Of the time between two steps, by which a picture may come early: a camera's clock is not the model's."""
+"""Share of the time between two steps by which a picture may come early: a camera's clock is not the model's."""
 
 Backpressure = Literal["drop", "block"]
 Pace = Literal["each", "model"]
@@ -163,9 +163,9 @@ class PictureSource:
     async def close(self) -> None: ...
 
     def _due_after(self, seconds: float) -> float | None:
-        """When the next step is due after a picture of then; None where that is not the first of its own.
+        """When the step after a picture at `seconds` is due; None where the picture comes before its own step is due.
 
-        Steps are 1 / rate apart from the first picture on, unless each is one.
+        Steps are 1 / rate apart from the first picture on, unless each picture is a step.
         """
         if self._pace == "each":
             return seconds
@@ -182,7 +182,7 @@ class PictureSource:
 
 
 class ArrivingSource:
-    """A video or sound as it is sent, through a decoder process of its own. What comes too fast is not taken in."""
+    """A video or sound as it is sent, through a decoder process of its own. What comes too fast waits in the socket."""
 
     def __init__(self, stream: Stream, decoders: LiveDecoders, decoder: LiveDecoder, seconds: float) -> None:
         """`seconds`: for which the stream may go on."""

@@ -64,11 +64,11 @@ class Stream:
 
     @property
     def earliest_seconds(self) -> float:
-        """No picture that follows may be of before then: when the last step began, but for rounding."""
+        """No later picture may have an earlier time than this: that of the last step's beginning, but for rounding."""
         return self.seconds - 1 / self.rate - 1e-9 if self.sequence else -math.inf
 
     def frame_spec(self, chunk_length: int) -> FrameSpec:
-        """Frames at the model's rate and size: once there was a frame, at that one's."""
+        """Frames at the model's rate and size; once there has been a frame, at the size of that one."""
         spec = frame_spec(self.model.manifest.input, rate=self.rate, chunk_length=chunk_length)
         if self.width and not spec.width:
             spec = replace(spec, width=self.width, height=self.height, fit="stretch", longest_side=0)
@@ -116,7 +116,7 @@ class Stream:
     async def finish(self, end_seconds: float = math.inf) -> StreamEnd | None:
         """What is left to say; None where nothing has come. A tail that makes no whole step stays unheard.
 
-        `end_seconds`: when the video is over, where that is known to be before its last step is.
+        `end_seconds`: when the video ends, where that is known; it may be before the end of its last step.
         """
         if self._state is None:
             return None

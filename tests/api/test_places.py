@@ -9,7 +9,7 @@ from starlette.types import Message
 from app.api.body import Body, BodyLimits
 from app.api.observe import RequestRecord
 from app.api.places import Places
-from app.errors import NotReady, Overloaded
+from app.errors import NotReady, Overloaded, TimeLimit
 from app.telemetry import Telemetry
 
 
@@ -109,13 +109,23 @@ def test_nobody_is_let_in_after_the_end() -> None:
         places.check_room()
 
 
+async def receive_nothing() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("rate", "least"), [(25, 3), (0, 1)])
+def test_an_upload_that_sends_too_little_is_told_how_much_it_must_send(rate: int, least: int) -> None:
+    places = make_places(Clock())
+    body = Body(receive_nothing, places, BodyLimits(100, 0.1, rate), RequestRecord(""))
+    places.arriving.add(body.end)
+    with pytest.raises(TimeLimit, match=f"^0 bytes came in 0.1 s; an upload must send {least} in that time"):
+        asyncio.run(body.begin())
+
+
 def test_all_uploads_end_however_late_in_its_patience_one_is() -> None:
     """The service stops in the same turn of the loop in which their patience ends."""
     places = make_places(Clock())
-
-    async def receive_nothing() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
 
     async def stop() -> list[Message | BaseException]:
         bodies = [Body(receive_nothing, places, BodyLimits(100, 0.1, 10), RequestRecord("")) for _ in range(3)]

@@ -18,6 +18,7 @@ from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, Sta
 from app.models.manifest import ClassifyOutput
 from app.models.tokens import StreamPoint
 from app.pipelines.session import Ended, Event, Refused, Session, SessionOptions, Stepped
+from app.pipelines.sources import ArrivingSource, PictureSource
 from app.pipelines.starting import start_of
 from app.telemetry import Telemetry
 
@@ -73,7 +74,7 @@ class Connection:
             await self.service.sessions.discard(self.session)
 
     async def leave(self, code: int) -> None:
-        """The client has gone: for good, if it closed in good order, or else its session waits for it."""
+        """The client has gone: for good if it closed in good order; else its session waits for it."""
         self.socket.close_code = code
         if self.session is not None and self.session.attachment == self.attachment:
             if code in FINAL:
@@ -100,7 +101,7 @@ class Connection:
         return session
 
     async def _serve(self, session: Session) -> None:
-        """Takes and answers messages at once. Whatever ends that, what is known by then is still answered."""
+        """Takes messages and answers them side by side. Whatever ends that, what is known by then is still answered."""
         sender = asyncio.create_task(self._send_events(session))
         receiver = asyncio.create_task(self._receive_messages(session))
         session.feed_by(receiver, self.attachment)
@@ -123,7 +124,7 @@ class Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _stop(self, session: Session, error: ServiceError, sender: "asyncio.Task[None]") -> None:
-        """Ends the session for `error`, once all is answered; a client that does not take that is left."""
+        """Ends the session for `error` once all is answered. Raises ClientLeftError for a client that takes nothing."""
         try:
             async with asyncio.timeout(GOODBYE_SECONDS):
                 await session.stop(error)
@@ -132,13 +133,13 @@ class Connection:
             raise ClientLeftError from late
 
     async def _yield_to_next(self, sender: "asyncio.Task[None]") -> None:
-        """Another client has the session: `sender` says so, unless this one does not take what it is being sent."""
+        """Another client has the session: `sender` says so. Raises ClientLeftError for a client that takes nothing."""
         await asyncio.wait({sender}, timeout=GOODBYE_SECONDS)
         if not sender.done():
             raise ClientLeftError
 
     def _why(self, receiver: "asyncio.Task[None]", stopping: "asyncio.Task[Any]") -> ServiceError:
-        """The reason to end the session. Raises ClientLeftError where there is none but that the client has left."""
+        """The reason to end the session. Raises ClientLeftError where the only one is that the client has left."""
         if receiver.done():
             error = receiver.exception()
             assert error is not None
@@ -155,10 +156,8 @@ class Connection:
         while True:
             message = await self.socket.receive()
             match message:
-                case bytes() if session.options.kind == "encoded":
-                    await session.push_chunk(message)
                 case bytes():
-                    await session.push_picture(*split_picture(message))
+                    await _push(session.source, message)
                 case Acknowledge():
                     session.acknowledge(message.sequence)
                 case AskState():
@@ -280,6 +279,13 @@ class Connection:
                 resume_seconds=service.sessions.resume_seconds,
             ),
         )
+
+
+async def _push(source: PictureSource | ArrivingSource, message: bytes) -> None:
+    if isinstance(source, ArrivingSource):
+        await source.push(message)
+    else:
+        await source.push(*split_picture(message))
 
 
 def _query(websocket: WebSocket) -> SocketQuery:

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from app.errors import MalformedRequest, ServiceError, UnknownSession
+from app.errors import ServiceError, UnknownSession
 from app.models.tokens import StreamPoint
 from app.pipelines.readings import StreamEnd
 from app.pipelines.sources import ArrivingSource, Backpressure, Pace, PictureSource, Taken
@@ -156,18 +156,6 @@ class Session:
             while self._num_sent > MAX_KEPT_EVENTS:
                 self._forget_first()
             self._changed.notify_all()
-
-    async def push_picture(self, seconds: float, data: bytes) -> None:
-        """Raises MalformedRequest where the session is not one of pictures."""
-        if not isinstance(self.source, PictureSource):
-            raise MalformedRequest("The session is one of encoded chunks.")
-        await self.source.push(seconds, data)
-
-    async def push_chunk(self, data: bytes) -> None:
-        """Raises MalformedRequest where the session is not one of encoded chunks."""
-        if not isinstance(self.source, ArrivingSource):
-            raise MalformedRequest("The session is one of pictures.")
-        await self.source.push(data)
 
     async def rewind(self, stream: Stream) -> None:
         """Goes on with `stream`, once the chunk at work is done; what waits and what was answered is dropped."""

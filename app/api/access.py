@@ -11,7 +11,7 @@ from app.api.problems import send_problem
 from app.errors import Forbidden, ServiceError, UnknownRoute
 
 IS_OPERATIONS = "is_operations"
-"""In the state of what comes over the port for operations."""
+"""Set in the state of requests that come over the port for operations."""
 SUBPROTOCOL = "afterframe"
 KEY_SUBPROTOCOL = "afterframe.key."
 """Pages cannot set headers of a WebSocket; they ask for these two subprotocols, the second ending in the key."""
@@ -20,10 +20,10 @@ KEY_SUBPROTOCOL = "afterframe.key."
 @dataclass(frozen=True, slots=True)
 class Routes:
     operations: frozenset[str]
-    """Need no key, and with a port of their own are answered there alone, like nothing else."""
+    """Paths that need no key. With a port of their own they are answered only there, and nothing else is."""
     have_own_port: bool
     public: frozenset[str]
-    """Need no key either: what people read."""
+    """Paths that need no key either: what people read."""
     streams: frozenset[str]
     """WebSockets."""
 
@@ -32,7 +32,7 @@ class Access:
     """Refuses who may not ask with 401, 403, 404 or 429; all else goes on."""
 
     def __init__(self, app: ASGIApp, routes: Routes, keys: KeyRing | None, origins: frozenset[str]) -> None:
-        """Without `keys` everybody may ask. `origins`: of pages elsewhere that may open streams; `*`: any."""
+        """Without `keys` everybody may ask. `origins`: those of other pages that may open streams; `*`: all."""
         self.app = app
         self.routes = routes
         self.keys = keys

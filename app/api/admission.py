@@ -19,7 +19,7 @@ from app.errors import LengthRequired, MalformedRequest, NotReady, ServiceError,
 class Admission:
     """Lets uploads in while there is room for them, none larger or slower than `limits`.
 
-    Only requests with a body that is worked on (`uploads`) need a place: health and metrics always answer.
+    Only requests whose body is worked on (`uploads`) need a place: health and metrics always answer.
     """
 
     def __init__(self, app: ASGIApp, uploads: Sequence[BaseRoute], places: Places, limits: BodyLimits) -> None:

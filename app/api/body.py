@@ -15,7 +15,8 @@ from app.api.places import Places
 from app.errors import NotReady, ServiceError, TimeLimit, UploadTooLarge
 
 OPENING_BYTES = 2**12
-"""Of an upload, or all of it, before anything is made for it. A slow client never brings so much, and costs a third."""
+"""So much of an upload, or all of it, must have come before anything is set up for it: until then a slow client costs a
+third of what it would cost otherwise."""
 SPREAD = 0.2
 """Patience lasts up to this share longer, by chance: a thousand clients that come at once do not all end at once."""
 
@@ -28,7 +29,7 @@ class BodyLimits:
     min_bytes_per_second: int
 
     def patience(self) -> float:
-        """For one stretch of an upload."""
+        """Seconds for one stretch of an upload, drawn anew each time: see SPREAD."""
         return self.patience_seconds * random.uniform(1.0, 1.0 + SPREAD)
 
     def too_large(self, fact: str) -> UploadTooLarge:
@@ -86,7 +87,7 @@ class Body:
             raise
 
     def end(self) -> None:
-        """Waits for no more of it: `receive` raises NotReady."""
+        """Ends the upload: `receive` raises NotReady from now on, also where it is waiting."""
         self._is_ended = True
         if self._waiting is not None:
             with suppress(RuntimeError):  # its patience has just ended
@@ -107,7 +108,7 @@ class Body:
         return message
 
     async def _receive_in_time(self) -> Message:
-        """The next message. Only the time that the client takes is counted, not that of whoever reads."""
+        """The next message. Only the time that the client takes counts, not the time between two calls."""
         if self._is_ended:
             raise NotReady
         clock = asyncio.get_running_loop().time

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.matching import is_for
 
 CLIENT_LEFT = 499
-"""What the log line and the metrics say of it, as nginx does: nothing is answered."""
+"""The status in the log line and the metrics, as nginx has it: nothing is answered."""
 
 
 class Departure:
-    """Listens on for the client's departure once a request's body has been read, on `uploads` alone."""
+    """Watches for the client's departure once the body of a request has been read; only for `uploads`."""
 
     def __init__(self, app: ASGIApp, uploads: Sequence[BaseRoute]) -> None:
         self.app = app

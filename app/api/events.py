@@ -1,4 +1,4 @@
-"""An answer in events, as they come about: JSON lines, or server-sent events."""
+"""An answer in events, each sent as soon as it is known: JSON lines, or server-sent events."""
 
 import asyncio
 import time
@@ -21,13 +21,13 @@ EventFormat = Literal["application/x-ndjson", "text/event-stream"]
 FORMATS: tuple[EventFormat, ...] = ("application/x-ndjson", "text/event-stream")
 
 Event = BaseModel | Callable[[], bytes]
-"""Of a large one, what makes its JSON off the event loop."""
+"""For a large event, the function that makes its JSON off the event loop."""
 
 Emit = Callable[[Callable[[], Event | None]], None]
-"""Takes what makes the next event, of all that was not told yet; None: there is nothing new.
+"""Takes a function that makes the next event out of all that was not told yet, or None where nothing is new.
 
-It is called when the client is ready for it, and never where there is newer by then: for a client that is behind
-nothing piles up.
+That function is called when the client is ready for the event, and not at all where a newer one has replaced it: for a
+client that is behind nothing piles up.
 """
 
 
@@ -43,10 +43,10 @@ class ProblemEvent(Problem):
 
 
 class EventResponse(Response):
-    """What `work` emits, then what it returns; an error after the first event is the last one, before it is raised.
+    """Sends what `work` emits, then what it returns. An error after the first event is sent as the last event.
 
-    Starlette's own looks for the client's departure with `receive`, and would take away what is still to come of the
-    body; `app.api.departure` looks after that.
+    Starlette's StreamingResponse watches for the client's departure with `receive`, and would swallow what is still to
+    come of the body; `app.api.departure` takes care of that here.
     """
 
     def __init__(

@@ -22,11 +22,11 @@ class FormLayout:
     """What a form may have."""
 
     files: Mapping[str, int]
-    """How many there may be of each field that is a file. At least one of all of them must be there."""
+    """How many files each such field may have. The form must have at least one file."""
     texts: frozenset[str] = frozenset()
     """Fields that are text, and kept."""
     passes_over_others: bool = True
-    """Else a field that is neither is refused: a typo does not pass."""
+    """Whether fields that are neither are ignored; else they are refused, so that typos do not pass."""
     max_file_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of each file of a field; those that are not named here may have any size."""
     max_fields: int = 8
@@ -40,7 +40,7 @@ ONE_FILE = FormLayout(files={"file": 1})
 
 @dataclass(slots=True)
 class FormPart:
-    """A file, and where it is in all that `Form.feed` gave out."""
+    """A file, and where it lies in the bytes that `Form.feed` gave out."""
 
     field: str
     start: int
@@ -48,7 +48,7 @@ class FormPart:
 
 
 class Form:
-    """Takes a form apart that comes in pieces. Raises MalformedRequest or UploadTooLarge wherever it cannot be.
+    """Takes apart a form that comes in pieces. Raises MalformedRequest or UploadTooLarge wherever that fails.
 
     The parser bounds the headers of a part, in number and size.
     """
@@ -87,7 +87,7 @@ class Form:
         self._disposition = b""
 
     def feed(self, data: bytes) -> list[memoryview]:
-        """What the next piece of the body has of the files; it is not copied."""
+        """The parts of the next piece of the body that belong to files; they are not copied."""
         self._found = []
         try:
             self._parser.write(data)

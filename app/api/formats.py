@@ -90,9 +90,9 @@ async def respond(
     timing: Timing,
     more_headers: Mapping[str, str],
 ) -> Response:
-    """The response whose body `encode` makes in a thread: where it holds Python's lock for long, all wait all the same.
+    """The response whose body `encode` makes in a thread, which should not hold Python's lock for long: all would wait.
 
-    What JSON says of model and time is in the headers of all formats: Server-Timing (W3C) in milliseconds.
+    Headers say in every format what JSON says of model and time: Server-Timing (W3C) in milliseconds.
     """
     body = await to_thread.run_sync(encode, limiter=service.encoders)
     headers = {

@@ -64,6 +64,6 @@ class CrossOrigin(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Says nothing to whom it does not allow, which is what a browser takes for no. Starlette's says it in text."""
+        """An empty answer for origins that are not allowed, which a browser takes for a no; Starlette's has a text."""
         response = super().preflight_response(request_headers)
         return response if response.status_code == 200 else Response(status_code=204, headers={"Vary": "Origin"})

@@ -36,9 +36,9 @@ class RequestRecord:
     """Seconds by stage."""
 
     def work_seconds(self, seconds: float) -> float:
-        """Of `seconds` that the request took, those from the last byte of its upload on.
+        """Of the `seconds` that the request took, those after the last byte of its upload.
 
-        While a client takes its time the file may be decoded: no less than that took.
+        But at least what decoding took: that may happen while the upload is still coming.
         """
         return max(seconds - self.stages.get("upload", 0.0), self.stages.get("decode", 0.0))
 
@@ -113,9 +113,9 @@ class Observe:
         access_logger.info("request", extra={"fields": fields})
 
     def _route_of(self, scope: Scope) -> str:
-        """The path of the route that answered, or would have, had the request not been refused before it came there.
+        """The path of the route that answered, or would have answered had the request not been refused before.
 
-        As the application has it, `/models/{name}`: there are no more of them than routes.
+        With its parameters by name, as `/models/{name}`, so that there are only as many values as routes.
         """
         found = scope.get("route") or next(
             (route for route in self.routes if route.matches(scope)[0] is not Match.NONE), None

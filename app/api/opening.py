@@ -1,4 +1,4 @@
-"""Why the service does not start, in one line, where it is for whoever runs it to mend. Pure ASGI."""
+"""Says in one line why the service does not start, where the operator can repair that. Pure ASGI."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,7 +6,7 @@ from app.errors import ModelRejected, OutdatedLibrary
 
 
 class Opening:
-    """Says what a start failed for in the error's own words; of errors that nobody foresaw the server logs all."""
+    """Reports a failed start in the error's own words; of errors that nobody foresaw the server logs the traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

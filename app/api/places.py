@@ -1,4 +1,4 @@
-"""Who may come in, by what is being worked on and how fast that goes."""
+"""Who may come in, by how much is being worked on and how fast that goes."""
 
 import math
 import time
@@ -68,10 +68,10 @@ class Places:
             raise self._overloaded(f"{self.max_uploads} uploads are arriving, as many as may at once")
 
     def take(self, upload_seconds: float) -> None:
-        """Holds a place for an upload that took so long and is complete; `give_back` must follow.
+        """Holds a place for a complete upload, which took `upload_seconds`; `give_back` must follow.
 
-        Raises Overloaded where there is none. As many again as there are for newcomers are kept for uploads that took
-        long: they were let in when there was room, and much would be lost with them.
+        Raises Overloaded where there is none. For uploads that took long there are as many places again as for
+        newcomers: they were let in when there was room, and much would be lost with them.
         """
         if self.num_held >= self.max_requests * (2 if upload_seconds > NEWCOMER_SECONDS else 1):
             raise self._overloaded(f"All {self.max_requests} places are taken")

@@ -32,9 +32,9 @@ MEDIA_TYPE = "application/problem+json"
 FACTS = {404: str(UnknownRoute()), 405: "This path does not take this method; the header Allow lists those it takes."}
 """Details by status for the errors that Starlette raises itself; its own are no more than the title again."""
 MAX_ERRORS = 16
-"""Of one query that are told: a client may send as many as its header has room for."""
+"""Errors of one query that a problem lists: a client may make as many as its header has room for."""
 MAX_NAME_LENGTH = 64
-"""Of a parameter that is told: it may be the client's own."""
+"""Characters of a parameter's name that a problem repeats: the name may be of the client's making."""
 
 logger = logging.getLogger("afterframe.problems")
 
@@ -57,7 +57,7 @@ def problem_body(
 
 
 def service_error_headers(error: ServiceError) -> dict[str, str]:
-    """Headers that belong to an error: when to come back, what to come with or not, not to go on on this connection."""
+    """Headers that go with an error: when to come back, how to send a key or a body, or that the connection closes."""
     match error:
         case Overloaded():
             return {"Retry-After": str(error.retry_after_seconds)}
@@ -71,14 +71,14 @@ def service_error_headers(error: ServiceError) -> dict[str, str]:
 
 
 def invalid_value(where: Sequence[object], message: str) -> dict[str, str]:
-    """One complaint of pydantic's as a problem has it: without `parameter` where it is about several together."""
+    """One of pydantic's errors as a problem lists it; without `parameter` where it is about several together."""
     told = {"message": message.removeprefix("Value error, ")}
     name = ".".join(map(str, where))[:MAX_NAME_LENGTH]
     return {"parameter": name, **told} if name else told
 
 
 def in_words(error: Mapping[str, str]) -> str:
-    """One of the `errors` of a problem as its `detail` has it."""
+    """One entry of a problem's `errors` as text, for its `detail`."""
     return ": ".join(error.values())
 
 
@@ -117,7 +117,7 @@ def refusal_of(error: Exception, request_id: str) -> ServiceError:
 
 
 def _lacking(error: Exception) -> ServiceError | None:
-    """What the machine had no more of, for this request; the next one may find it."""
+    """The problem for an `error` of a machine that has run out of something; None for any other."""
     if not isinstance(error, OSError | MemoryError):
         return None
     number = error.errno if isinstance(error, OSError) else errno.ENOMEM
@@ -140,7 +140,7 @@ async def _service_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette raises itself: no such route, wrong method, a multipart body it cannot read."""
+    """Errors that Starlette raises itself: no such route, the wrong method."""
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     detail = FACTS.get(error.status_code, str(error.detail))

@@ -1,4 +1,4 @@
-"""Queries in which a name is there more often than it may be: FastAPI takes the last value and says nothing."""
+"""Queries that repeat a name which may come only once: FastAPI would silently take the last value."""
 
 from typing import get_origin
 
@@ -13,14 +13,14 @@ ONCE = "Give it only once"
 
 
 def repeated(query: QueryParams, kind: type[BaseModel]) -> list[str]:
-    """What `query` has more than one value for, and `kind` has no list for."""
+    """Names with several values in `query` whose field in `kind` is no list."""
     fields = kind.model_fields
     single = (name for name in query if name in fields and get_origin(fields[name].annotation) is not list)
     return [name for name in single if len(query.getlist(name)) > 1]
 
 
 async def check_repeated(connection: HTTPConnection) -> None:
-    """Raises RequestValidationError for them, in the query of any route. A dependency."""
+    """Raises RequestValidationError for repeated names in the query of any route. A dependency."""
     route = connection.scope["route"]
     if not isinstance(connection, Request) or not isinstance(route, APIRoute):
         return

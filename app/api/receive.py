@@ -20,7 +20,7 @@ from app.models.store import ServedModel
 from app.pipelines.reading import Arriving, Cost, Upload
 
 EARLY_SECONDS = 0.1
-"""An upload that takes longer is decoded while it comes, where that can be. Shorter ones are spared that."""
+"""An upload that takes longer is decoded while it comes, where that is possible; for others it is not worth it."""
 
 
 @dataclass
@@ -47,9 +47,10 @@ class Received:
         is_prompt: bool = False,
         wait_seconds: float | None = None,
     ) -> Upload:
-        """What is to be read; `in_events`: with all the time that a stream may take.
+        """What the pipeline is to read, and until when.
 
-        `wait_seconds`: for no longer, and then what is known is the answer.
+        `in_events`: there is as much time as a stream may take. `is_prompt`: what is known first is wanted first.
+        `wait_seconds`: no more time than that, and then what is known is the answer.
         """
         seconds = self.service.deadline_seconds + (self.service.stream.total_seconds if in_events else 0.0)
         if wait_seconds is not None:
@@ -80,7 +81,7 @@ class Received:
 
 
 def record_cost(service: Service, record: RequestRecord, cost: Cost, upload_seconds: float) -> None:
-    """What the log line and the metrics get of one upload."""
+    """Adds one upload to the log line and the metrics."""
     record.media_seconds = cost.decode.duration_seconds
     record.stages = {
         "upload": upload_seconds,
@@ -99,8 +100,8 @@ async def receive(
 ) -> AsyncIterator[Received]:
     """The request once its body has arrived, for `models` to work on; the file is gone when the context ends.
 
-    With `on_arrival`, an upload that takes long is given out before, to be read while it comes. `emit` is told where
-    that cannot be. Raises MalformedRequest where there is no file.
+    With `on_arrival`, a slow upload is given out earlier, to be read while it comes. Where that cannot be, `emit` gets
+    an event that says so. Raises MalformedRequest where there is no file.
     """
     service = service_of(request)
     record: RequestRecord = request.state.record
@@ -116,7 +117,7 @@ async def receive(
 
 
 async def _arriving(service: Service, spool: Spool, emit: Emit | None) -> Arriving | None:
-    """How to read the upload while it comes; None where it is there, cannot be read so, or no worker is free."""
+    """How to read the upload while it comes; None where it is complete, cannot be read so, or no worker is free."""
     if await spool.finishes_within(EARLY_SECONDS):
         return None
     head = await spool.watch()

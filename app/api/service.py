@@ -50,13 +50,13 @@ class Service:
     arriving: DecoderPool
     """For uploads that are still being sent."""
     encoders: CapacityLimiter
-    """Answers that are made into files at once: a large one takes a core, and 65 bytes for each number in it."""
+    """How many answers are encoded at once: a large one takes a core, and 65 bytes for each number in it."""
     telemetry: Telemetry
     places: Places
     deadline_seconds: float
     """From the last byte of an upload to its answer."""
     faults: Callable[[], list[str]]
-    """What does not stop the service, but should not stay as it is; for whoever runs it."""
+    """What does not stop the service but should be repaired; for the operator."""
 
 
 def service_of(request: HTTPConnection) -> Service:

@@ -15,7 +15,8 @@ from app.telemetry import access_logger
 PATH = "/stream"
 INTERNAL_ERROR = 1011
 KNOWN_CODES = frozenset(range(1000, 1016)).union(PRIVATE + status for status in HTTPStatus if status >= 400)
-"""The protocol's (RFC 6455, section 7.4.1) and those of problems. A client may close with any other up to 4999."""
+"""Close codes that metrics tell apart: the protocol's (RFC 6455, section 7.4.1) and those of problems. A client may
+close with any other one up to 4999."""
 
 router = APIRouter()
 

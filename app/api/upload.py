@@ -1,4 +1,4 @@
-"""What is uploaded, spooled to disk once, from a multipart body or a raw one; it can be read while it is written."""
+"""Uploads, spooled to disk once, from a multipart body or a raw one; they can be read while they are written."""
 
 import asyncio
 import os
@@ -17,9 +17,10 @@ from app.api.service import service_of
 from app.errors import MalformedRequest
 
 WRITE_BYTES = 2**20
-"""One hop to a thread per MiB, not per network read, unless somebody reads what is written."""
+"""Written at once, by one hop to a thread instead of one per network read, unless somebody reads the file meanwhile."""
 MAX_UNWRITTEN_BYTES = 2**24
-"""Of all uploads together, about; beyond, all is written as it comes: a thousand that stall may not keep a MiB each."""
+"""Of all uploads together, roughly. Beyond it all is written as it comes: a thousand stalled uploads may not keep a MiB
+each."""
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")
 HEAD_BYTES = 2**12  # enough to tell what kind of file it is
 
@@ -34,11 +35,12 @@ class Spool:
         content_type = request.headers.get("content-type", "")
         is_form = content_type.split(";")[0].strip().lower() == "multipart/form-data"
         self.form = Form(content_type, layout) if is_form else None
-        """Where in the file its files are, and its text; all of it once the upload is there. None: the body is one."""
+        """Where the form's files lie in the spooled file, and its text fields; complete once the upload is. None: the
+        body itself is the file."""
         self.seconds = 0.0
-        """That the upload took, once it is there."""
+        """How long the upload took; known once it is complete."""
         self.growth: int | None = None
-        """A pipe in which there is something to read when the file has grown, once `watch` was called."""
+        """A pipe that has something to read when the file has grown; there once `watch` was called."""
         self._grow: int | None = None  # its other end
         self._places = places
         self._pending: list[memoryview] = []
@@ -62,7 +64,7 @@ class Spool:
         return self.finished.done()
 
     async def watch(self) -> bytes:
-        """The first bytes of the file, up to HEAD_BYTES. From now on each byte is on disk as soon as it has come."""
+        """The first bytes of the file, up to HEAD_BYTES. From now on each byte is written as soon as it has come."""
         self.growth, self._grow = os.pipe()
         os.set_blocking(self._grow, False)
         await self._flush()
@@ -120,7 +122,7 @@ class Spool:
         self._places.unwritten_bytes += num_bytes
 
     async def _flush(self) -> None:
-        """Begins to write what is pending, while more comes; what was pending before is on disk then."""
+        """Begins to write what is pending, once what was written before is on disk; does not wait for its end."""
         async with self._flushing:
             await self._written()
             if self._num_pending:
@@ -128,7 +130,7 @@ class Spool:
                 self._pending, self._num_pending = [], 0
 
     async def _written(self) -> None:
-        """What `_flush` has begun to write is on disk."""
+        """Waits until what `_flush` has begun to write is on disk."""
         if self._writing is not None:
             await asyncio.shield(self._writing)
 
@@ -165,7 +167,7 @@ async def spooling(request: Request, layout: FormLayout = ONE_FILE) -> AsyncIter
 
 
 def _write(descriptor: int, pieces: list[memoryview]) -> None:
-    """Writes all of them, as they are: put together first, each byte would be copied once more."""
+    """Writes all pieces without joining them first, which would copy each byte once more."""
     at = 0
     while at < len(pieces):
         written = os.writev(descriptor, pieces[at : at + _MAX_PIECES])

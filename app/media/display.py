@@ -1,6 +1,6 @@
 """Frames at a fixed rate from frames as they come: what is on display at 0, 1/rate, 2/rate … seconds.
 
-Nothing has to be known of the frames that follow, but that the next one is displayed later.
+Of the frames that follow, nothing has to be known except when the next one is displayed.
 """
 
 from collections.abc import Iterator

@@ -13,8 +13,8 @@ from app.media.scaling import FrameScaler
 from app.media.timeline import Pick
 
 MAX_CHUNK_BYTES = 16 << 20
-"""Of the frames of one chunk, unless a single frame is larger. A chunk of large frames is shorter than `chunk_length`,
-so that memory does not depend on the request."""
+"""Most bytes of the frames in one chunk, unless a single frame is larger. A chunk of large frames is shorter than
+`chunk_length`, so that memory does not depend on the request."""
 
 
 class FrameCollector:

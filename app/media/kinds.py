@@ -1,5 +1,5 @@
-"""The kinds of file, codec and nothing else that are ever opened: FFmpeg carries some 550 decoders, and each is attack
-surface (CVE-2026-8461 was in one that no one here needs).
+"""The only kinds of file and codec that are ever opened: FFmpeg carries some 550 decoders, and each is attack surface
+(CVE-2026-8461 was in one that no one here needs).
 """
 
 DEMUXERS = (
@@ -115,9 +115,10 @@ def is_known_kind(head: bytes) -> bool:
 
 
 def index_comes_last(head: bytes) -> bool:
-    """Whether a file that starts with `head` is an MP4 or MOV whose pictures come before what says where they are.
+    """Whether a file that starts with `head` is an MP4 or MOV whose pictures come before the index of them.
 
-    Of boxes, each begins with its size (32 bits, or 1 and then 64 bits after the kind) and its kind: ISO/IEC 14496-12.
+    Such a file is a row of boxes (ISO/IEC 14496-12). Each begins with its size in 32 bits and its kind; a size of 1
+    means that the size follows the kind in 64 bits.
     """
     at = 0
     while at + 16 <= len(head) and head[4:8] in (b"ftyp", b"wide", b"free", b"skip", b"mdat"):

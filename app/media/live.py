@@ -24,7 +24,7 @@ class LiveDecoder:
         self._feed.setblocking(False)
 
     async def feed(self, data: bytes) -> None:
-        """Sends more of the stream; waits while the decoder has enough, and after an error until it is closed."""
+        """Sends more of the stream; waits while the decoder has enough and, after an error, until `close`."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._feed, data)
         except OSError:  # it has ended; `events` says why

@@ -17,13 +17,13 @@ from app.media.request import FrameSpec
 FLAGS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """Averages over what it shrinks. The last two give the same pixels on every CPU."""
 _MAX_SHRINK = 64
-"""swscale refuses to shrink to a 128th and less (EINVAL): a side that is longer than this is shrunk in two steps."""
+"""swscale refuses to shrink to a 128th or less (EINVAL): beyond this factor a side is shrunk in two steps."""
 
 
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """How the file wants this frame turned."""
     try:
-        # Not frame.side_data: that and the frame would keep each other, 3 MB of 1080p, until they are looked for.
+        # Not frame.side_data: it and the frame refer to each other, which keeps 3 MB of 1080p until a collection.
         matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)  # type: ignore[call-arg]  # as it is in PyAV 18.1
     except ValueError:  # PyAV lists no side data where one is of a type it does not know, as in 3D video
         return turned(frame.rotation)

@@ -63,7 +63,7 @@ def part_of(timeline: Timeline, request: MediaRequest) -> Part:
 
 
 def no_part(request: MediaRequest, duration_seconds: float | None) -> str:
-    """What to tell the sender where nothing lies between the start and the end, of a file that may last longer."""
+    """The message for a part of a file in which there is nothing. `duration_seconds`: of the file, if it is known."""
     start, end = request.start_seconds or 0.0, request.end_seconds
     until = "the end" if end is None else f"{end:g} s"
     lasts = "" if duration_seconds is None else f": the file lasts {duration_seconds:.3f} s"

@@ -1,7 +1,7 @@
 """The frames that a request asks for, all of its sizes from one decode.
 
-Frames at a rate alone come of one pass over a large file (`app.media.onepass`). Else, and where it meets a surprise,
-the times of all frames are read from the packets first, so that only what the wanted frames need has to be decoded.
+Frames at a rate alone come from one pass over a large file (`app.media.onepass`). Otherwise, or where that pass meets a
+surprise, the times of all frames are read from the packets first, so that only what the wanted frames need is decoded.
 Each frame that comes out is checked against that plan; at the first surprise (a packet that does not decode, a time
 that no packet announced) the file is decoded in full, once for the times and once for the frames.
 """
@@ -36,7 +36,7 @@ from app.media.shared_file import SharedFile
 from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_frames
 
 _MAX_HELD_BYTES = 32 << 20
-"""Spread frames are held back until the plan has proved right; where they are more, the file is decoded in full."""
+"""Spread frames are held back until the plan has proved right; where they take more, the file is decoded in full."""
 
 _STRICT = {"err_detect": "explode"}
 """What does not decode is not concealed."""
@@ -97,10 +97,10 @@ class VideoReader:
                 self._request = replace(self._request, cores=1)  # what is answered does not hang on idle cores
 
     def _read_in_one_pass(self) -> Iterator[MediaInfo | FrameChunk]:
-        """Give back each frame as soon as it is known, at a memory that does not grow with the video.
+        """Give back each frame as soon as it is known, with memory that does not grow with the video.
 
-        Of a small file all packets are known at once, and a plan also spares what follows the last frame wanted of each
-        group of pictures: a fifth of the CPU time, for groups of a second and four frames of it.
+        For a small file all packets are known at once, and a plan is better: it also spares what follows the last
+        wanted frame of each group of pictures, a fifth of the CPU time for groups of a second with four such frames.
         """
         if not can_read_in_one_pass(self._request) or file_size(self._file) <= SMALL_BYTES:
             raise SurpriseError
@@ -134,8 +134,8 @@ class VideoReader:
     def _plan(self, opened: ExitStack) -> tuple[InputContainer, VideoStream, _Planned]:
         """What to decode, of a file that is left open in `opened`.
 
-        It is probed only where it takes that to choose a stream, to know the shape of its pixels, or how far the
-        decoder has to look ahead. The table of all packets is gone after this: in two hours there are 180,000 of them.
+        The file is probed only where that is needed to choose a stream, to know the shape of its pixels or how far the
+        decoder has to look ahead. The table of packets, 180,000 in two hours of video, is not kept after this.
         """
         for probe in (False, True):
             container, stream = opened.enter_context(self._open(_STRICT | self._threads, probe=probe))
@@ -193,7 +193,7 @@ class VideoReader:
             yield from self._hold(self._collect(container, stream, timeline, picks, frames))
 
     def _hold(self, items: Iterator[MediaInfo | FrameChunk]) -> Iterator[MediaInfo | FrameChunk]:
-        """The items, frames that are spread over the video only at the end: their choice hangs on all of it."""
+        """The items, but frames that are spread over the video only at the end: their choice depends on all of it."""
         held: list[FrameChunk] = []
         held_bytes = 0
         for item in items:
@@ -277,7 +277,7 @@ def file_size(file: BinaryIO | Readable) -> int:
 
 
 def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:
-    """The moving picture, its decoder with `options`; the other streams are not read. Raises InvalidMedia for none."""
+    """The moving picture, its decoder with `options`; other streams will not be read. Raises InvalidMedia for none."""
     stream = best_video(container, limits)
     if stream is None:
         raise InvalidMedia("The file has no moving picture.")

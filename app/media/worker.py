@@ -105,7 +105,7 @@ def _answer(connection: socket.socket, descriptors: list[int], request: MediaReq
 
 
 def _opened(descriptors: list[int], request: MediaRequest) -> SocketFile | DescriptorFile:
-    """The file to read: the first of the descriptors; that of one that still grows is followed by what tells of it."""
+    """The file to read, behind the first descriptor. For a file that still grows, the second is its pipe of signals."""
     match request.source:
         case "arriving":
             return SocketFile(descriptors[0])

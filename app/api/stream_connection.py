@@ -9,13 +9,11 @@ from pydantic import ValidationError
 
 from app.api.problems import complaint
 from app.api.query import ONCE, repeated
-from app.api.schemas import ModelRef
 from app.api.service import StreamService
 from app.api.stream_messages import Acknowledge, AskState, End, Rewind, SocketQuery, Start, decode_state, encode_state
-from app.api.stream_schemas import Closing, Done, Limits, Problem, Rewound, State, Step, Welcome
+from app.api.stream_schemas import Closing, Done, Problem, Rewound, State, Step, Welcome
 from app.api.stream_socket import FINAL, NORMAL, TAKEN_OVER, ClientLeftError, StreamSocket, close_code, split_picture
 from app.errors import MalformedRequest, NotReady, Overloaded, ServiceError, StateTooLarge, TimeLimit
-from app.models.manifest import ClassifyOutput
 from app.models.tokens import StreamPoint
 from app.pipelines.session import Ended, Event, Refused, Session, SessionOptions, Stepped
 from app.pipelines.sources import ArrivingSource, PictureSource
@@ -52,7 +50,7 @@ class Connection:
         except ServiceError as error:
             await self._close(error)
             return
-        await self.socket.send(self._welcome(session))
+        await self.socket.send(Welcome.of(session, self.service))
         await self._serve(session)
 
     def summary(self) -> dict[str, object]:
@@ -258,27 +256,6 @@ class Connection:
         if point is None or self.session is None:
             return None
         return self.service.tokens.issue(self.session.stream.model, point)
-
-    def _welcome(self, session: Session) -> Welcome:
-        model, service = session.stream.model, self.service
-        output = model.manifest.output
-        return Welcome(
-            session=session.id,
-            model=ModelRef.of(model),
-            task=model.manifest.task,
-            labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
-            rate=session.stream.rate,
-            sequence=session.stream.sequence,
-            seconds=session.stream.seconds,
-            received=session.source.num_received,
-            limits=Limits(
-                max_in_flight=session.options.max_in_flight,
-                max_message_bytes=service.max_message_bytes,
-                idle_seconds=service.idle_seconds,
-                total_seconds=service.total_seconds,
-                resume_seconds=service.sessions.resume_seconds,
-            ),
-        )
 
 
 async def _push(source: PictureSource | ArrivingSource, message: bytes) -> None:

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, TypeAdapter
 
 from app.api.schemas import Label, ModelRef, Rounded, rounded
+from app.api.service import StreamService
 from app.api.stream_messages import SCHEMA_VERSION, client_schemas
 from app.models.manifest import ClassifyOutput
 from app.pipelines.readings import StreamEnd
+from app.pipelines.session import Session
 from app.pipelines.stream import Stream, StreamStep
 
 
@@ -43,6 +45,28 @@ class Welcome(BaseModel):
     received: int
     """Pictures, or bytes of the encoded stream, that have come: a client that was cut off goes on from there."""
     limits: Limits
+
+    @classmethod
+    def of(cls, session: Session, service: StreamService) -> Self:
+        model, stream = session.stream.model, session.stream
+        output = model.manifest.output
+        return cls(
+            session=session.id,
+            model=ModelRef.of(model),
+            task=model.manifest.task,
+            labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
+            rate=stream.rate,
+            sequence=stream.sequence,
+            seconds=stream.seconds,
+            received=session.source.num_received,
+            limits=Limits(
+                max_in_flight=session.options.max_in_flight,
+                max_message_bytes=service.max_message_bytes,
+                idle_seconds=service.idle_seconds,
+                total_seconds=service.total_seconds,
+                resume_seconds=service.sessions.resume_seconds,
+            ),
+        )
 
 
 class OpenedSegment(BaseModel):

@@ -14,7 +14,7 @@ BEGUN = "begun.json"
 
 
 class Begun(BaseModel):
-    """What makes a run that run: gone on with in any other way, it would say of itself what is not so."""
+    """What a run was begun with. Resumed with anything else, it would claim what is not true of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,10 +38,10 @@ class Begun(BaseModel):
     output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     """With the labels, in the order of the logits."""
     command: str | None = None
-    """That began it, whatever went on with it; None: a run from before this was told."""
+    """The one that began it, whatever resumed it; None in older runs."""
 
     def told_apart_by(self) -> dict[str, Any]:
-        """What is the same in one that goes on, as JSON has it."""
+        """What must be the same where the run is resumed, as JSON has it."""
         return self.model_dump(mode="json", exclude={"command"})
 
 

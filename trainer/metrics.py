@@ -1,4 +1,4 @@
-"""How good the scores of a classifier are, of whatever it sees or hears."""
+"""How good a classifier's scores are, whether it sees or hears."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Evaluation(BaseModel):
     num_examples: int
     accuracy: float
     macro_recall: float
-    """Mean over the classes that occur of the share found: what accuracy would be were they balanced."""
+    """Recall, averaged over the classes that occur: what accuracy would be if they were balanced."""
     calibration_error: float
     """Expected calibration error: how far the score of the answer is from the share of right answers."""
     majority_share: float
@@ -55,7 +55,7 @@ class Evaluation(BaseModel):
 def judge(
     examples: Sequence[Example], scores: NDArray[np.float32], controls: Mapping[str, NDArray[np.float32]]
 ) -> Evaluation:
-    """What scores (len(examples), K) are worth, and those of the same examples under each control."""
+    """The evaluation of scores (len(examples), K), and of those of the same examples under each control."""
     truth = torch.tensor([example.label for example in examples])
     num_labels = scores.shape[1]
     confusion = multiclass_confusion_matrix(torch.from_numpy(scores), truth, num_labels).numpy()
@@ -74,13 +74,13 @@ def judge(
 
 
 def macro_recall(confusion: NDArray[np.int64]) -> float:
-    """The mean over the classes that occur of the share found, from counts [truth][answer]."""
+    """Recall, averaged over the classes that occur, from counts [truth][answer]."""
     occurrences = confusion.sum(axis=1)
     return float((np.diag(confusion)[occurrences > 0] / occurrences[occurrences > 0]).mean())
 
 
 def results(evaluations: Mapping[str, Evaluation], labels: Sequence[str], about: str) -> str:
-    """Tables of evaluations by the name of their set, Markdown: figures, `about` them in words, confusions."""
+    """Markdown for evaluations by the name of their set: a table of figures, `about` as it is, confusion tables."""
     controls = list(next(iter(evaluations.values())).controls)
     rows = [
         [

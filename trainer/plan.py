@@ -1,4 +1,4 @@
-"""What a training of any task is made of, and what it comes to: all that `train` and `publish` know of a task."""
+"""What a training of any task consists of and what comes out of it: all that `train` and `publish` know of a task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ class PlanOptions:
     num_devices: int = 1
     """Processes that share a batch."""
     teachers: tuple[Path, ...] = ()
-    """Finished runs whose answers are learnt from as the labels are; for classifiers of labelled videos or sounds,
-    but for those that see flow."""
+    """Finished runs whose answers are learnt from beside the labels; for classifiers of labelled videos or sounds,
+    except those that see flow."""
     num_loaders: int = 0
     """Processes that draw generated clips; those of videos are read from the cache and need none."""
 
 
 def check_alone(options: PlanOptions) -> None:
-    """Raises RecipeError for more than one process: batches of sounds alike in length are drawn for all at once."""
+    """Raises RecipeError for more than one process: batches of sounds of similar lengths are drawn for all at once."""
     if options.num_devices > 1:
         raise RecipeError("models of sound are trained by one process: give --devices 1")
 
@@ -47,7 +47,7 @@ class Report:
     text: str
     """Tables for the card, Markdown."""
     limits: tuple[str, ...]
-    """Where it is not good: sentences for the card."""
+    """What it is not good at: sentences for the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,6 @@ class Plan:
     headline: str
     """The metric that runs are compared by."""
     evaluate: Callable[[ScriptModule, Path], Report]
-    """What the published file is worth; may write to the run's folder, pictures for the card to `pictures/`."""
+    """Measures the published file; may write to the run's folder, and pictures for the card to `pictures/`."""
     finish: Callable[[Any], None] = lambda network: None
-    """What is left to do to the trained network before it is published."""
+    """Does what is left to do to the trained network before it is published."""

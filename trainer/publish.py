@@ -36,9 +36,9 @@ MAX_DIFFERENCE = 1e-5
 
 
 class Compiled:
-    """A plan's network compiled before it is trained: what cannot be published is better known hours earlier.
+    """A plan's network, compiled before it is trained, so that what cannot be published is known hours earlier.
 
-    And compiling reads the source files, which by the end of a long training may be others.
+    Besides, compiling reads the source files, which may have changed by the end of a long training.
     """
 
     def __init__(self, task: Task, plan: Plan) -> None:
@@ -73,14 +73,13 @@ class Compiled:
 
 
 def check_place(store: Path, name: str, task: Task) -> None:
-    """That a run could be published under `name`: better known before the training than after it.
+    """Checks, before a training, that its run can be published under `name`. Makes nothing.
 
     Raises ModelRejected for a name whose versions do something else, OSError for a store that cannot be written to.
-    Makes nothing.
     """
     there_already = next(path for path in (store, *store.absolute().parents) if path.exists())
     if not there_already.is_dir():
-        raise NotADirectoryError(f"{there_already} is not a folder: no store can be there")
+        raise NotADirectoryError(f"{there_already} is not a folder, so the store cannot be there")
     if not os.access(there_already, os.W_OK):
         raise PermissionError(f"{there_already} cannot be written to")
     versions = list_versions(store, name)
@@ -147,7 +146,7 @@ def _manifest(run: Run, version: str, model_bytes: bytes, golden: Golden) -> Man
 
 
 def _check_padding(module: torch.jit.ScriptModule, task: Task, golden: Golden) -> None:
-    """Each golden row alone, without what is beyond its length."""
+    """Raises ModelRejected unless each golden row alone, without padding, is answered as in the batch."""
     name = FORWARD_OUTPUTS[task][0]
     for row, length in enumerate(golden.lengths):
         alone = torch.from_numpy(golden.chunk[row : row + 1, :length])
@@ -158,7 +157,7 @@ def _check_padding(module: torch.jit.ScriptModule, task: Task, golden: Golden) -
 
 
 def _check_step_by_step(module: torch.jit.ScriptModule, golden: Golden, unit: int) -> None:
-    """The state after the golden batch, reached `unit` frames or samples at a time; outputs on the way count in it."""
+    """Raises ModelRejected unless stepping `unit` frames or samples at a time gives the golden outputs and state."""
     chunk, lengths = torch.from_numpy(golden.chunk), torch.from_numpy(golden.lengths)
     height, width = (chunk.shape[2], chunk.shape[3]) if chunk.ndim == 5 else (0, 0)
     with torch.inference_mode():

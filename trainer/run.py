@@ -32,7 +32,7 @@ class Epoch(BaseModel):
     epoch: int
     train_loss: float
     validation: dict[str, float]
-    """What the learner logged on the validation set, by name; nothing where it was not asked."""
+    """What the learner logged on the validation set, by name; empty where it was not validated."""
 
 
 def validated(epochs: Iterable[Epoch]) -> list[str]:
@@ -50,9 +50,9 @@ class Run(BaseModel):
     summary: str
     cell: Literal["lstm", "gru"]
     settings: tuple[str, ...]
-    """`key=value` where the recipe was departed from."""
+    """`key=value` for each setting that replaced the recipe's."""
     options: tuple[str, ...] = ()
-    """`key=value` of what else of the command changes what is learnt; none in runs from before this was told."""
+    """`key=value` for other options of the command that change what is learnt; empty in older runs."""
     seed: int
     command: str
     date: datetime.date
@@ -62,7 +62,7 @@ class Run(BaseModel):
     num_examples: dict[str, int]
     """By split."""
     kept_apart: str | None = None
-    """What is never in two splits, in words; None: a run from before this was told."""
+    """What is never in two splits, in words; None in older runs."""
     num_parameters: int
     minutes: float
     """Of training, decoding and evaluation not counted."""

@@ -26,7 +26,7 @@ def measure_sounds(
     Raises ValueError without sounds.
     """
     if not sounds:
-        raise ValueError("no sounds to evaluate with")
+        raise ValueError("no sounds to evaluate on")
     scores = score_sounds(module, sounds, max_samples)
     shuffled = [_shuffled(sound, index) for index, sound in enumerate(sounds)]
     return judge(sounds, scores, {"shuffled": score_sounds(module, shuffled, max_samples)}), scores

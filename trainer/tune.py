@@ -28,7 +28,7 @@ BEST = "best.yaml"
 STUDY = "study.log"
 STUDY_NAME = "trials"
 _BLIND_SHARE = 0.25
-"""Of a trial's epochs, in which it is not given up: a large learning rate shows late what it is worth."""
+"""Share of a trial's epochs in which it is not given up: a large learning rate shows late what it is worth."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -61,11 +61,11 @@ class Judged(Callback):
 
 
 def tune(options: TuneOptions) -> str:
-    """Trains until there are so many trials; what to tell the person who waited for it.
+    """Trains until there are `num_trials`; gives back what to tell the person who waited for it.
 
-    The same command goes on with what is there, and started twice, shares the work. Settings are drawn by a
+    The same command goes on with what is there and, started twice, shares the work. Settings are drawn by a
     tree-structured Parzen estimator (Bergstra et al. 2011). Raises what `train` raises, RecipeError for a key that
-    the recipe has not and where there is nothing to validate on, FileExistsError for a folder of other trials.
+    the recipe lacks and where there is nothing to validate on, FileExistsError for a folder of other trials.
     """
     training = options.training
     recipe = read_for(training.task, training.recipe, training.settings)  # before anything is decoded
@@ -78,7 +78,7 @@ def tune(options: TuneOptions) -> str:
 
 
 def _asked(options: TuneOptions) -> list[Any]:
-    """What makes these trials comparable, as JSON has it: with more data or another recipe they would not be."""
+    """What must be the same for trials to be comparable, as JSON has it: the data, the recipe, what is searched."""
     training = options.training
     recipe, plan = training.plan()
     if plan.val is None:

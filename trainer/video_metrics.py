@@ -37,7 +37,7 @@ def _measure(
     score: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]],
 ) -> tuple[Evaluation, NDArray[np.float32]]:
     if not videos:
-        raise ValueError("no videos to evaluate with")
+        raise ValueError("no videos to evaluate on")
     scores = score(clips)
     controls = {
         "one_frame": score([_one_frame(clip) for clip in clips]),

@@ -268,7 +268,7 @@ def test_runs_that_say_nothing_of_each_other_are_not_compared() -> None:
 
     with pytest.raises(RecipeError, match="learnt from other data"):
         comparison([make_run(), make_run(1).model_copy(update={"training_data": (other,)})])
-    with pytest.raises(RecipeError, match="two runs of gru with seed 0"):
+    with pytest.raises(RecipeError, match="two runs of gru have seed 0"):
         comparison([make_run(), make_run()])
 
 

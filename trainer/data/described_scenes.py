@@ -33,19 +33,19 @@ DESCRIBED_STYLE = SceneStyle(
     ),
     faults=FaultStyle(clean_share=0.0),
 )
-"""The ranges of `camera`'s scenes but for their pace: a motion lasts for two seconds or more, for it takes a clause."""
+"""The ranges of `camera`'s scenes, but slower: a motion lasts two seconds or more, since each takes a clause."""
 NUM_STEPS = (36, 97)
 """Of a scene, drawn evenly: 3 to 8 s at 12 steps a second."""
 END_FADE_SHARE = 0.12
-"""Of the scenes: opens with a fade from black; and as many end in one to black."""
+"""Share of the scenes that open with a fade from black, and of those that end in a fade to black."""
 END_FADE_SECONDS = (0.4, 1.4)
 
 SHORTEST_MOVE = 6
 """Steps that a motion must hold to be told."""
 LONGEST_DOUBT = 9
-"""Steps in a row of which no one knows how the camera moves; where there are more, nothing is said of the scene."""
+"""Most steps in a row for which the camera's motion may be unknown; nothing is said of a scene with more."""
 DARK, NOT_DARK, NOT_BRIGHT, BRIGHT = 0.18, 0.21, 0.44, 0.48
-"""Mean luma of all steps; between the first two and between the last two, opinions differ."""
+"""Mean luma of all steps; between the first two and between the last two, people would disagree."""
 PLAIN, NOT_PLAIN, NOT_BUSY, BUSY = 0.014, 0.016, 0.031, 0.034
 """Mean difference in luma between neighbouring pixels, of all steps, in the size that the model sees."""
 

@@ -106,7 +106,7 @@ def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:
 
 
 def _given_splits(videos: Sequence[Video]) -> dict[str, Split]:
-    """By group, of those of which some video has one. Raises InvalidListing."""
+    """The splits of those groups of which some video has one. Raises InvalidListing for a group with several."""
     if overlap := groups_in_several_splits(videos):
         raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
     return {video.group: video.split for video in videos if video.split}
@@ -115,7 +115,7 @@ def _given_splits(videos: Sequence[Video]) -> dict[str, Split]:
 def _hold_back_every_label(videos: Sequence[Video], splits: dict[str, Split], split: Literal["val", "test"]) -> None:
     """Moves a group from `train` to `split` for each label that has none there, in place.
 
-    None that is the last one of a label to train on.
+    A group that is the last of some label to train on stays.
     """
     closest = min if split == "val" else max  # as `_draw` has them
     groups: dict[str, set[str]] = {label: set() for label in labels_of(videos)}

@@ -91,7 +91,7 @@ class SoundClassifier(nn.Module):
     """Steps of 10 ms that are kept around what is not silent."""
     log_mel_mean: Final[float] = -7.0
     log_mel_deviation: Final[float] = 5.0
-    """To about zero mean and unit variance: measured on speech, see docs in the recipe."""
+    """They bring log-mel to about zero mean and unit variance: measured on speech."""
 
     def __init__(self, num_labels: int, cell: Cell, network: Network) -> None:
         super().__init__()

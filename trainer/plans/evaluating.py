@@ -1,4 +1,4 @@
-"""What a classifier comes to at the end of its training, whether it sees or hears."""
+"""How good a classifier is at the end of its training, whether it sees or hears."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ def evaluate_splits(
     labels: Sequence[str],
     folder: Path,
 ) -> dict[str, Evaluation]:
-    """Evaluations on `val` and, this once, on `test`; each answer is written down in the run's folder.
+    """Evaluations on `val` and, this once, on `test`, or on `train` where nothing was held back.
 
-    On `train` where nothing was held back.
+    The answers to `val` and `test` are written to the run's folder.
     """
     evaluations: dict[str, Evaluation] = {}
     splits: tuple[Split, ...] = ("val", "test")
@@ -41,12 +41,12 @@ def evaluate_splits(
 def evaluate_videos(
     data: DataSet, measure: Callable[[Sequence[CachedVideo]], tuple[Evaluation, NDArray[np.float32]]], folder: Path
 ) -> Report:
-    """What a classifier of video comes to on the splits of the data."""
+    """The report of a classifier of video on the splits of the data."""
     return report(evaluate_splits(data.opened, measure, data.labels, folder), data.labels, ABOUT_VIDEOS)
 
 
 def report(evaluations: dict[str, Evaluation], labels: Sequence[str], about: str) -> Report:
-    """What evaluations by the name of their set come to; `about` says how they were measured."""
+    """The report of evaluations by the name of their set; `about` says how they were measured."""
     found = evaluations.get("test") or evaluations.get("val")
     if found:
         off = f"{found.calibration_error:.3f}"

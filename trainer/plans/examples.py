@@ -14,7 +14,7 @@ E = TypeVar("E", bound=Example)
 
 
 def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple[list[E], list[E], list[int]]:
-    """What is trained on, what is validated with, and how many of the first there are of each label.
+    """The examples to train on, those to validate with, and how many of the former each label has.
 
     Raises InvalidListing where nothing is left to train on, or to tell apart.
     """
@@ -27,7 +27,7 @@ def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple
 
 
 def warn_of_mirrors(labels: Sequence[str], flip: float, key: str) -> None:
-    """Tells on standard error where mirror images would be given the label of the other side; `key` is the recipe's."""
+    """Warns on standard error where mirror images would get the label of the other side; `key`: of the recipe."""
     sided = [label for label in labels if re.search(r"(?<![a-z])(left|right)(?![a-z])", label.lower())]
     if flip and sided:
         sys.stderr.write(f"warning: {', '.join(sided)} are learnt from mirror images too; --set {key}=0: from none\n")

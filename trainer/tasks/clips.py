@@ -18,7 +18,7 @@ Clip = tuple[Tensor, Tensor, int]
 class DrawSampler(Sampler[int]):
     """Each video once per epoch, in random order, as the number of a draw: epoch * num_videos + index.
 
-    Lightning calls `set_epoch`. A draw's number says all about it, so a resumed run draws what it would have drawn.
+    Lightning calls `set_epoch`. A draw depends on its number alone, so a resumed run draws what it would have drawn.
     """
 
     def __init__(self, num_videos: int, seed: int) -> None:

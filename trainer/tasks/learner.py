@@ -18,19 +18,19 @@ from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 
 LOSS_IN_RANK = 1e-3
-"""The best epoch of a classifier is that of the best share right, the loss counts among equals. Not the loss alone:
+"""A classifier's best epoch is the one with the highest accuracy; among equals the loss decides. Not the loss alone:
 where there is little to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
 TOLD_NAMES = 6
-"""Of tensors that another model's weights do not fit."""
+"""How many of the tensors that another model's weights do not fit are named."""
 
 N = TypeVar("N", bound=nn.Module)
 
 
 class Learner(lightning.LightningModule, Generic[N]):
-    """A network, how it is trained, and the average of its weights, which is what counts and is published.
+    """A network, how it is trained, and the average of its weights, which is what is judged and published.
 
-    A subclass gives `learn` and `validation_step`, which logs `val_loss` and what else begins with `val_`; among it
-    `val_rank`, by which the best epoch is chosen where training may stop early: the more the better.
+    A subclass gives `learn` and `validation_step`, which logs `val_loss` and other figures named `val_…`. One of them
+    is `val_rank`: where training may stop early, the best epoch is the one with the highest.
     """
 
     def __init__(self, network: N, optimisation: Optimisation) -> None:
@@ -44,10 +44,10 @@ class Learner(lightning.LightningModule, Generic[N]):
         self._seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        """Lets what an epoch draws depend on seed, epoch and process alone.
+        """Makes what an epoch draws at random depend on seed, epoch and process alone.
 
-        A resumed run draws what it would have drawn, and no two processes augment alike. Not when the epoch starts:
-        the loader draws after that, or before where a run is resumed.
+        So a resumed run draws what it would have drawn, and no two processes augment alike. It is not done when the
+        epoch starts: the loader draws after that or, where a run is resumed, before.
         """
         if batch_index == 0:
             drawn = np.random.SeedSequence((self._seed, self.current_epoch, self.global_rank))
@@ -62,7 +62,7 @@ class Learner(lightning.LightningModule, Generic[N]):
             return self.learn(batch)
 
     def float32(self) -> torch.autocast:
-        """A context without bfloat16: for what is summed up over time, and for validation, as the service answers."""
+        """A context without bfloat16: for sums over time, and for validation, since the service answers in float32."""
         return torch.autocast(self.device.type, enabled=False)
 
     def start_from(self, model: Path) -> None:
@@ -89,7 +89,7 @@ class Learner(lightning.LightningModule, Generic[N]):
         return copy.deepcopy(self.averaged).cpu().eval()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Moves the average on, at first by much: a long average of the first steps would be of their noise."""
+        """Moves the average on, by much at first: else it would long hold the noise of the first steps."""
         decay = min(self.optimisation.ema_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):

@@ -31,8 +31,8 @@ class Teachers:
     def __call__(self, pictures: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """pictures (B,T,3,H,W) in [0,1], lengths (B,) -> now, so_far (B,T,K): probabilities, from a fresh state.
 
-        The very pictures that the pupil sees, cropped, tinted and blended as they are: an answer about the whole
-        video would be wrong of a crop that misses the point (Beyer et al. 2022, arXiv:2106.05237).
+        They see the very pictures that the pupil sees, cropped, tinted and blended: an answer about the whole video
+        would be wrong for a crop that misses the point (Beyer et al. 2022, arXiv:2106.05237).
         """
         if self._device != pictures.device:  # a frozen module stays where it was loaded
             self._modules = tuple(torchscript.load(model, pictures.device) for model in self._models)

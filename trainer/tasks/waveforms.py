@@ -106,13 +106,13 @@ def collate_parts(parts: Sequence[Part]) -> PartsBatch:
 
 
 class AlikeBatches(Sampler[list[int]]):
-    """Batches of sounds about as long as one another: in mixed ones, two thirds of the steps were padding.
+    """Batches of sounds of similar lengths: in mixed batches, two thirds of the steps were padding.
 
-    Lightning calls `sampler.set_epoch`; as with the sampler, an epoch's number says all about it.
+    Lightning calls `sampler.set_epoch`; as with the sampler, the batches of an epoch depend on its number alone.
     """
 
     pool: Final = 16
-    """Batches that are put in order of length together, and then shuffled."""
+    """How many batches are sorted by length together, and then shuffled."""
 
     def __init__(self, sampler: DrawSampler, lengths: Sequence[int], batch_size: int) -> None:
         self.sampler = sampler
@@ -123,7 +123,7 @@ class AlikeBatches(Sampler[list[int]]):
         return max(1, len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        # What fills no batch is left out while the order is random: of sorted draws it would be the longest, always.
+        # What fills no batch is left out while the order is random: of sorted draws it would always be the longest.
         draws, size = list(self.sampler)[: len(self) * self.batch_size], self.pool * self.batch_size
         batches: list[list[int]] = []
         for start in range(0, len(draws), size):

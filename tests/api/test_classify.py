@@ -117,7 +117,7 @@ def test_a_version_can_be_pinned(client: httpx.Client, red_video: Path) -> None:
     assert result["model"]["version"] == "1"
 
 
-def test_concurrent_requests_answer_as_alone_and_share_batches(
+def test_concurrent_requests_answer_as_alone(
     server: RunningServer, client: httpx.Client, red_video: Path, three_colour_video: Path
 ) -> None:
     videos = [red_video, three_colour_video] * 8

@@ -94,7 +94,7 @@ def test_the_same_command_goes_on_and_another_does_not(tune: Tune, capsys: pytes
     [
         (("--search", "network.sise=8,16"), "network.sise: network has "),
         (("--search", "networks.size=8,16"), "networks.size: the recipe has "),
-        ((*SEARCH, "--val-fraction", "0"), "without validation"),
+        ((*SEARCH, "--val-fraction", "0"), "settings are compared in validation"),
     ],
 )
 def test_what_cannot_be_searched_is_told(

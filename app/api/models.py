@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.openapi import PROBLEM
 from app.api.service import Service, service_of
-from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, PredictOutput, Task
+from app.models.manifest import CaptionOutput, FeaturesOutput, PredictOutput, Task
 from app.models.precision import Precision
 from app.models.store import ServedModel
 
@@ -109,7 +109,7 @@ def _version(model: ServedModel) -> ModelVersion:
         task=manifest.task,
         summary=manifest.summary,
         media=wanted.media,
-        labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
+        labels=manifest.labels,
         frame_rate=wanted.rate,
         observed_frames=wanted.clip_length if forecasts else None,
         max_horizon=forecasts.max_horizon if forecasts else None,

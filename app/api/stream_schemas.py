@@ -49,12 +49,11 @@ class Welcome(BaseModel):
     @classmethod
     def of(cls, session: Session, service: StreamService) -> Self:
         model, stream = session.stream.model, session.stream
-        output = model.manifest.output
         return cls(
             session=session.id,
             model=ModelRef.of(model),
             task=model.manifest.task,
-            labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
+            labels=model.manifest.labels,
             rate=stream.rate,
             sequence=stream.sequence,
             seconds=stream.seconds,

@@ -22,7 +22,6 @@ from app.api.stream_messages import StreamQuery, decode_state, encode_state
 from app.api.stream_schemas import Done, Step
 from app.api.upload import spooling
 from app.errors import DeadlineExceeded, MalformedRequest
-from app.models.manifest import ClassifyOutput
 from app.models.tokens import StateTokens
 from app.pipelines.reading import Cost, Upload
 from app.pipelines.sources import MAX_SECONDS
@@ -172,10 +171,9 @@ def _encode(
 ) -> bytes:
     """The answer as JSON. Off the event loop: twenty thousand steps take a while."""
     model, point = stream.model, stream.point()
-    output = model.manifest.output
     answer = StepsResponse(
         model=ModelRef.of(model),
-        labels=list(output.labels) if isinstance(output, ClassifyOutput) else None,
+        labels=model.manifest.labels,
         rate=stream.rate,
         media=media,
         steps=[Step.of(step) for step in taken],

@@ -209,6 +209,11 @@ class Manifest(_Frozen):
         return self
 
     @property
+    def labels(self) -> list[str] | None:
+        """A classifier's, in the order of its logits; None for the other tasks."""
+        return list(self.output.labels) if isinstance(self.output, ClassifyOutput) else None
+
+    @property
     def license(self) -> str:
         """The terms of all training data, for answers that name the model."""
         return "; ".join(dict.fromkeys(data.license for data in self.training_data))

@@ -131,7 +131,7 @@ def _num_within(answers: Sequence[Answers], places: Sequence[Sequence[tuple[int,
 
 
 def _pan(frames: NDArray[np.uint8], shifts: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """frames (T, H, W, 3) as a camera sees them that has turned by `shifts` (T,) picture widths.
+    """The frames (T, H, W, 3) as seen by a camera that has turned by `shifts` (T,) picture widths.
 
     The picture goes on as its mirror image.
     """

@@ -14,7 +14,7 @@ LABELS_FILE = Path(__file__).with_name("camera_labels.csv")
 EDGE_SECONDS = 0.25
 """Where a motion begins and ends is seen no better than this."""
 CUT_EDGE_SECONDS = 0.25
-"""Around a cut that may be none."""
+"""Around a cut that may not be one."""
 NAMED = {"motion": MOTIONS, "edits": EDITS, "all": LABELS}
 
 

@@ -36,7 +36,7 @@ class PublishedReader(SceneReader):
 
 
 def describe(folder: Path, stills: Sequence[Still], count: int, seed: int, cache: Path) -> Described:
-    """What the version in `folder` says of scenes made of `stills`, of `count` those of which all is certain."""
+    """What the version in `folder` says of those of `count` scenes, made of `stills`, of which all is certain."""
     model, style = load_version(folder), DESCRIBED_STYLE
     output = model.manifest.output
     assert isinstance(output, CaptionOutput)

@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def looped(videos: list[Video], seconds: float, folder: Path) -> list[Video]:
-    """The videos, made to last so long."""
+    """The videos, looped until they last `seconds`."""
     paths = [folder / f"{number}.mp4" for number in range(len(videos))]
     for video, path in zip(videos, paths, strict=True):
         loop(video.path, seconds, path)

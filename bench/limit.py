@@ -28,7 +28,7 @@ from app.pipelines.reading import frame_spec
 
 @dataclass(frozen=True)
 class Known:
-    """What is told of a file before."""
+    """What is known of a file beforehand."""
 
     plan: Plan
     pick: Pick

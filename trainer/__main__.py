@@ -44,7 +44,7 @@ MISTAKES = (
     PermissionError,
     re.error,
 )
-"""What the person who typed the command can put right: told in a line, without a traceback."""
+"""Mistakes that the person who typed the command can correct: told in one line, without a traceback."""
 
 DEFAULT_STORE = Path("model_store")
 
@@ -89,10 +89,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the run (default: runs/<name>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
     parser.add_argument(
-        "--patience", type=whole_number(0), default=0, metavar="EPOCHS", help="stop after these without a better one"
+        "--patience", type=whole_number(0), default=0, metavar="EPOCHS", help="stop after so many without a better one"
     )
     parser.add_argument(
-        "--devices", type=whole_number(1), metavar="N", help="GPUs, or processes on CPU (default: 1); of sound, one"
+        "--devices", type=whole_number(1), metavar="N", help="GPUs, or processes on CPU (default: 1); for sound, only 1"
     )
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
     parser.add_argument("--no-publish", action="store_true", help="leave the store as it is")
@@ -131,7 +131,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def _add_publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", dest="folder", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE)
-    parser.add_argument("--compare", type=Path, nargs="*", default=[], help="runs to set beside it in the card")
+    parser.add_argument("--compare", type=Path, nargs="*", default=[], help="runs to compare it with in the card")
     parser.set_defaults(run=_publish)
 
 
@@ -142,13 +142,13 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of a folder per class, or CSVs")
-    parser.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="of an index of other columns")
-    parser.add_argument("--root", type=Path, help="with --columns: the folder that the index's paths are below")
-    parser.add_argument("--unlabelled", action="store_true", help="labels do not matter: all files of a folder")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="OURS=THEIRS", help="for a CSV with other columns")
+    parser.add_argument("--root", type=Path, help="with --columns: the folder that the CSV's paths are relative to")
+    parser.add_argument("--unlabelled", action="store_true", help="take all files of a folder; labels do not matter")
     parser.add_argument("--under", default="", help="only rows of the CSV whose path begins with this")
-    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
-    parser.add_argument("--val-pattern", metavar="REGEX", help="paths below the data that it is found in are val")
-    parser.add_argument("--test-pattern", metavar="REGEX", help="paths below the data that it is found in are test")
+    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path names the source video")
+    parser.add_argument("--val-pattern", metavar="REGEX", help="paths below the data that match become val")
+    parser.add_argument("--test-pattern", metavar="REGEX", help="paths below the data that match become test")
     parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
     parser.set_defaults(run=_list)
 

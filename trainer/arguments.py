@@ -1,4 +1,4 @@
-"""What options of a command take, in argparse's way, and those that several commands have."""
+"""The options that several commands share, and the types of what options take, for argparse."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def fraction(text: str) -> float:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where data are, and how they are divided: for `data_options`."""
     parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
-    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path is the source video")
+    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path names the source video")
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded videos are kept")
     parser.add_argument(
         "--decoders", type=whole_number(1), metavar="N", help="videos decoded at once (default: one per core)"
     )
-    parser.add_argument("--val-fraction", type=fraction, default=0.15, help="of groups, where no split is given")
-    parser.add_argument("--test-fraction", type=fraction, default=0.0, help="of groups, where no split is given")
-    parser.add_argument("--test-data", type=Path, help="a folder or CSV that is all test")
+    parser.add_argument("--val-fraction", type=fraction, default=0.15, help="share of groups, where no split is given")
+    parser.add_argument("--test-fraction", type=fraction, default=0.0, help="share of groups, where no split is given")
+    parser.add_argument("--test-data", type=Path, help="another folder or CSV, all of it for testing")
 
 
 def data_options(options: argparse.Namespace) -> DataOptions:
@@ -81,10 +81,12 @@ def data_options(options: argparse.Namespace) -> DataOptions:
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """Which recipe, and what instead of its settings."""
+    """Which recipe, and what replaces its settings."""
     defaults = ", ".join(f"{recipe.name} to {task}" for task, recipe in DEFAULT_RECIPES.items())
     parser.add_argument("--recipe", type=Path, help=f"YAML (default: {defaults})")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="instead of its own")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="replaces a setting of the recipe"
+    )
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -95,16 +97,16 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument("--cell", choices=["lstm", "gru"], default="gru")
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=0)
-    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="start from these where the shapes fit")
+    parser.add_argument("--weights", type=Path, metavar="MODEL_PT", help="weights to start from, where shapes fit")
     parser.add_argument(
-        "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs to learn from too"
+        "--teachers", type=Path, nargs="*", default=[], metavar="RUN", help="finished runs whose answers are learnt too"
     )
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu", "mps"])
     parser.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="of torch, per process (default: as torch has it)"
+        "--threads", type=whole_number(1), metavar="N", help="torch threads per process (default: torch's own)"
     )
     parser.add_argument(
-        "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw what is generated"
+        "--loaders", type=whole_number(0), default=0, metavar="N", help="processes that draw generated clips"
     )
     parser.set_defaults(devices=1)
 

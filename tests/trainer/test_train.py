@@ -480,13 +480,11 @@ def test_data_are_inspected_as_the_recipe_has_them(
     assert "| all | 4 | 4 |" in heard
     assert "| duration (s) | train | 0.5 | 0.5 | 0.5 |" in heard
     assert "Nothing suspicious found." in heard
-    assert "for sounds, give a recipe of them" in mistake("inspect", "--data", "sounds")
+    assert "for sounds, give a recipe for sound" in mistake("inspect", "--data", "sounds")
     for other in ("camera", "describe", "captions", "forecast", "forecast-mnist", "audio-features"):
         said = mistake("inspect", "--data", videos, "--recipe", RECIPES / f"{other}.yaml")
-        assert said == (
-            f"python -m trainer: inspect takes recipes of classifiers of labelled videos or sounds: {other}.yaml is of "
-            "none\n"
-        )
+        wanted = "inspect needs the recipe of a classifier of videos or sounds"
+        assert said == f"python -m trainer: {wanted}, which {other}.yaml is not\n"
 
 
 def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatch: pytest.MonkeyPatch) -> None:

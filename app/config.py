@@ -33,13 +33,13 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     operations_port: int | None = Field(default=None, ge=0, le=65535)
-    """TCP port for /health and /metrics alone, which then are nowhere else; none: with the rest. 0 takes a free one."""
+    """TCP port for /health and /metrics only, which are then nowhere else; none: with the rest. 0 takes a free one."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     model_store: Path = Path("model_store")
     """Folder of <name>/<version>/model.pt; read only."""
     model_poll_seconds: float = Field(default=10.0, ge=0)
-    """How often it is looked at for new versions, which are served once they are checked and warm; 0: never."""
+    """How often the folder is searched for new versions, which are served once they are checked and warm; 0: never."""
     models: Annotated[tuple[str, ...], NoDecode] = ()
     """Names to load, separated by commas; empty: all. `name@3` pins a version: it alone is served."""
     default_model_classify: str = ""
@@ -65,19 +65,19 @@ class Settings(BaseSettings):
     max_spool_bytes: int = Field(default=16 * 2**30, ge=1)
     """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
-    """Uploads worked on or waiting for it at once; the next one gets 429. Many: longer waits.
+    """Uploads that are worked on or waiting at once; the next one gets 429. Many: longer waits.
 
-    Up to as many again are held of those that were let in while there was room and took more than 0.5 s to come."""
+    Up to as many again are held if they were let in while there was room and took more than 0.5 s to arrive."""
     max_wait_seconds: float = Field(default=10.0, gt=0)
     """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
     max_uploads: int = Field(default=2048, ge=1)
     """Uploads on their way at once, which need no place yet; the next one gets 429."""
     max_connections: int = Field(default=4096, ge=1)
-    """TCP connections; the next one ends the one that has been without a request for longest."""
+    """TCP connections at once; the next one ends the one that has been without a request for longest."""
     patience_seconds: float = Field(default=10.0, gt=0)
-    """A client has this long for its header, for each part of its upload and to take part of an answer.
+    """A client has this long for its header, for each part of its upload and to take a part of an answer.
 
-    Up to a fifth more, by chance, so that many that came at once do not end at once."""
+    Up to a fifth more, by chance, so that clients that came together do not all end together."""
     min_upload_bytes_per_second: int = Field(default=16 * 2**10, ge=0)
     """Uploads that are slower for `patience_seconds` end with 408. 0: a byte now and then is enough."""
 
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     max_sessions: int = Field(default=64, ge=1)
     """Streams at once over WebSocket, those of clients that were cut off included; the next one is closed with 1013."""
     max_live_decoders: int = Field(default=8, ge=1)
-    """Of these, streams of encoded chunks, each with a decoder process of its own."""
+    """Of these, streams of encoded chunks: each has a decoder process of its own."""
     picture_workers: int = Field(default=1, ge=1)
     """Sandboxed processes that decode the pictures of streams, so that those never wait behind a file."""
     max_message_bytes: int = Field(default=4 * 2**20, ge=2**16)
@@ -139,9 +139,10 @@ class Settings(BaseSettings):
     """Of a state token; a stream whose state is larger (a forecaster's, of large pictures) has none."""
 
     segment_smoothing_seconds: float | None = Field(default=None, ge=0)
-    """Timelines: scores are averaged over this long, centred; 0: raw. Empty, as the next two: what suits the scores."""
+    """Timelines: scores are averaged over this long, centred; 0: raw. Empty, here and for the next two: what suits the
+    model's kind of scores."""
     segment_margin: float | None = Field(default=None, ge=0, le=1)
-    """Timelines: a new label must lead by this much once (hysteresis); 0: any lead, 1: never."""
+    """Timelines: a new label must once lead by this much (hysteresis); 0: any lead will do, 1: none will."""
     segment_shortest_seconds: float | None = Field(default=None, ge=0)
     """Timelines: a new label must lead for this long; shorter stretches stay with the label before."""
 
@@ -156,8 +157,8 @@ class Settings(BaseSettings):
 
 
 def misspelt(names: Iterable[str]) -> list[str]:
-    """What is wrong with those variables that begin like a setting and are none: one with a letter too few would
-    leave the service without keys, and nobody the wiser."""
+    """A complaint for each variable that is named like a setting and is not one: a misspelt one could leave the service
+    without keys, and nobody would notice."""
     known = [PREFIX + name.upper() for name in Settings.model_fields]
     complaints = []
     for name in sorted(names):

@@ -35,12 +35,12 @@ from app.pipelines.sessions import Sessions
 from app.telemetry import Telemetry
 
 PICTURE_JOBS_PER_WORKER = 20_000
-"""One picture is a job; a worker is replaced for what libraries leak, of which a picture leaves next to nothing."""
+"""One picture is a job. Workers are replaced because libraries leak, and a picture leaks next to nothing."""
 
 
 @asynccontextmanager
 async def running_service(settings: Settings, telemetry: Telemetry, places: Places) -> AsyncIterator[Service]:
-    """Loads and warms up the models and starts the workers; ends all that at last.
+    """Loads and warms up the models and starts the workers; ends them when the context does.
 
     Raises ModelRejected if a model in the store is not what it claims, OutdatedLibrary for an FFmpeg with known holes.
     """
@@ -88,7 +88,7 @@ async def running_service(settings: Settings, telemetry: Telemetry, places: Plac
 
 
 def _keep_for_good() -> None:
-    """Spares later collections what is here by now: to look at it takes 113 ms, in which nobody is answered."""
+    """Exempts what is allocated by now from later collections: each would take 113 ms, in which nobody is answered."""
     gc.collect()
     gc.freeze()
     gc.enable()  # `python -m app` starts without
@@ -126,7 +126,7 @@ def _scheduler(settings: Settings, telemetry: Telemetry) -> Scheduler:
 
 
 def _longest_job_seconds(settings: Settings) -> int:
-    """What no decoder needs more of: an upload answered in events, or a stream, that lasts as long as it may."""
+    """The most that a decoder can need: for an upload answered in events, or a stream, that lasts as long as it may."""
     return math.ceil(settings.session_total_seconds + settings.deadline_seconds)
 
 
@@ -200,7 +200,7 @@ def _store_watcher(settings: Settings, store: ModelStore, telemetry: Telemetry) 
 
 
 def _faults(decoders: DecoderPool, arriving: DecoderPool, pictures: PictureDecoder, watcher: StoreWatcher) -> list[str]:
-    """What does not stop the service, but should not stay as it is. The log says more."""
+    """What does not stop the service but should be repaired. The log says more."""
     faults = [f"decoder workers run without {layer}" for layer in decoders.missing_layers]
     if num_missing := decoders.num_missing + arriving.num_missing + pictures.num_missing:
         faults.append(f"decoder workers that were lost and cannot be replaced: {num_missing}")
@@ -221,7 +221,7 @@ def _watch(
     watch("afterframe_inference_queue_depth", "Clips and chunks waiting for a model.", lambda: scheduler.waiting)
     watch(
         "afterframe_model_store_faults",
-        "What in the store is not, or is not what, is served.",
+        "Versions in the store that are not served, or not as they are there.",
         lambda: len(watcher.faults),
     )
     telemetry.watch_counts(

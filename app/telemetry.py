@@ -58,7 +58,7 @@ class Telemetry:
         )
         self.first_result_seconds = Histogram(
             "afterframe_first_result_duration_seconds",
-            "Of answers in events: from the request's first byte to the first event.",
+            "For answers in events: from the request's first byte to the first event.",
             ("route",),
             buckets=REQUEST_BUCKETS,
             registry=self.registry,
@@ -74,7 +74,7 @@ class Telemetry:
             "Uploads whose last byte has not come; they hold no place.",
             registry=self.registry,
         )
-        self.spool_bytes = Gauge("afterframe_spool_bytes", "Of uploads, on disk.", registry=self.registry)
+        self.spool_bytes = Gauge("afterframe_spool_bytes", "Bytes of uploads on disk.", registry=self.registry)
 
     def _add_refusals(self) -> None:
         self.connections_ended = Counter(
@@ -107,7 +107,7 @@ class Telemetry:
         )
         self.batch_wait_seconds = Histogram(
             "afterframe_batch_wait_seconds",
-            "What a clip or chunk waited for its model call.",
+            "Time that a clip or chunk waited for its model call.",
             ("model", "version"),
             buckets=BATCH_SECONDS_BUCKETS,
             registry=self.registry,
@@ -119,7 +119,7 @@ class Telemetry:
     def _add_media(self) -> None:
         self.frames = Counter(
             "afterframe_frames_total",
-            "Frames of uploaded videos, decoded or spared the decoder.",
+            "Frames of uploaded videos, decoded or skipped.",
             ("outcome",),
             registry=self.registry,
         )
@@ -128,8 +128,8 @@ class Telemetry:
         )
         self.realtime_factor = Histogram(
             "afterframe_realtime_factor",
-            "Seconds of media answered per second of work on it: after the upload's last byte, or of decoding where "
-            "that took longer, as it may while the upload comes.",
+            "Seconds of media answered per second of work: from the upload's last byte, or of decoding where that took "
+            "longer because it began earlier.",
             ("route",),
             buckets=REALTIME_BUCKETS,
             registry=self.registry,

@@ -7,31 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.models.reload import StoreWatcher
 from app.models.store import ModelStore, Selection, ServedModel, load_version, open_store
-from tests.tiny_models import TinyClassifier, write_version
+from tests.tiny_models import AroundTiny, write_version
 
 
-class ReadsAFile(nn.Module):
+class ReadsAFile(AroundTiny):
     """A classifier that opens a file when it is run."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        self.inner = TinyClassifier()
         self.path = path
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         return self.inner(frames, lengths) + torch.from_file(self.path, shared=False, size=1).sum() * 0.0
-
-    @torch.jit.export
-    def initial_state(self, B: int, H: int, W: int) -> Tensor:
-        return self.inner.initial_state(B, H, W)
-
-    @torch.jit.export
-    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        return self.inner.step(chunk, lengths, state)
 
 
 async def load(folder: Path) -> ServedModel:

@@ -133,7 +133,7 @@ class KeyRing:
             self._stamp = stamp
             self._keys = self._read()
         except KeyFileRejected as error:
-            logger.error("the API keys could not be read again, so the ones read before stay valid: %s", error)
+            logger.error("the API keys could not be read again, so those before still hold: %s", error)
         else:
             logger.info("the API keys have been read again: %d of them", len(self._keys))
 

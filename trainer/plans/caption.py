@@ -81,7 +81,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
         for split in ("train", "val", "test")
     }
     if not clips["train"]:
-        raise InvalidListing(f"none of the {len(videos)} described videos is left to train on")
+        raise InvalidListing(f"none of {len(videos)} described videos is left to train on")
     words = learn_vocabulary((one for clip in clips["train"] for one in clip.captions), recipe.words.least_count)
     tokens, frames = Tokens(words), recipe.frames
     steps = FrameSteps(frames.num_channels, frames.blocks_per_stage, frames.size, frames.dropout)

@@ -85,6 +85,11 @@ class LearningCurve(Callback):
         self._losses: list[torch.Tensor] = []
         self._started = 0.0
 
+    def on_fit_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        stopping = trainer.early_stopping_callback
+        if stopping is not None and stopping.stopped_epoch:  # gone on with, after it had come to its end
+            trainer.should_stop = True
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         self._losses = []
         self._started = time.monotonic()

@@ -102,6 +102,19 @@ def test_patience_is_never_shorter_than_asked_for(tmp_path: Path) -> None:
     assert [epoch.epoch for epoch in fitted.epochs] == [2, 4, 6]
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_run_that_stopped_early_is_over_where_it_is_gone_on_with(tmp_path: Path, every: int) -> None:
+    budget = BUDGET.model_copy(update={"validate_every": every})
+    first, again = (
+        fit(make_plan(), tmp_path, budget, patience=2, machine=MACHINE, resume=resume) for resume in (False, True)
+    )
+
+    assert first is not None
+    assert again is not None
+    assert again.epochs == first.epochs
+    assert again.kept_epoch == first.kept_epoch == 2
+
+
 def test_a_resumed_run_without_its_best_epoch_says_so(tmp_path: Path) -> None:
     fit(make_plan(), tmp_path, BUDGET, patience=2, machine=MACHINE, resume=False)
     (tmp_path / "checkpoints/best.ckpt").unlink()

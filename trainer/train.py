@@ -126,7 +126,11 @@ def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
     """What else of the command changes what is learnt; the recipe with its digest, for it may be edited in place."""
     training = options.training
     digest = hashlib.sha256(recipe_text(recipe).encode()).hexdigest()
+    data = training.data
     given = {
+        "test-fraction": data.test_fraction,
+        "test-data": data.test_data,
+        "group-pattern": data.group_pattern,
         "weights": training.weights,
         "teachers": " ".join(map(str, training.teachers)),
         "patience": options.patience,
@@ -134,13 +138,15 @@ def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
     }
     return (
         f"recipe={training.recipe.stem} {digest[:8]}",
-        f"val-fraction={training.data.val_fraction:g}",
+        f"val-fraction={data.val_fraction:g}",
         *(f"{name}={value}" for name, value in given.items() if value),
     )
 
 
 def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
     training = options.training
+    # Decision 12: what chooses is flattered by what it chose.
+    chosen = ("Which epoch counts was chosen on `val`: its figures there are too good.",) if options.patience else ()
     return Run(
         name=training.name,
         task=training.task,
@@ -166,5 +172,5 @@ def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted
         metrics=report.metrics,
         headline=plan.headline,
         report=report.text,
-        limits=report.limits,
+        limits=(*report.limits, *chosen),
     )

@@ -345,7 +345,8 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         (two_labels / label).symlink_to(motion / label)
     run = trained / "runs/tiny-motion"
     teachers = ["--no-publish", "--teachers", str(run), "--weights", str(run / "model.pt")]
-    assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers)
+    apart = ["--patience", "5", "--test-fraction", "0.1", "--group-pattern", r"(\w+)\.mp4"]
+    assert "run: runs/pupil" in trainer(*train_arguments(motion, "pupil"), *teachers, *apart)
     assert "does not tell" in mistake(*train_arguments(two_labels, "other"), *teachers)
     forecaster = ["train", "predict", "--data", motion, "--name", "forecaster", "--threads", "1"]
     assert "--teachers is for classifiers of labelled videos or sounds" in mistake(*forecaster, *teachers)
@@ -360,9 +361,13 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         REPOSITORY / "trainer/recipes/fight.yaml",
     ]
     assert "not for those that see flow" in mistake(*flow, *teachers)
-    variant = read_run(Path("runs/pupil")).variant
+    pupil = read_run(Path("runs/pupil"))
     for option in ("recipe=motion ", "val-fraction=0.15", f"weights={run / 'model.pt'}", f"teachers={run}"):
-        assert option in variant
+        assert option in pupil.variant
+    for option, value in zip(apart[::2], apart[1::2], strict=True):
+        assert f"{option[2:]}={value}" in pupil.variant
+    assert "chosen on `val`" in pupil.limits[-1]
+    assert not any("chosen" in limit for limit in read_run(run).limits)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from trainer.data.listing import SPLIT_NAMES, labels_of, read_listing, write_listing
+from trainer.data.listing import SPLIT_NAMES, labels_of, list_files, read_listing, write_listing
 from trainer.data.rows import InvalidListing
 
 
 def make_files(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(os.fsencode(name))
 
 
 def test_folder_per_class(tmp_path: Path) -> None:
@@ -137,3 +138,26 @@ def test_empty_folder(tmp_path: Path) -> None:
         read_listing(tmp_path)
     with pytest.raises(InvalidListing, match="no such folder or CSV"):
         read_listing(tmp_path / "missing")
+
+
+def test_what_is_hidden_is_no_data_however_deep(tmp_path: Path) -> None:
+    make_files(tmp_path, "run/a.mp4", "run/.thumbnails/a.mp4", "run/deep/.cache/b.mp4")
+
+    assert [video.group for video in read_listing(tmp_path)] == ["run/a.mp4"]
+    assert [video.group for video in list_files(tmp_path, prefix="")] == ["run/a.mp4"]
+
+
+def test_a_folder_without_files_is_told_to_be_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_files(tmp_path, "run/a.mp4", "jump/.DS_Store")
+
+    assert labels_of(read_listing(tmp_path)) == ("run",)
+    assert capsys.readouterr().err == f"warning: {tmp_path}/jump has no files: it is no class\n"
+
+
+@pytest.mark.parametrize("name", [b"run/caf\xe9.mp4", b"caf\xe9/a.mp4"])
+def test_a_name_that_no_csv_could_hold_is_refused(tmp_path: Path, name: bytes) -> None:
+    make_files(tmp_path, "run/b.mp4", os.fsdecode(name))
+
+    for read in (read_listing, list_files):
+        with pytest.raises(InvalidListing, match=r"caf\\xe9.*not UTF-8"):
+            read(tmp_path)

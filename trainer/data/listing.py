@@ -1,7 +1,9 @@
 """Which videos there are: a folder per class, or a CSV file."""
 
 import csv
+import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +86,7 @@ def list_files(folder: Path, group_pattern: str | None = None, prefix: str | Non
     """
     prefix = f"{folder.name}/" if prefix is None else prefix
     grouping = Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return [Video(path, folder.name, grouping.group(path.relative_to(folder).as_posix())) for path in paths]
+    return [Video(path, folder.name, grouping.group(path.relative_to(folder).as_posix())) for path in _files(folder)]
 
 
 def labels_of(videos: Iterable[Video]) -> tuple[str, ...]:
@@ -108,15 +109,17 @@ def write_listing(videos: Iterable[Video], output: Path) -> None:
 
 def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
     roots = _split_folders(folder) or [(folder, None)]
+    by_class = [(label, split, _files(label)) for root, split in roots for label in _subfolders(root)]
     videos = [
         Video(path, label.name, grouping.group(path.relative_to(folder).as_posix()), split)
-        for root, split in roots
-        for label in _subfolders(root)
-        for path in sorted(label.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        for label, split, paths in by_class
+        for path in paths
     ]
     if not videos:
         raise InvalidListing(f"no videos in {folder}: expected {folder}/<class>/<video>")
+    for label, _, paths in by_class:
+        if not paths:
+            sys.stderr.write(f"warning: {label} has no files: it is no class\n")
     return videos
 
 
@@ -135,6 +138,19 @@ def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
             f"{folder} holds splits and, beside them, {', '.join(others)}: leave those out, or give a CSV"
         )
     return [] if others else list(zip(folders, splits, strict=True))
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files below `folder` in order, but for what is hidden. Raises InvalidListing for a name that is not UTF-8."""
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    for path in paths:
+        if path.as_posix() != os.fsencode(path).decode(errors="replace"):
+            raise InvalidListing(f"{os.fsencode(path)!r}: a name that is not UTF-8 can be in no CSV and no model")
+    return paths
 
 
 def _subfolders(folder: Path) -> list[Path]:

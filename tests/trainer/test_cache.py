@@ -171,30 +171,35 @@ def test_problems_are_found(video: Video, tmp_path: Path) -> None:
     write_video(long, moving_frames(5 * RATE, seed=1), RATE)
     other = write_video(tmp_path / "other.mp4", moving_frames(2 * RATE, seed=2), RATE)
     copy = shutil.copy(other, tmp_path / "copy.mp4")
+    (damaged := tmp_path / "damaged.mp4").write_bytes(b"no video at all")
     videos = [
         labelled(video, "a", "train", "one"),
         labelled(replace(video, path=other), "a", "val", "two"),
         labelled(video, "b", "train", "one"),
         labelled(replace(video, path=long), "b", "test", "three"),
         labelled(replace(video, path=copy), "a", "train", "four"),
+        labelled(replace(video, path=damaged), "c", "train", "five"),
     ]
 
     decoded, broken = decode_all(videos, SPEC, tmp_path / "cache")
     problems = find_problems(videos, decoded, broken)
 
-    assert [(item.video.path.name, item.reason) for item in broken] == [("copy.mp4", f"also in val, as {other}")]
+    assert [item.video.path.name for item in broken] == ["copy.mp4", "damaged.mp4"]
+    assert broken[0].reason == f"also in val, as {other}"
     assert problems == [
-        "1 of 5 files are left out",
+        "2 of 6 files are left out",
+        "no file of c is left",
         "no val video of b",
         "no test video of a",
-        "1 files have several labels, such as a and b",
+        f"1 files have several labels, such as {video.path} of a and {video.path} of b",
         "the median duration (s) is 2 in train and 5 in test",
     ]
     assert count_table(videos) == [
         ["label", "train", "val", "test", "groups"],
         ["a", "2", "1", "0", "3"],
         ["b", "1", "0", "1", "2"],
-        ["all", "3", "1", "1", "4"],
+        ["c", "1", "0", "0", "1"],
+        ["all", "4", "1", "1", "5"],
     ]
 
 

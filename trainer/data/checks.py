@@ -73,7 +73,7 @@ def find_problems(videos: Sequence[Video], decoded: Sequence[Decoded], broken: S
     """One sentence for each thing that would make training or its figures worth less; empty: nothing found."""
     problems = _broken_problems(broken, len(videos))
     if decoded:
-        problems += _class_problems([item.video for item in decoded])
+        problems += _class_problems(labels_of(videos), [item.video for item in decoded])
         problems += [*_overlap_problems(decoded), *_shift_problems(decoded)]
     return problems
 
@@ -95,9 +95,12 @@ def _broken_problems(broken: Sequence[BrokenVideo], num_videos: int) -> list[str
     return [f"{len(broken)} of {num_videos} files are left out"]
 
 
-def _class_problems(videos: Sequence[Video]) -> list[str]:
+def _class_problems(labels: Sequence[str], videos: Sequence[Video]) -> list[str]:
+    """`labels`: of all that was listed; `videos`: what of it is decoded."""
     problems = []
     counts = Counter(video.label for video in videos)
+    if lost := [label for label in labels if label not in counts]:
+        problems.append(f"no file of {', '.join(lost)} is left")
     if len(counts) < 2:
         problems.append("there are fewer than two classes")
     elif max(counts.values()) > MAX_IMBALANCE * min(counts.values()):
@@ -114,19 +117,23 @@ def _overlap_problems(decoded: Sequence[Decoded]) -> list[str]:
     problems = []
     if groups := groups_in_several_splits(item.video for item in decoded):
         problems.append(f"{len(groups)} groups are in several splits, such as {sorted(groups)[0]}")
-    labels: dict[tuple[str, float | None], set[str]] = defaultdict(set)
+    labels: dict[tuple[str, float | None], dict[str, Path]] = defaultdict(dict)
     splits: dict[str, dict[Split | None, Path]] = defaultdict(dict)
     parts: dict[tuple[object, ...], list[Path]] = defaultdict(list)
     for item in decoded:
         video = item.video
-        labels[item.sha256, video.start_seconds].add(video.label)
+        labels[item.sha256, video.start_seconds][video.label] = video.path
         splits[item.sha256][video.split] = video.path
         parts[item.sha256, video.start_seconds, video.end_seconds, video.label].append(video.path)
     if divided := [next(iter(found.values())) for found in splits.values() if len(found) > 1]:
         problems.append(f"{len(divided)} files have parts in several splits, such as {divided[0]}")
     if repeated := [paths[0] for paths in parts.values() if len(paths) > 1]:
         problems.append(f"{len(repeated)} files come more than once with the same part, such as {repeated[0]}")
-    if conflicts := [" and ".join(sorted(found)) for found in labels.values() if len(found) > 1]:
+    if conflicts := [
+        " and ".join(f"{path} of {label}" for label, path in found.items())
+        for found in labels.values()
+        if len(found) > 1
+    ]:
         problems.append(f"{len(conflicts)} files have several labels, such as {conflicts[0]}")
     return problems
 

@@ -154,6 +154,13 @@ def test_a_folder_without_files_is_told_to_be_no_class(tmp_path: Path, capsys: p
     assert capsys.readouterr().err == f"warning: {tmp_path}/jump has no files: it is no class\n"
 
 
+def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
+    make_files(tmp_path, "run/a.mp4")
+    (tmp_path / "run/b.mp4").symlink_to(tmp_path / "gone.mp4")
+
+    assert [video.path.name for video in read_listing(tmp_path)] == ["a.mp4", "b.mp4"]
+
+
 @pytest.mark.parametrize("name", [b"run/caf\xe9.mp4", b"caf\xe9/a.mp4"])
 def test_a_name_that_no_csv_could_hold_is_refused(tmp_path: Path, name: bytes) -> None:
     make_files(tmp_path, "run/b.mp4", os.fsdecode(name))

@@ -141,11 +141,15 @@ def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below `folder` in order, but for what is hidden. Raises InvalidListing for a name that is not UTF-8."""
+    """All files below `folder` in order, but for what is hidden. Raises InvalidListing for a name that is not UTF-8.
+
+    A link to nothing is a file that cannot be read: whoever decodes it says so.
+    """
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if (path.is_file() or not path.exists())
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     for path in paths:
         if path.as_posix() != os.fsencode(path).decode(errors="replace"):

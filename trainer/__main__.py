@@ -27,6 +27,7 @@ from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
 from trainer.data.listing import Split, Video, list_files, read_listing, write_listing
 from trainer.data.rows import InvalidListing
+from trainer.data.workers import NoSpaceError
 from trainer.progress import progress
 from trainer.recipe.reading import RecipeError
 
@@ -42,6 +43,7 @@ MISTAKES = (
     NotADirectoryError,
     IsADirectoryError,
     PermissionError,
+    NoSpaceError,
     re.error,
 )
 """Mistakes that the person who typed the command can correct: told in one line, without a traceback."""

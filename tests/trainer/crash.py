@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 
 def crash(how: str) -> None:
@@ -13,3 +14,9 @@ def crash(how: str) -> None:
         time.sleep(60)
     if how == "memory":
         bytearray(2**30)
+
+
+def write_to_a_full_disk(what: object, digest: str, wanted: object, path: Path, partial: Path) -> None:
+    """As far as there is room, which is not to the end."""
+    partial.write_bytes(b"what there was room for")
+    Path("/dev/full").write_bytes(bytes(2**20))

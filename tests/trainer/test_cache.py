@@ -9,12 +9,13 @@ import pytest
 from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaRequest
 from tests.media_maker import moving_frames, write_video
-from tests.trainer.crash import crash
+from tests.trainer.crash import crash, write_to_a_full_disk
 from trainer.data.cache import CachedVideo, decode_all, open_video
 from trainer.data.checks import count_table, find_problems
-from trainer.data.decode import CacheSpec
+from trainer.data.decode import CacheSpec, read_entry
+from trainer.data.filling import Kind, fill_cache
 from trainer.data.listing import Split, Video, read_listing
-from trainer.data.workers import JobLimits, run_jobs
+from trainer.data.workers import JobLimits, NoSpaceError, run_jobs
 
 SPEC = CacheSpec(width=32, height=24, fit="stretch", clip_length=5, frames_width=40, frames_height=30, frames_rate=12.0)
 RATE = 24
@@ -127,6 +128,16 @@ def test_what_a_job_breaks_is_its_own() -> None:
     assert "died (exit code -9)" in str(results[1])
     assert results[3] == "took over 5 s"
     assert results[4] == "MemoryError"
+
+
+def test_a_full_disk_is_no_fault_of_the_files(video: Video, tmp_path: Path) -> None:
+    kind = Kind(write_to_a_full_disk, "tests.trainer.crash", read_entry, ".rgb", "filling")
+    videos = [replace(video, end_seconds=float(end)) for end in (1, 2, 3)]
+
+    with pytest.raises(NoSpaceError, match=f"{tmp_path} has no room"):
+        fill_cache(videos, kind, SPEC, lambda video, digest: (video.end_seconds,), tmp_path, 2, JobLimits())
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_where_most_files_are_not_there_it_is_told_what_paths_are(video: Video, tmp_path: Path) -> None:

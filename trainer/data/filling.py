@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from trainer.data.listing import Video
 from trainer.data.splits import copies_held_back
-from trainer.data.workers import JobLimits, run_jobs
+from trainer.data.workers import JobLimits, NoSpaceError, run_jobs
 from trainer.progress import progress
 
 E = TypeVar("E")
@@ -54,7 +55,7 @@ def fill_cache(
 
     A video whose content is also in a split that is held back from its own is left out, whatever its name.
     `key`: what an entry of a video with that SHA-256 hangs on; the name of the file never does, so that it may be
-    moved. `wanted` goes to the worker.
+    moved. `wanted` goes to the worker. Raises NoSpaceError where the folder has no room for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digests, unread = _digests(videos)
@@ -69,12 +70,18 @@ def fill_cache(
         if path and kind.read_entry(path) is None
     }
     jobs = list(missing.values())
-    ends = run_jobs(kind.decode, jobs, num_processes or os.cpu_count() or 1, limits, [kind.module])
     reasons: dict[Path, str | None] = {}
-    for index, reason in progress(ends, len(jobs), kind.told):
-        *_, done, partial = jobs[index]
-        reasons[done] = reason
-        partial.unlink(missing_ok=True)
+    try:
+        with closing(run_jobs(kind.decode, jobs, num_processes or os.cpu_count() or 1, limits, [kind.module])) as ends:
+            for index, reason in progress(ends, len(jobs), kind.told):
+                *_, done, partial = jobs[index]
+                reasons[done] = reason
+                partial.unlink(missing_ok=True)
+    except NoSpaceError as error:
+        raise NoSpaceError(f"{folder} has no room for what is decoded: another --cache, or make some") from error
+    finally:
+        for *_, partial in jobs:  # of those that were not over
+            partial.unlink(missing_ok=True)
 
     decoded, broken = [], []
     for video, path in zip(videos, places, strict=True):

@@ -1,15 +1,22 @@
 """Jobs that may crash, hang or eat all memory, done by processes that may be lost. torch is never imported here."""
 
+import errno
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from app.errors import ServiceError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class NoSpaceError(OSError):
+    """There is no room for what a job writes: its file is not to blame, and no other would fare better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,12 @@ def run_jobs(
     num_processes: int,
     limits: JobLimits,
     preload: Sequence[str] = (),
-) -> Iterator[tuple[int, str | None]]:
+) -> Generator[tuple[int, str | None], None, None]:
     """For each of `arguments`, as it ends: its index, and None or why `job` failed.
 
     A process does one job after another, for starting one costs more than decoding a short video (50 ms and 13 ms);
     when it dies or is ended, that job has failed and a new one takes its place. `preload`: modules it finds imported.
+    Raises NoSpaceError.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -90,12 +98,15 @@ def _give(
 
 
 def _receive(connection: Connection, worker: _Worker) -> tuple[str | None, bool]:
-    """Why the job failed, or None; and whether the process can take another."""
+    """Why the job failed, or None; and whether the process can take another. Raises NoSpaceError."""
     try:
-        return connection.recv(), True
+        reason: str | NoSpaceError | None = connection.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
         return f"its decoder died (exit code {worker.process.exitcode})", False
+    if isinstance(reason, NoSpaceError):
+        raise reason
+    return reason, True
 
 
 def _end(connection: Connection, worker: _Worker) -> None:
@@ -115,6 +126,7 @@ def _work(connection: Connection, job: Callable[..., None], max_memory_bytes: in
         try:
             job(*values)
         except (ServiceError, OSError, MemoryError) as error:
-            connection.send(str(error) or type(error).__name__)
+            is_full = isinstance(error, OSError) and error.errno in FULL
+            connection.send(NoSpaceError(str(error)) if is_full else str(error) or type(error).__name__)
         else:
             connection.send(None)

@@ -138,6 +138,7 @@ def make_manifest(
                     "sampling": sampling,
                     "clip_length": clip_length if sampling == "uniform" else None,
                     "rate": rate,
+                    "trained_for_key_frames": sampling == "uniform",  # a colour is one in all frames
                 }
             ),
             "output": ClassifyOutput(labels=labels),

@@ -29,7 +29,11 @@ class ClassifyQuery(UploadQuery):
     early_exit: bool = Field(
         default=False, description="Stop once reading on would hardly change the labels; docs/streams.md has the rule."
     )
-    sampling: Literal["exact", "fast"] = Field(default="exact", description="fast: nearest key frames, where enough.")
+    sampling: Literal["exact", "fast"] = Field(
+        default="exact",
+        description="fast: nearest key frames, where enough; for models that are `trained_for_key_frames`, or where an "
+        "answer that may be worse will do.",
+    )
 
     @model_validator(mode="after")
     def _one_version(self) -> Self:

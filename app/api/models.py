@@ -34,6 +34,9 @@ class ModelVersion(BaseModel):
     hop_seconds: float | None = Field(description="From one step to the next.")
     num_mels: int | None = Field(description="Bands of its log-mel spectrogram.")
     sample_rate: int | None = Field(description="Rate that sound is resampled to, in Hz.")
+    trained_for_key_frames: bool = Field(
+        description="Trained on key frames, as `sampling=fast` gives them; other models may answer worse on them."
+    )
     causal: bool = Field(description="Can judge step by step: timelines.")
     cell: str
     num_parameters: int
@@ -120,6 +123,7 @@ def _version(model: ServedModel) -> ModelVersion:
         hop_seconds=describes.hop_seconds if describes else None,
         num_mels=describes.num_mels if describes else None,
         sample_rate=wanted.sample_rate,
+        trained_for_key_frames=wanted.trained_for_key_frames,
         causal=manifest.causal,
         cell=manifest.cell,
         num_parameters=manifest.num_parameters,

@@ -62,6 +62,7 @@ class Input(_Frozen):
     max_samples: int | None = Field(default=None, ge=1)
     """What a classifier of sound that cannot step hears at once; longer sound is judged in parts of at most this."""
     trained_for_key_frames: bool = False
+    """Whether it learnt from the nearest key frames, as `sampling=fast` gives it: GET /models tells who chooses."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -155,6 +155,10 @@ def test_models_are_listed_newest_version_first(client: httpx.Client) -> None:
 def test_models_of_every_task_say_what_they_take_and_give(client: httpx.Client) -> None:
     newest = {model["name"]: model["versions"][0] for model in client.get("/models").json()["models"]}
     assert newest["tiny"].items() >= {"task": "classify", "media": "video", "max_horizon": None}.items()
+    assert {name: newest[name]["trained_for_key_frames"] for name in ("tiny", "tiny-rate")} == {
+        "tiny": True,
+        "tiny-rate": False,
+    }
     assert newest["tiny-hearer"].items() >= {"media": "audio", "labels": ["quiet", "loud"], "causal": False}.items()
     assert newest["tiny-hearer"]["license"] == "CC-BY-NC-SA-4.0"
     forecast = {"task": "predict", "labels": None, "observed_frames": 4, "max_horizon": 12, "frame_rate": 10.0}

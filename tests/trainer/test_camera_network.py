@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from app.models import torchscript
 from app.models.store import load_version
 from trainer.__main__ import main
+from trainer.data.listing import list_files, write_listing
 from trainer.data.scene_labels import EDITS, LABELS, STATIC
 from trainer.data.scenes import SceneStyle
 from trainer.networks.camera_classifier import EXCLUSIVE, CameraClassifier
@@ -156,3 +158,23 @@ def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path
     assert set(manifest.output.shortest_seconds) == set(EDITS)  # type: ignore[union-attr]
     assert manifest.input.sampling == "rate"
     assert {"val", "textures"} <= set(manifest.metrics)
+
+
+def test_it_is_not_trained_on_textures_alone(tmp_path: Path, motion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    videos = list_files(motion)[:2]
+    (damaged := tmp_path / "damaged.mp4").write_bytes(b"no video at all")
+    write_listing(
+        [replace(videos[0], path=damaged, split="train"), replace(videos[1], split="val")], tmp_path / "data.csv"
+    )
+
+    with pytest.raises(SystemExit, match="2"):
+        main(
+            [
+                *("train", "classify", "--data", str(tmp_path / "data.csv"), "--name", "camera-test", "--no-publish"),
+                *("--recipe", str(RECIPES / "camera.yaml"), "--cache", str(tmp_path / "cache")),
+                *("--output", str(tmp_path / "run"), "--set", "sampling.scenes_per_epoch=1"),
+                *("--set", "sampling.validation_scenes=1", "--set", "budget.num_epochs=1"),
+            ]
+        )
+
+    assert "no videos to make scenes of are left in train" in capsys.readouterr().err

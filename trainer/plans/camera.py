@@ -12,6 +12,7 @@ from app.models.manifest import ClassifyOutput, Input
 from trainer.camera_scores import Answers, count_edits, count_events, count_seconds, f1_by_label, share
 from trainer.data.listing import Split
 from trainer.data.prepare import DataSet
+from trainer.data.rows import InvalidListing
 from trainer.data.scene_labels import EDITS, LABELS, MOTIONS, SHORTEST_SECONDS
 from trainer.data.scenes import SceneStyle, draw_scene
 from trainer.data.shots import Still
@@ -39,11 +40,16 @@ LIMITS = (
 
 
 def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
-    """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter."""
+    """The training of a CameraClassifier on scenes made of the stills of videos; their labels do not matter.
+
+    Raises InvalidListing for data that cannot be trained on.
+    """
     videos = split_by_group(list_any(options.data), options.data.val_fraction, options.data.test_fraction)
     spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
     data = decode_any(videos, spec, options.data)
     stills = stills_of(data, "train")
+    if not stills:  # all scenes would be made of textures, without a word
+        raise InvalidListing("no videos to make scenes of are left in train")
     held_back = stills_of(data, "val")
     wanted, sampling = recipe.input, recipe.sampling
     style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)

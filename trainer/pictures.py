@@ -20,8 +20,9 @@ def draw_confusion(confusion: Sequence[Sequence[int]], labels: Sequence[str], ti
     axes.imshow(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0.0, vmax=1.0)
     for (truth, answer), count in np.ndenumerate(counts):
         axes.text(answer, truth, str(count) if count else "", ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    # A label is no formula, whatever dollars there are in it.
+    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(labels)), labels, parse_math=False)
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     axes.set_title(title)

@@ -17,6 +17,7 @@ from trainer.data.sounds import CachedSound
 from trainer.metrics import judge
 from trainer.networks.log_mel import LogMel, mel_centres
 from trainer.networks.sound_classifier import SoundClassifier
+from trainer.pictures import draw_confusion
 from trainer.recipe.listen import Augmentation, ListenRecipe
 from trainer.recipe.reading import RECIPES, RecipeError, read_recipe
 from trainer.run import read_run
@@ -262,3 +263,9 @@ def test_mixed_sounds_last_as_long_as_the_longer_and_share_their_labels() -> Non
     torch.testing.assert_close(
         mixed[0, :10], mixed_targets[0, 0] * log_mel[0, :10] + mixed_targets[0, 1] * log_mel[1, :10]
     )
+
+
+def test_labels_are_no_formulas(tmp_path: Path) -> None:
+    draw_confusion([[1, 0], [0, 1]], ["US$ 5^$", "$_$"], "confusion", tmp_path / "confusion.png")
+
+    assert (tmp_path / "confusion.png").stat().st_size > 1000

@@ -204,6 +204,19 @@ def test_every_process_has_a_batch_of_what_is_described(videos: Path, tmp_path: 
     assert plan.train.batch_size == 6  # half of the twelve, where half a batch would be eight
 
 
+def test_captions_that_say_nothing_are_told(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mute, *others = sorted(videos.iterdir())[:3]
+    rows = [f"{path},{caption}" for path, caption in ((mute, "..."), *((other, "a wall") for other in others))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,caption", *rows]) + "\n", encoding="utf-8")
+    data = DataOptions(tmp_path / "list.csv", val_fraction=0.0, cache=tmp_path / "cache", num_processes=1)
+    recipe = read_recipe(RECIPES / "captions.yaml", (), CaptionRecipe)
+
+    with pytest.raises(InvalidListing, match=r"no word comes 3 times .* a lower words\.least_count"):
+        plan_caption(recipe, PlanOptions(data, "gru", seed=0))
+
+    assert f"left out: {mute}: no words in its captions\n" in capsys.readouterr().err
+
+
 def test_captions_are_of_one_video(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,caption\nb.mp4,two\na.mp4,one\nb.mp4,three\n")
     found: list[Captioned] = read_captions(tmp_path / "list.csv")

@@ -14,6 +14,7 @@ from app.models.manifest import SPECIAL_WORDS, CaptionOutput, Input
 from trainer.caption_metrics import caption_metrics
 from trainer.data.captions import read_captions
 from trainer.data.decode import CacheSpec
+from trainer.data.filling import BrokenVideo, tell
 from trainer.data.listing import Split
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import kept_apart, split_by_group
@@ -66,12 +67,16 @@ class CaptionedClips(Dataset[Example]):
 
 
 def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
-    """The training of a Describer on videos of a CSV with the columns `path` and `caption`."""
+    """The training of a Describer on videos of a CSV with the columns `path` and `caption`.
+
+    Raises InvalidListing for data that cannot be trained on.
+    """
     if options.data.test_data:
         raise InvalidListing("captions take no --test-data: mark test videos in the CSV's column `split`")
     captioned = read_captions(options.data.data, options.data.group_pattern)
     captions = {one.video.path: tuple(filter(None, map(split_words, one.captions))) for one in captioned}
     videos = [one.video for one in captioned if captions[one.video.path]]
+    tell(BrokenVideo(one.video, "no words in its captions") for one in captioned if not captions[one.video.path])
     wanted, writing = recipe.input, recipe.writing
     videos = split_by_group(videos, options.data.val_fraction, options.data.test_fraction)
     spec = CacheSpec(wanted.width, wanted.height, wanted.fit, wanted.clip_length, 0, 0, 0.0)
@@ -82,7 +87,12 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     }
     if not clips["train"]:
         raise InvalidListing(f"none of {len(videos)} described videos is left to train on")
-    words = learn_vocabulary((one for clip in clips["train"] for one in clip.captions), recipe.words.least_count)
+    least_count = recipe.words.least_count
+    words = learn_vocabulary((one for clip in clips["train"] for one in clip.captions), least_count)
+    if len(words) == len(SPECIAL_WORDS):
+        raise InvalidListing(
+            f"no word comes {least_count} times in the captions to train on: more of them, or a lower words.least_count"
+        )
     tokens, frames = Tokens(words), recipe.frames
     steps = FrameSteps(frames.num_channels, frames.blocks_per_stage, frames.size, frames.dropout)
     clock = StepClock(wanted.rate, 0)

@@ -5,7 +5,8 @@ python -m bench.cross_validation --data fight.csv --by '(\\d+)' --folds 5 --alar
 
 Parts are what the pattern captures in a file's name (speakers, say), by default the groups; with --folds that many
 blocks of them in order, for numbers whose neighbours may be cut from one source. Prints the accuracy on each part and
-on all together. A run that is there already, and was asked for in the same way, is not trained again.
+on all together. A run that is there already, and was asked for in the same way, is not trained again, and one that was
+stopped goes on.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from app.models.manifest import Task
+from trainer.begun import BEGUN, read_begun
 from trainer.data.listing import Split, Video, read_listing, write_listing
 from trainer.run import RESULT, Run, read_run
 from trainer.tables import percent, table
@@ -75,13 +77,15 @@ def train_without(
     written.unlink()
     command = ["-m", "trainer", "train", task, "--name", f"without-{folder.name}", "--no-publish"]
     command += ["--data", str(data), "--output", str(folder), "--accelerator", "cpu", "--threads", "1", *arguments]
-    if (folder / RESULT).exists():
-        run = read_run(folder)
-        if run.command != shlex.join(["python", *command]) or listing != data.read_bytes():
-            raise ValueError(f"{folder} was made of other videos, or by\n{run.command}\nanother --runs is needed")
-        return run
-    data.write_bytes(listing)
-    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+    is_begun = (folder / BEGUN).exists()
+    if is_begun or (folder / RESULT).exists():
+        before = read_begun(folder).command if is_begun else read_run(folder).command
+        if before != shlex.join(["python", *command]) or listing != data.read_bytes():
+            raise ValueError(f"{folder} was made of other videos, or by\n{before}\nanother --runs is needed")
+    if not (folder / RESULT).exists():
+        data.write_bytes(listing)
+        going_on = ["--resume"] if is_begun else []
+        subprocess.run([sys.executable, *command, *going_on], check=True, stdout=subprocess.DEVNULL)
     return read_run(folder)
 
 

@@ -11,6 +11,7 @@ from tests.conftest import RATE, coloured_frames
 from tests.media_maker import write_video
 from tests.trainer.test_publish import make_run
 from tests.trainer.test_train import REPOSITORY, TINY
+from trainer.begun import BEGUN, Begun
 from trainer.data.listing import Video, write_listing
 from trainer.run import Run, read_run, write_run
 
@@ -72,7 +73,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def run(command: list[str], **_: object) -> None:
         found.append(command)
         folder = Path(command[command.index("--output") + 1])
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         write_run(make_run().model_copy(update={"command": shlex.join(["python", *command[1:]])}), folder)
 
     monkeypatch.setattr(cross_validation.subprocess, "run", run)
@@ -95,6 +96,23 @@ def test_the_same_training_is_taken_and_no_other(tmp_path: Path, commands: list[
     assert without_a(tmp_path) == first
     assert json.loads((tmp_path / "1/result.json").read_text())["seed"] == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "without-1.csv"]
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path: Path, commands: list[list[str]]) -> None:
+    without_a(tmp_path)
+    command = shlex.join(["python", *commands[0][1:]])
+    (tmp_path / "1/result.json").unlink()
+    begun = dict.fromkeys(("test_data", "group_pattern", "weights")) | dict.fromkeys(("name", "recipe", "data"), "")
+    begun |= {"task": "classify", "cell": "gru", "teachers": (), "num_examples": {}, "command": command}
+    begun |= dict.fromkeys(("seed", "val_fraction", "test_fraction", "patience", "num_devices"), 0)
+    begun["output"] = make_run().output
+    (tmp_path / "1" / BEGUN).write_text(Begun.model_validate(begun).model_dump_json())
+
+    with pytest.raises(ValueError, match="another --runs is needed"):
+        without_a(tmp_path, left_out=2)
+    without_a(tmp_path)
+
+    assert commands[1:] == [[*commands[0], "--resume"]]
 
 
 def test_groups_need_be_no_names_of_models(

@@ -141,13 +141,15 @@ def fit(
     machine: Machine,
     resume: bool,
     callbacks: Sequence[Callback] = (),
+    advice: str | None = None,
 ) -> Fitted | None:
     """The plan's learner trained; checkpoints, learning curve and logs are in `folder`.
 
     `patience`: epochs without a better validation before it stops, and the best one counts; 0: the whole budget, and
     the last one counts, so that validation has chosen nothing. `resume`: from the last epoch that ended, as if it had
-    not stopped, but for states that clips would have left for later ones. None in all but the first of several
-    processes. Raises RecipeError where nothing says when to stop, DivergedError.
+    not stopped, but for states that clips would have left for later ones. `advice`: for who stops it; None: to resume
+    it. None in all but the first of several processes. Raises RecipeError where nothing says when to stop,
+    DivergedError.
     """
     if patience and plan.val is None:
         raise RecipeError("--patience needs a validation set to judge epochs by")
@@ -169,7 +171,8 @@ def fit(
         except SystemExit as stop:  # Lightning's way to end at Ctrl-C, with status 1, and at SIGTERM, with 0
             if trainer.is_global_zero:
                 ended = trainer.current_epoch
-                sys.stderr.write(f"stopped after epoch {ended}: --output {folder} --resume goes on with it\n")
+                told = advice or f"--output {folder} --resume goes on with it"
+                sys.stderr.write(f"stopped after epoch {ended}: {told}\n")
             raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
     if not trainer.is_global_zero:
         return None

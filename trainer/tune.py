@@ -27,6 +27,7 @@ from trainer.training import RANK, DivergedError, fit
 BEST = "best.yaml"
 STUDY = "study.log"
 STUDY_NAME = "trials"
+ADVICE = "this trial is lost, the same command goes on with the others"
 _BLIND_SHARE = 0.25
 """Share of a trial's epochs in which it is not given up: a large learning rate shows late what it is worth."""
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -128,7 +129,7 @@ def _try(trial: optuna.Trial, options: TuneOptions) -> float:
     (own / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
     judged = Judged(trial)
     try:
-        fitted = fit(plan, own, recipe.budget, 0, training.machine, resume=False, callbacks=[judged])
+        fitted = fit(plan, own, recipe.budget, 0, training.machine, False, [judged], ADVICE)
     except DivergedError as error:
         raise optuna.TrialPruned(str(error)) from error
     finally:

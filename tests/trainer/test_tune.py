@@ -2,12 +2,13 @@
 
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.trainer.test_train import REPOSITORY, TINY
+from tests.trainer.test_train import REPOSITORY, TINY, start, train_arguments
 from trainer.__main__ import main
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.recipe.reading import RecipeError, read_recipe
@@ -141,6 +142,19 @@ def test_two_that_share_the_work_try_different_settings(tmp_path: Path) -> None:
     studies = [open_study(tmp_path, []), open_study(tmp_path, [])]
     drawn = [draw(study.ask(), [parse_search("a.b=0.0..1.0")], seed=0) for _ in range(2) for study in studies]
     assert len(set(drawn)) == 4
+
+
+def test_a_search_that_is_stopped_says_how_it_goes_on(motion: Path, tmp_path: Path) -> None:
+    arguments = [*train_arguments(motion, "tuned", "budget.num_epochs=400"), *SEARCH, "--trials", "1"]
+    process = start(tmp_path, ["tune", *arguments[1:]])
+    assert process.stderr is not None
+    assert any(line.startswith("epoch 1/400") for line in process.stderr)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command goes on with the others" in said
+    assert "--resume" not in said
 
 
 def test_trials_whose_loss_is_no_number_are_given_up(tune: Tune) -> None:

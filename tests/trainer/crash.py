@@ -20,3 +20,10 @@ def write_to_a_full_disk(what: object, digest: str, wanted: object, path: Path, 
     """As far as there is room, which is not to the end."""
     partial.write_bytes(b"what there was room for")
     Path("/dev/full").write_bytes(bytes(2**20))
+
+
+def fail(what: object, digest: str, wanted: object, path: Path, partial: Path) -> None:
+    """After a line beside `path` that it was tried."""
+    with path.with_name("tried").open("a") as file:
+        file.write(f"{path}\n")
+    raise OSError("no")

@@ -9,7 +9,7 @@ import pytest
 from app.media.decode import read_media
 from app.media.request import FrameChunk, FrameSpec, MediaRequest
 from tests.media_maker import moving_frames, write_video
-from tests.trainer.crash import crash, write_to_a_full_disk
+from tests.trainer.crash import crash, fail, write_to_a_full_disk
 from trainer.data.cache import CachedVideo, decode_all, open_video
 from trainer.data.checks import count_table, find_problems
 from trainer.data.decode import CacheSpec, read_entry
@@ -138,6 +138,17 @@ def test_a_full_disk_is_no_fault_of_the_files(video: Video, tmp_path: Path) -> N
         fill_cache(videos, kind, SPEC, lambda video, digest: (video.end_seconds,), tmp_path, 2, JobLimits())
 
     assert not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_decoded_is_not_tried_again(video: Video, tmp_path: Path) -> None:
+    kind = Kind(fail, "tests.trainer.crash", read_entry, ".rgb", "failing")
+
+    for _ in range(2):
+        decoded, broken = fill_cache([video], kind, SPEC, lambda video, digest: (digest,), tmp_path, 1, JobLimits())
+        assert not decoded
+        assert [item.reason for item in broken] == ["no"]
+
+    assert len((tmp_path / "tried").read_text().splitlines()) == 1
 
 
 def test_where_most_files_are_not_there_it_is_told_what_paths_are(video: Video, tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from trainer.progress import progress
 
 E = TypeVar("E")
 ABSENT = "no such file"
+_FAILED: dict[Path, str] = {}
+"""Why what is to be at these places could not be decoded. In this process it is not tried again: `tune` asks for the
+same data with each trial, and a file that hangs takes its whole deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,16 @@ def fill_cache(
     missing = {
         path: (video, digest, wanted, path, path.with_suffix(f".{os.getpid()}.partial"))
         for video, digest, path in zip(videos, digests, places, strict=True)
-        if path and kind.read_entry(path) is None
+        if path and path not in _FAILED and kind.read_entry(path) is None
     }
     jobs = list(missing.values())
-    reasons: dict[Path, str | None] = {}
     try:
         with closing(run_jobs(kind.decode, jobs, num_processes or os.cpu_count() or 1, limits, [kind.module])) as ends:
             for index, reason in progress(ends, len(jobs), kind.told):
                 *_, done, partial = jobs[index]
-                reasons[done] = reason
                 partial.unlink(missing_ok=True)
+                if reason:
+                    _FAILED[done] = reason
     except NoSpaceError as error:
         raise NoSpaceError(f"{folder} has no room for what is decoded: another --cache, or make some") from error
     finally:
@@ -91,7 +94,7 @@ def fill_cache(
         elif video in copies:
             broken.append(copies[video])
         else:
-            reason = reasons.get(path) if path else unread.get(video.path)
+            reason = _FAILED.get(path) if path else unread.get(video.path)
             broken.append(BrokenVideo(video, reason or "cannot be read"))
     return decoded, broken
 

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -143,10 +144,19 @@ def _options(options: TrainOptions, recipe: Recipe) -> tuple[str, ...]:
     )
 
 
+def _flattered(options: TrainOptions) -> Iterator[str]:
+    """Why figures may be too good, in sentences for the card."""
+    if options.training.teachers or options.training.weights:
+        yield (
+            "It began with other weights or learnt from teachers: that none of what they learnt from is in its own "
+            "validation or test set was not checked."
+        )
+    if options.patience:  # decision 12
+        yield "Which epoch counts was chosen on `val`: its figures there are too good."
+
+
 def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted: Fitted, report: Report) -> Run:
     training = options.training
-    # Decision 12: what chooses is flattered by what it chose.
-    chosen = ("Which epoch counts was chosen on `val`: its figures there are too good.",) if options.patience else ()
     return Run(
         name=training.name,
         task=training.task,
@@ -172,5 +182,5 @@ def _run(options: TrainOptions, command: str, recipe: Recipe, plan: Plan, fitted
         metrics=report.metrics,
         headline=plan.headline,
         report=report.text,
-        limits=(*report.limits, *chosen),
+        limits=(*report.limits, *_flattered(options)),
     )

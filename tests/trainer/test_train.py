@@ -366,8 +366,9 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
         assert option in pupil.variant
     for option, value in zip(apart[::2], apart[1::2], strict=True):
         assert f"{option[2:]}={value}" in pupil.variant
+    assert "learnt from teachers" in pupil.limits[-2]
     assert "chosen on `val`" in pupil.limits[-1]
-    assert not any("chosen" in limit for limit in read_run(run).limits)
+    assert not any("chosen" in limit or "teachers" in limit for limit in read_run(run).limits)
 
 
 @pytest.mark.parametrize(

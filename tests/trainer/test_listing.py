@@ -98,6 +98,7 @@ def test_csv_is_read_back(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("path\na.mp4\n", "no column label$"),
+        ("path;label\na.mp4;run\n", "no column label, path; commas part columns, not semicolons or tabs"),
         ("path,caption\na.mp4,a man runs\n", "no column label; captions are for `train caption`"),
         ("path,label,splt\na.mp4,run,test\n", "unknown columns splt"),
         ("path,label\na.mp4,\n", "line 2: no label"),

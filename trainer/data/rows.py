@@ -1,6 +1,7 @@
 """The rows of a CSV that somebody else wrote."""
 
 import csv
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def read_rows(
             columns = set(reader.fieldnames or ())
             if missing := set(required) - columns:
                 hint = "; captions are for `train caption`" if "caption" in columns and "label" in missing else ""
+                hint = (
+                    "; commas part columns, not semicolons or tabs" if re.search(r"[;\t]", "".join(columns)) else hint
+                )
                 raise InvalidListing(f"{file}: no column {', '.join(sorted(missing))}{hint}")
             if known is not None and (unknown := columns - {*required, *known}):
                 raise InvalidListing(f"{file}: unknown columns {', '.join(sorted(unknown))}; known: {', '.join(known)}")

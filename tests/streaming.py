@@ -19,6 +19,10 @@ from tests.server import RunningServer
 WAIT_SECONDS = 60.0
 KEYS = "k" * 32
 MAX_MESSAGE_BYTES = 2**20
+HANDSHAKE = (
+    b"GET /stream HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 def picture(frame: np.ndarray, kind: str = "PNG") -> bytes:
@@ -107,9 +111,6 @@ def streaming(server: RunningServer, **query: str) -> Iterator[StreamClient]:
 def upgraded(server: RunningServer) -> Iterator[socket.socket]:
     """A connection that is a WebSocket by now, for what no client would send."""
     with server.connect() as connection:
-        connection.sendall(
-            b"GET /stream HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
+        connection.sendall(HANDSHAKE)
         assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
         yield connection

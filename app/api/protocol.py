@@ -15,6 +15,7 @@ from typing import Any
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.http11 import Response
@@ -267,7 +268,12 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(self.config.patience_seconds, self._end, "lingering")
 
     async def send(self, message: Any) -> None:
-        await super().send(message)
+        try:
+            await super().send(message)
+        except RuntimeError as error:
+            if self.close_sent:  # from down here, of which the application has not heard yet
+                raise ClientDisconnected from error
+            raise
         if message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # else uvicorn takes a refusal for none, and logs an error
 

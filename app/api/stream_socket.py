@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel
+from starlette.websockets import WebSocketDisconnected
 
 from app.api.stream_messages import PICTURE_HEADER, ClientMessage, encode_state, read_message
 from app.api.stream_schemas import Done, State, Step
@@ -85,6 +86,8 @@ class StreamSocket:
             await self._websocket.send(message)
         except WebSocketDisconnect as error:
             raise ClientLeftError from error
+        except WebSocketDisconnected as error:  # it has been closed from here, while this waited for its turn
+            raise ClientLeftError(self.close_code) from error
 
 
 def close_code(error: ServiceError) -> int:

@@ -164,6 +164,8 @@ class Session:
             self._events.clear()
             self._num_sent = 0
             self._began_after = self._last_kept = stream.sequence
+            if self._worker.done() and not (self._worker.cancelled() or self._is_broken):  # the end is dropped, too
+                self._worker = asyncio.create_task(self._work())
             self._changed.notify_all()
 
     async def point(self) -> StreamPoint | None:

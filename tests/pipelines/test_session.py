@@ -106,3 +106,25 @@ def test_nothing_is_taken_of_a_client_once_another_is_in_its_place():
         assert second == session.attachment == first + 1
 
     with_session(work)
+
+
+def test_a_rewind_after_the_end_is_told_the_end_again():
+    class Ended(SourceOfNothing):
+        async def take(self) -> None: ...
+
+    class Stream(NoStream):
+        async def finish(self) -> None: ...
+
+    async def work(_: Session) -> None:
+        source = Ended()
+        source.stream = Stream()
+        session = Session("two", source, SessionOptions())  # type: ignore[arg-type]
+        client = await session.attach()
+        first = await session.next_event(client)
+        await session.rewind(Stream())  # type: ignore[arg-type]
+        again = await asyncio.wait_for(session.next_event(client), 1)
+        assert again == first
+        assert again is not first
+        await session.close()
+
+    with_session(work)

@@ -40,8 +40,12 @@ async def file(request: Request, name: str) -> Response:
 
 
 async def _file(request: Request, name: str) -> Response:
-    """The file, or 304 to whom has it. Both must say all: browsers keep the headers of the 304."""
+    """The file, or 304 to whom has it. Both must say all: browsers keep the headers of the 304.
+
+    All of it, whatever part is asked for (RFC 9110, section 14.2): Starlette refuses parts that are none in plain text.
+    """
     path = FOLDER / name
+    request.scope["headers"] = [(header, value) for header, value in request.scope["headers"] if header != b"range"]
     response = STATIC.file_response(path, await to_thread.run_sync(path.stat), request.scope)
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers.update({"Cache-Control": "no-cache", "Accept-Ranges": "none"})
     return response

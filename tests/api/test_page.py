@@ -51,6 +51,13 @@ def test_who_has_it_is_told_so(client: httpx.Client, path: str) -> None:
     assert client.get(path, headers={"if-none-match": '"another"'}).content == whole.content
 
 
+@pytest.mark.parametrize("part", ["bytes=0-9", "bytes=5-2", "bytes=99999999-", "bytes=x", "lines=1-2"])
+def test_whoever_asks_for_a_part_has_it_whole(client: httpx.Client, part: str) -> None:
+    answer = client.get("/web/page.js", headers={"range": part})
+    assert (answer.status_code, answer.headers["accept-ranges"]) == (200, "none")
+    assert answer.text == (FOLDER / "page.js").read_text()
+
+
 @pytest.mark.parametrize("name", ["other.js", "../config.py", "%2e%2e/config.py", "index.html"])
 def test_nothing_else_is_there(client: httpx.Client, name: str) -> None:
     assert client.get(f"/web/{name}").status_code == 404

@@ -229,6 +229,27 @@ def test_one_log_line_per_request_with_its_id_and_trace(
     assert set(lines[0]["stages"]) == {"upload", "queue", "decode", "infer"}
 
 
+@pytest.mark.parametrize(
+    ("sent", "is_taken_over"),
+    [
+        ("01-{}-00f067aa0ba902b7-01", True),  # versions to come
+        ("cc-{}-00f067aa0ba902b7-01-more", True),
+        ("00-{}-00f067aa0ba902b7-01-more", False),
+        ("cc-{}-00f067aa0ba902b7-01.more", False),
+        ("ff-{}-00f067aa0ba902b7-01", False),
+        ("00-{}-0000000000000000-01", False),
+    ],
+)
+def test_a_trace_is_taken_over_from_whoever_has_one(
+    server: RunningServer, client: httpx.Client, sent: str, is_taken_over: bool
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    response = client.get("/health/live", headers={"traceparent": sent.format(trace)})
+    found = server.line(response.headers["x-request-id"])["trace_id"]
+    assert (found == trace) == is_taken_over
+    assert len(found) == len(trace)
+
+
 def test_a_request_id_that_is_no_id_is_replaced(client: httpx.Client) -> None:
     assert client.get("/health/live", headers={"x-request-id": 'a b"c'}).headers["x-request-id"] != 'a b"c'
 

@@ -35,14 +35,10 @@ class TinyForecaster(nn.Module):
 
     @torch.jit.export
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        B, T, H, W, _ = chunk.shape
+        _, T, H, W, _ = chunk.shape
         forecasts: list[Tensor] = []
         for time in range(T):
-            frame = chunk[:, time].float().reshape(B, -1) / 255.0
-            last, _, count = self._split(state)
-            before = torch.where(count > 0, last, frame)
-            stepped = torch.cat([frame, before, count + 1], dim=1)
-            state = torch.where((time < lengths).unsqueeze(1), stepped, state)
+            state = self._after(chunk[:, time], time < lengths, state)
             forecasts.append(self.decode(state, 1, H, W)[:, 0])
         return torch.stack(forecasts, dim=1), state
 
@@ -53,18 +49,25 @@ class TinyForecaster(nn.Module):
         frames = last.unsqueeze(1) + self.speed * ahead * (last - before).unsqueeze(1)
         return frames.clamp(0.0, 1.0).reshape(state.shape[0], horizon, H, W, 3)
 
+    def _after(self, frames: Tensor, is_valid: Tensor, state: Tensor) -> Tensor:
+        """The state after `frames` (B, H, W, 3), where they are valid."""
+        frame = frames.reshape(frames.shape[0], -1).float() / 255.0
+        last, _, count = self._split(state)
+        before = torch.where(count > 0, last, frame)
+        return torch.where(is_valid.unsqueeze(1), torch.cat([frame, before, count + 1], dim=1), state)
+
     def _split(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size = (state.shape[1] - 1) // 2
         return state[:, :size], state[:, size:-1], state[:, -1:]
 
 
-def write_forecaster(store: Path, name: str = "tiny-forecast") -> Path:
-    """A complete, valid version of a TinyForecaster, for pictures of any size; its folder."""
+def write_forecaster(store: Path, name: str = "tiny-forecast", module: nn.Module | None = None) -> Path:
+    """A complete, valid version of a TinyForecaster, or of `module`, for pictures of any size; its folder."""
     frames = np.random.default_rng(0).integers(0, 256, (2, OBSERVED, 6, 8, 3), dtype=np.uint8)
     return write_other(
         store,
         name,
-        TinyForecaster(),
+        module or TinyForecaster(),
         frames,
         (OBSERVED, 3),
         2 * LONGEST_SIDE * LONGEST_SIDE * 3 + 1,

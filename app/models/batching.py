@@ -175,6 +175,7 @@ class Scheduler:
         started = time.perf_counter()
         try:
             outputs, states = run_works([waiting.work for waiting in batch])
+            answered = list(zip(batch, outputs, states, strict=True))
         except Exception as error:  # noqa: BLE001 - the edge of the thread: it must live, and its futures must end
             if len(batch) == 1:
                 lacks_memory = torchscript.lacks_memory(error)
@@ -189,10 +190,9 @@ class Scheduler:
             model, method = batch[0].work.model.manifest, batch[0].work.method
             num_frames = sum(len(waiting.work.chunk) for waiting in batch if waiting.work.chunk.ndim > 1)
             self._on_batch(model.name, model.version, method, len(batch), num_frames, seconds, queue_seconds)
-        for row, waiting in enumerate(batch):
-            state = states[row]
-            if all(map(_is_finite, outputs[row] if state is None else (*outputs[row], state))):
-                waiting.future.set_result(Answer(outputs[row], state, queue_seconds[row], seconds))
+        for (waiting, output, state), waited in zip(answered, queue_seconds, strict=True):
+            if all(map(_is_finite, output if state is None else (*output, state))):
+                waiting.future.set_result(Answer(output, state, waited, seconds))
             else:  # nothing that came of it may be answered, or gone on from
                 waiting.future.set_exception(ArithmeticError("the model answered NaN or infinity"))
 

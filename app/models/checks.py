@@ -4,8 +4,8 @@ import torch
 
 from app.errors import ModelRejected
 from app.models import torchscript
-from app.models.golden import Golden, check_golden
-from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, Manifest
+from app.models.golden import LOGITS, Golden, check_golden
+from app.models.manifest import CaptionOutput, ClassifyOutput, FeaturesOutput, Manifest, PredictOutput
 
 
 def check_methods(module: torch.jit.ScriptModule, manifest: Manifest) -> None:
@@ -36,7 +36,12 @@ def _check_sizes(golden: Golden, manifest: Manifest) -> None:
             raise ModelRejected(f"golden.npz has frames of {width}x{height}, the manifest says {expected}")
     match manifest.output:
         case ClassifyOutput(labels=labels):
-            _check_size(golden, "logits", "logits", len(labels), "labels")
+            for name in sorted(LOGITS & golden.outputs.keys()):
+                _check_size(golden, name, "logits" if name == "logits" else f"logits {name}", len(labels), "labels")
+        case PredictOutput():
+            for name in ("forecast", "next_frames"):
+                if golden.outputs[name].shape[2:] != golden.chunk.shape[2:]:
+                    raise ModelRejected(f"its {name} has frames of another size than its input")
         case FeaturesOutput(dimension=dimension, step_dimension=step_dimension, num_mels=num_mels):
             _check_size(golden, "clip", "values for a clip", dimension, "of them")
             _check_size(golden, "stepped", "values for a step", step_dimension, "of them")

@@ -93,6 +93,10 @@ def read_golden(path: Path) -> Golden:
         raise ModelRejected("golden.npz: frames must be (B, T, H, W, 3) uint8 with T of at least 2")
     if frames is None and (chunk.ndim != 2 or chunk.dtype != np.float32):
         raise ModelRejected("golden.npz: waveform must be (B, N) float32")
+    if lengths.shape != chunk.shape[:1] or lengths.dtype != np.int64:
+        raise ModelRejected("golden.npz: lengths must be (B,) int64")
+    if any(output.dtype.kind not in "fi" for output in arrays.values()):
+        raise ModelRejected("golden.npz: outputs must be numbers")
     return Golden(chunk, lengths, arrays)
 
 
@@ -110,6 +114,8 @@ def check_golden(
     split of a clip equals one call over the whole of it.
     """
     for manner, answers in _in_both_manners(module, task, golden, step_samples, device):
+        if missing := answers.keys() - golden.outputs.keys():
+            raise ModelRejected(f"golden.npz has no {' and no '.join(sorted(missing))}")
         for name, answer in answers.items():
             _compare(f"{name}{manner}", name, answer.cpu().numpy(), golden, tolerance)
     _check_agreement(task, golden, tolerance)
@@ -205,8 +211,6 @@ def _check_agreement(task: Task, golden: Golden, tolerance: float) -> None:
 
 
 def _compare(what: str, name: str, found: NDArray[Any], golden: Golden, tolerance: float) -> None:
-    if name not in golden.outputs:
-        raise ModelRejected(f"golden.npz has no {name}")
     expected = golden.outputs[name]
     if found.shape != expected.shape:
         raise ModelRejected(f"{what} has the shape {found.shape}, its golden output {expected.shape}")
@@ -226,6 +230,8 @@ def _num_valid(name: str, golden: Golden, num_steps: int) -> NDArray[np.int64]:
 
 
 def _difference(what: str, found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> None:
+    if found.shape != expected.shape:
+        raise ModelRejected(f"{what} has the shape {found.shape}, what it must agree with {expected.shape}")
     largest = float(np.abs(found - expected).max(initial=0.0))
     if not largest <= tolerance:  # also when it is NaN
         raise ModelRejected(f"{what} differs from its golden output by {largest:.3g}; the tolerance is {tolerance:.3g}")

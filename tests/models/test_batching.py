@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from app.errors import NotReady
 from app.models import warm_up
 from app.models.batching import LIVE_BATCHES_IN_A_ROW, Scheduler
 from app.models.store import ServedModel, load_version
-from app.models.torchscript import RUN_ERRORS
+from app.models.torchscript import RUN_ERRORS, script
 from app.models.work import Work, bucket
 from tests.tiny_forecaster import write_forecaster
 from tests.tiny_models import AroundTiny, write_version
@@ -35,6 +35,15 @@ class RefusesWhite(AroundTiny):
         if bool((frames[:, 0] == 255).flatten(1).all(dim=1).any()):
             raise RuntimeError("white")
         return self.inner(frames, lengths)
+
+
+class KnowsOneState(AroundTiny):
+    """A classifier whose `step` answers the state of the first row alone, as one that was written for it would."""
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        outputs, state = self.inner.step(chunk, lengths, state)
+        return outputs, state[:1]
 
 
 @dataclass
@@ -288,6 +297,17 @@ def test_a_state_of_the_wrong_size_fails_alone(model, make_scheduler):
     assert futures[0].result(WAIT_SECONDS).state.shape == state.shape
     with pytest.raises(RUN_ERRORS):
         futures[1].result(WAIT_SECONDS)
+
+
+def test_a_model_that_answers_for_one_row_is_run_for_each(model, make_scheduler):
+    scheduler = make_scheduler(num_threads=1)
+    one = replace(model, module=script(KnowsOneState()))
+    state = torch.zeros(model.manifest.state_size)
+    futures = [scheduler.submit(Work(one, make_clip(4, seed), "step", state)) for seed in range(2)]
+    scheduler.start()
+    for seed, future in enumerate(futures):
+        _, (expected,) = one.module.step(make_clip(4, seed)[None], torch.tensor([4]), state[None])
+        torch.testing.assert_close(future.result(10).state, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_what_is_no_number_fails_alone(model, make_scheduler, batches):

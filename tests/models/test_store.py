@@ -13,7 +13,7 @@ from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
 from app.models.golden import Golden, read_golden, write_golden
 from app.models.store import ModelStore, list_names, list_versions, load_version, open_store
-from tests.tiny_forecaster import write_forecaster
+from tests.tiny_forecaster import TinyForecaster, write_forecaster
 from tests.tiny_late import write_late
 from tests.tiny_listeners import TinyDescriber, write_describer, write_listeners
 from tests.tiny_models import AroundTiny, TinyClassifier, make_tiny, write_version
@@ -26,6 +26,34 @@ class SeesTheWholeChunk(AroundTiny):
     def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
         (now, so_far), state = self.inner.step(chunk, lengths, state)
         return (now - now.mean(dim=1, keepdim=True), so_far), state
+
+
+class SaysOneMore(AroundTiny):
+    """A classifier whose `step` judges moments by a label more than there are, and everything by as many or so, too."""
+
+    def __init__(self, so_far_too: bool) -> None:
+        super().__init__()
+        self.so_far_too = so_far_too
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        (now, so_far), state = self.inner.step(chunk, lengths, state)
+        if self.so_far_too:
+            so_far = torch.cat([so_far, so_far[:, :, :1]], dim=2)
+        return (torch.cat([now, now[:, :, :1]], dim=2), so_far), state
+
+
+class SeesLess(TinyForecaster):
+    """A forecaster whose `step` answers every other row of the next frame."""
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        _, T, H, W, _ = chunk.shape
+        forecasts: list[Tensor] = []
+        for time in range(T):
+            state = self._after(chunk[:, time], time < lengths, state)
+            forecasts.append(self.decode(state, 1, H, W)[:, 0, ::2])
+        return torch.stack(forecasts, dim=1), state
 
 
 class CannotStep(nn.Module):
@@ -126,6 +154,20 @@ def test_a_step_that_depends_on_the_split_is_refused(tmp_path: Path):
         load_version(folder)
 
 
+@pytest.mark.parametrize(
+    ("so_far_too", "reason"),
+    [(False, "4 logits now, the manifest has 3 labels"), (True, r"so_far has the shape \(2, 4\)")],
+)
+def test_steps_that_judge_other_labels_are_refused(tmp_path: Path, so_far_too: bool, reason: str):
+    with pytest.raises(ModelRejected, match=reason):
+        load_version(write_version(tmp_path, module=SaysOneMore(so_far_too)))
+
+
+def test_forecasts_of_another_size_are_refused(tmp_path: Path):
+    with pytest.raises(ModelRejected, match="next_frames has frames of another size than its input"):
+        load_version(write_forecaster(tmp_path, module=SeesLess()))
+
+
 @pytest.mark.parametrize("field", ["logits", "now", "so_far", "state"])
 @pytest.mark.parametrize("change", [1e-3, np.nan])
 def test_every_golden_output_is_compared(folder: Path, field: str, change: float):
@@ -207,6 +249,33 @@ def test_the_manifest_of_a_listener_says_what_it_answers(
     folder = shutil.copytree(others / name / "1", tmp_path / name / "1")
     output = json.loads((folder / "manifest.json").read_text())["output"]
     edit_manifest(folder, output=output | changes)
+    with pytest.raises(ModelRejected, match=reason):
+        load_version(folder)
+
+
+@pytest.mark.parametrize("field", ["step_lengths", "log_mel_lengths", "clip"])
+def test_a_golden_output_that_is_missing_is_named(others: Path, tmp_path: Path, field: str):
+    folder = shutil.copytree(others / "tiny-describer" / "1", tmp_path / "tiny-describer" / "1")
+    golden = read_golden(folder / "golden.npz")
+    rest = {name: output for name, output in golden.outputs.items() if name != field}
+    write_golden(folder / "golden.npz", Golden(golden.chunk, golden.lengths, rest))
+    with pytest.raises(ModelRejected, match=f"golden.npz has no {field}"):
+        load_version(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"now": np.array(["a", "b"])}, "outputs must be numbers"),
+        ({"lengths": np.array(["5", "3"])}, "lengths must be"),
+        ({"lengths": np.array([5.0, 3.0])}, "lengths must be"),
+        ({"lengths": np.array([5, 3, 1])}, "lengths must be"),
+    ],
+)
+def test_a_golden_of_another_kind_is_refused(folder: Path, changes: dict[str, np.ndarray], reason: str):
+    with np.load(folder / "golden.npz") as golden:
+        arrays = {**golden, **changes}
+    np.savez(folder / "golden.npz", **arrays)
     with pytest.raises(ModelRejected, match=reason):
         load_version(folder)
 

@@ -128,6 +128,9 @@ def _describe(app: FastAPI, keyless: Collection[str]) -> dict[str, Any]:
             if path not in keyless:
                 operation["security"] = [{}, *({scheme: []} for scheme in KEYS)]  # {}: keys may be off
                 operation["responses"] = KEY_PROBLEMS | responses
+    for schema in schemas.values():
+        for name in schema.get("required", ()) if "example" in schema else ():
+            schema["example"].setdefault(name, None)  # FastAPI leaves out what is null
     return document
 
 

@@ -48,6 +48,7 @@ async def stream(websocket: WebSocket) -> None:
         service.telemetry.stream_ends.labels(str(code) if code in KNOWN_CODES else "other").inc()
         fields = {
             "request_id": websocket.state.request_id,
+            "trace_id": websocket.state.record.trace_id,
             "key": websocket.state.record.key,
             "route": PATH,
             "close_code": code,

@@ -14,8 +14,8 @@ from app.pipelines.calls import ModelCalls, Stepper
 from app.pipelines.reading import frame_spec
 
 CHUNK_SECONDS = 1.0
-"""In one step, which others wait for, and an answer that is due. 30 frames through `forecast` take 1.13 s of a core in one
-step, 1.05 s in two and 1.04 s in three."""
+"""In one step, which others wait for, and an answer that is due. 30 frames through `forecast` take 1.13 s of a core in
+one step, 1.05 s in two and 1.04 s in three."""
 
 PEAK_DEVIATIONS = 8.0
 """Standard deviations above the median at which a score is a peak, estimated from the median absolute deviation."""

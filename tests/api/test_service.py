@@ -58,6 +58,13 @@ def test_events_are_as_described(
     assert not is_described({"type": "result"}, schema, document)
 
 
+def test_examples_are_as_described() -> None:
+    document = json.loads(SNAPSHOT.read_text())
+    examples = {name: schema for name, schema in document["components"]["schemas"].items() if "example" in schema}
+    assert {"ClassifyResponse", "PredictResponse", "FeaturesFinal", "CaptionResponse", "Problem"} <= examples.keys()
+    assert [name for name, one in examples.items() if not is_described(one["example"], one, document)] == []
+
+
 def test_headers_are_as_described(client: httpx.Client, three_colour_video: Path) -> None:
     query, prefer = {"/predict": "?surprise=true", "/classify": ""}, {"prefer": "wait=20"}
     sent = {"/predict": {"Server-Timing", "X-Model", "X-Model-License"}, "/classify": {"Server-Timing"}}

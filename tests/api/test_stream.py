@@ -418,6 +418,7 @@ def test_metrics_and_the_log_tell_of_streams(live, pictures):
     assert 'afterframe_stream_step_duration_seconds_count{model="tiny",version="2"}' in text
     line = [line for line in live.lines if line.get("route") == "/stream"][-1]
     assert (line["close_code"], line["models"], line["sequence"]) == (1000, ["tiny@2"], 5)
+    assert len(line["trace_id"]) == 32
 
 
 def test_codes_that_clients_make_up_are_counted_as_one(live):

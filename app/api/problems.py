@@ -17,6 +17,7 @@ from starlette.types import Scope, Send
 
 from app.api.headers import add_security_headers
 from app.errors import (
+    InvalidStateToken,
     KeyRequired,
     NotReady,
     OutOfResources,
@@ -65,6 +66,8 @@ def service_error_headers(error: ServiceError) -> dict[str, str]:
             return {"Accept-Encoding": "identity"}  # RFC 9110, section 12.5.3
         case KeyRequired():
             return {"WWW-Authenticate": "Bearer"}
+        case InvalidStateToken():
+            return {"WWW-Authenticate": "Afterframe-State"}  # RFC 9110, section 15.5.2: each 401 names what it is about
         case TimeLimit() | NotReady():
             return {"Connection": "close"}
     return {}

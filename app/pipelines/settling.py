@@ -1,6 +1,7 @@
 """When enough of a video or sound has been judged: the scores for everything so far hardly move any more."""
 
 from collections import deque
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ class Settling:
 
     def __init__(self, rate: float) -> None:
         """`rate`: judgements a second."""
-        self._num_steps = round(SETTLED_SECONDS * rate) + 1
+        self._num_steps = ceil(SETTLED_SECONDS * rate) + 1
         self._recent: deque[NDArray[np.float64]] = deque(maxlen=self._num_steps - 1)  # (K,) each
         self.is_settled = False
 

@@ -163,6 +163,7 @@ def test_what_is_wrong_is_said(client: httpx.Client, pictures, fields, status, d
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert detail in response.json()["detail"]
+    assert response.headers.get("www-authenticate") == ("Afterframe-State" if status == 401 else None)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ FIRST, CLOSE, FAR, SECOND = [0.7, 0.3], [0.7 - 0.9 * SETTLED_RANGE, 0.3 + 0.9 * 
 EVEN, ODD = [0.51, 0.49], [0.49, 0.51]
 
 
-def settled_after(rows: list[list[float]], *, compete: bool = True) -> int | None:
+def settled_after(rows: list[list[float]], *, compete: bool = True, rate: float = RATE) -> int | None:
     """How many judgements it took."""
-    settling = Settling(RATE)
+    settling = Settling(rate)
     for number, row in enumerate(rows, 1):
         settling.push(np.array([row]), compete=compete)
         if settling.is_settled:
@@ -32,6 +32,11 @@ def settled_after(rows: list[list[float]], *, compete: bool = True) -> int | Non
 )
 def test_labels_that_compete(rows: list[list[float]], expected: int | None) -> None:
     assert settled_after(rows) == expected
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.2, 2), (0.5, 2), (1.2, 4), (12.0, 25)])
+def test_the_last_judgement_is_two_seconds_after_the_first(rate: float, expected: int) -> None:
+    assert settled_after([FIRST] * 30, rate=rate) == expected
 
 
 def test_labels_that_do_not_compete_must_all_stand_still() -> None:

@@ -23,7 +23,7 @@ TAKING_SECONDS = 0.02  # for each message: for all of them six times what a pong
 
 
 @contextmanager
-def serving(taking_seconds: float = TAKING_SECONDS) -> Iterator[int]:
+def serving(taking_seconds: float = TAKING_SECONDS, ping_seconds: float = PING_SECONDS) -> Iterator[int]:
     """The port of a server with our protocol, which takes its time over each message, as a model does, and counts."""
 
     async def counting(scope: dict, receive, send) -> None:
@@ -44,8 +44,8 @@ def serving(taking_seconds: float = TAKING_SECONDS) -> Iterator[int]:
         log_config=None,
         ws_per_message_deflate=False,
         ws_max_size=2**20,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
+        ws_ping_interval=ping_seconds,
+        ws_ping_timeout=ping_seconds,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -71,23 +71,22 @@ def test_who_answers_no_ping_is_ended():
     with serving() as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(HANDSHAKE)
         assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
-        began = time.monotonic()
         heard = b"".join(iter(lambda: client.recv(1000), b""))
-        assert PING_SECONDS < time.monotonic() - began < 10 * PING_SECONDS
     assert heard[:2] == b"\x89\x04"  # a ping
     assert heard[6] == 0x88
     assert int.from_bytes(heard[8:10]) == 1011
 
 
 def test_what_would_still_be_answered_to_whom_the_server_closes_is_no_fault(caplog: pytest.LogCaptureFixture):
-    with serving(taking_seconds=0.3) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    patient = serving(taking_seconds=1.0, ping_seconds=60.0)
+    with patient as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(HANDSHAKE)
         assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
         client.sendall(b"\x82\x80" + bytes(4))  # worked on while there comes
         time.sleep(0.1)
         client.sendall(b"\x82\xff" + (2**30).to_bytes(8) + bytes(4))  # the head of one that is too long
         assert int.from_bytes(client.recv(1000)[2:4]) == 1009
-        time.sleep(0.4)
+        time.sleep(1.2)
     assert not [record.message for record in caplog.records if record.levelname == "ERROR"]
 
 

@@ -1,5 +1,7 @@
 """Whether a module is what its manifest says."""
 
+from math import isclose
+
 import torch
 
 from app.errors import ModelRejected
@@ -43,6 +45,10 @@ def _check_sizes(golden: Golden, manifest: Manifest) -> None:
                 if golden.outputs[name].shape[2:] != golden.chunk.shape[2:]:
                     raise ModelRejected(f"its {name} has frames of another size than its input")
         case FeaturesOutput(dimension=dimension, step_dimension=step_dimension, num_mels=num_mels):
+            assert manifest.input.sample_rate is not None
+            hop = golden.chunk.shape[1] / manifest.input.sample_rate / golden.outputs["stepped"].shape[1]
+            if not isclose(hop, manifest.output.hop_seconds):
+                raise ModelRejected(f"its steps are {hop:g} s apart, the manifest says {manifest.output.hop_seconds:g}")
             _check_size(golden, "clip", "values for a clip", dimension, "of them")
             _check_size(golden, "stepped", "values for a step", step_dimension, "of them")
             _check_size(golden, "log_mel", "mel bands", num_mels, "of them")

@@ -240,6 +240,7 @@ def test_a_clip_that_is_not_the_steps_clip_is_refused(tmp_path: Path):
         ("tiny-describer", {"dimension": 4}, "3 values for a clip, the manifest has 4"),
         ("tiny-describer", {"step_dimension": 3}, "2 values for a step, the manifest has 3"),
         ("tiny-describer", {"num_mels": 5}, "4 mel bands, the manifest has 5"),
+        ("tiny-describer", {"hop_seconds": 0.1}, r"steps are 0\.05 s apart, the manifest says 0\.1"),
         ("tiny-hearer", {"labels": ["a"]}, "2 logits, the manifest has 1 labels"),
     ],
 )

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import CloseCode
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 
@@ -248,6 +249,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self.read_paused or self.loop.time() - self._heard < self.ping_timeout:
             self.pong_timer = self.loop.call_later(self.ping_timeout, self.keepalive_timeout)
         else:
+            code = CloseCode.INTERNAL_ERROR  # as `super` tells the client, but not the application
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
             super().keepalive_timeout()
 
     def data_received(self, data: bytes) -> None:

@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 import uvicorn
@@ -23,17 +23,25 @@ TAKING_SECONDS = 0.02  # for each message: for all of them six times what a pong
 
 
 @contextmanager
-def serving(taking_seconds: float = TAKING_SECONDS, ping_seconds: float = PING_SECONDS) -> Iterator[int]:
-    """The port of a server with our protocol, which takes its time over each message, as a model does, and counts."""
+def serving(
+    taking_seconds: float = TAKING_SECONDS, ping_seconds: float = PING_SECONDS, ends: list[int] | None = None
+) -> Iterator[int]:
+    """The port of a server with our protocol, which takes its time over each message, as a model does, and counts.
+
+    Into `ends` go the codes with which clients are said to have left.
+    """
 
     async def counting(scope: dict, receive, send) -> None:
         websocket = WebSocket(scope, receive, send)
         await websocket.accept()
-        with suppress(WebSocketDisconnect):
+        try:
             for number in range(1, NUM_MESSAGES + 1):
                 await websocket.receive_bytes()
                 await asyncio.sleep(taking_seconds)
                 await websocket.send_text(str(number))
+        except WebSocketDisconnect as left:
+            if ends is not None:
+                ends.append(left.code)
 
     config = ServingConfig(
         counting,
@@ -68,13 +76,15 @@ def test_who_sends_ahead_is_not_taken_for_dead():
 
 
 def test_who_answers_no_ping_is_ended():
-    with serving() as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    ends: list[int] = []
+    with serving(ends=ends) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(HANDSHAKE)
         assert client.recv(1000).startswith(b"HTTP/1.1 101 ")
         heard = b"".join(iter(lambda: client.recv(1000), b""))
     assert heard[:2] == b"\x89\x04"  # a ping
     assert heard[6] == 0x88
     assert int.from_bytes(heard[8:10]) == 1011
+    assert ends == [1011]  # the log and the metrics say what the client was told
 
 
 def test_what_would_still_be_answered_to_whom_the_server_closes_is_no_fault(caplog: pytest.LogCaptureFixture):

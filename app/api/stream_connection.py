@@ -173,7 +173,7 @@ class Connection:
         while (event := await session.next_event(self.attachment)) is not None:
             if isinstance(event, Ended):
                 await self._send_end(session, event)
-                await self.service.sessions.discard(session)
+                await self.service.sessions.end(session, self.attachment)
                 return
             await self._send_event(event)
             await session.sent(event, self.attachment)

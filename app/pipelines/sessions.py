@@ -46,6 +46,7 @@ class Sessions:
         self._overrides = overrides
         self._decode_seconds = decode_seconds
         self._sessions: dict[str, Session] = {}
+        self._ended: dict[str, Session] = {}  # all is told, perhaps to nobody: they hold no place; the oldest first
         self._num_opening = 0
         self._expiring: set[asyncio.Task[None]] = set()
 
@@ -65,7 +66,7 @@ class Sessions:
         return Stream(ModelCalls(model, self._scheduler, live=live), self._overrides, point)
 
     async def open(self, model: ServedModel, point: StreamPoint | None, options: SessionOptions) -> Session:
-        """A new session; `detach` or `discard` must follow.
+        """A new session; `detach`, `end` or `discard` must follow.
 
         Raises Overloaded over `max_sessions` and where there is no decoder, NotReady when the service is stopping.
         """
@@ -103,22 +104,34 @@ class Sessions:
 
     def find(self, session_id: str) -> Session:
         """The session to come back to; raises UnknownSession."""
-        if session_id not in self._sessions:
+        session = self._kept(session_id)
+        if session is None:
             raise UnknownSession(
                 f"There is no such session; one waits {self.resume_seconds:g} s for its client. Go on from a state."
             )
-        return self._sessions[session_id]
+        return session
 
     def detach(self, session: Session, attachment: int) -> None:
         """The client has gone without a word; the session waits for it, then ends."""
         if session.attachment == attachment:
-            task = asyncio.create_task(self._expire(session, attachment))
+            task = asyncio.create_task(self._expire(session.id, attachment))
             self._expiring.add(task)
             task.add_done_callback(self._expiring.discard)
 
+    async def end(self, session: Session, attachment: int) -> None:
+        """The client has been sent the last word. The session gives up its place, and waits as if the client had gone:
+        the connection may have broken before it came there. Of more than `max_sessions` the oldest is discarded."""
+        self._sessions.pop(session.id, None)
+        self._ended.pop(session.id, None)
+        self._ended[session.id] = session
+        self.detach(session, attachment)
+        if len(self._ended) > self.max_sessions:
+            await self.discard(next(iter(self._ended.values())))
+
     async def discard(self, session: Session) -> None:
         """The session is over."""
-        if self._sessions.pop(session.id, None) is not None:
+        known = [kept.pop(session.id, None) for kept in (self._sessions, self._ended)]
+        if any(known):
             await session.close()
 
     @contextmanager
@@ -145,14 +158,19 @@ class Sessions:
         self.is_stopping.set()
         for task in self._expiring:
             task.cancel()
-        for session in list(self._sessions.values()):
+        for session in [*self._sessions.values(), *self._ended.values()]:
             await self.discard(session)
 
     def _full(self) -> Overloaded:
         wait = RETRY_AFTER_SECONDS
         return Overloaded(f"All {self.max_sessions} sessions are taken; come back in {wait} s.", wait)
 
-    async def _expire(self, session: Session, attachment: int) -> None:
+    async def _expire(self, session_id: str, attachment: int) -> None:
+        """By its id: a session that was discarded before its time takes no memory until then."""
         await asyncio.sleep(self.resume_seconds)
-        if session.attachment == attachment:
+        session = self._kept(session_id)
+        if session is not None and session.attachment == attachment:
             await self.discard(session)
+
+    def _kept(self, session_id: str) -> Session | None:
+        return self._sessions.get(session_id) or self._ended.get(session_id)

@@ -201,6 +201,36 @@ def test_who_was_cut_off_before_any_answer_needs_not_say_what_it_has(live, pictu
     assert [step["sequence"] for step in steps] == [4, 5]
 
 
+def test_who_was_cut_off_as_the_last_word_was_said_is_told_it_again(live, pictures):
+    with streaming(live, model="tiny-rate", state="true") as client:
+        session = client.start()["session"]
+        show_all(client, pictures[:3])
+        _, done = client.end()  # as if it never came
+    live.wait_for_metric("afterframe_stream_sessions", 0)  # it holds no place
+    for _ in range(2):
+        with streaming(live, state="true") as client:
+            assert client.start(session=session, acknowledged=2)["received"] == 3
+            assert [step["sequence"] for step in client.hear_steps(1)] == [3]
+            again = client.hear()
+            assert client.close_code() == 1000
+        assert again.keys() == done.keys()
+        assert {**again, "state": ""} == {**done, "state": ""}  # a token says when it was made
+
+
+def test_who_was_cut_off_as_it_was_told_why_the_session_ends_is_told_it_again(live, pictures):
+    with streaming(live, model="tiny") as client:
+        session = client.start()["session"]
+        show_all(client, pictures[:1])
+        client.say("unknown")
+        closing = client.hear()
+        assert client.close_code() == 4400
+    with streaming(live) as client:
+        client.start(session=session, acknowledged=1)
+        again = client.hear()
+        assert client.close_code() == 4400
+    assert (again["type"], again["detail"]) == ("closing", closing["detail"])
+
+
 def test_a_session_that_nobody_comes_back_to_is_gone(live, pictures):
     with streaming(live, model="tiny") as client:
         session = client.start()["session"]

@@ -4,8 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from app.errors import InvalidMedia
+import pytest
+
+from app.errors import InvalidMedia, UnknownSession
+from app.pipelines.segments import RuleOverrides
 from app.pipelines.session import Refused, Session, SessionOptions, Stepped
+from app.pipelines.sessions import Sessions
 from app.pipelines.stream import StreamStep
 
 
@@ -126,5 +130,24 @@ def test_a_rewind_after_the_end_is_told_the_end_again():
         assert again == first
         assert again is not first
         await session.close()
+
+    with_session(work)
+
+
+def test_of_sessions_that_have_ended_as_many_are_kept_as_there_may_be():
+    nothing: Any = None  # to open one with
+
+    async def work(_: Session) -> None:
+        sessions = Sessions(nothing, nothing, nothing, RuleOverrides(), 2, 60.0, 60.0, 60.0)
+        ended = [Session(name, SourceOfNothing(), SessionOptions()) for name in "abc"]  # type: ignore[arg-type]
+        for session in [ended[0], *ended]:  # the first one told it twice
+            await sessions.end(session, await session.attach())
+            assert sessions.num_sessions == 0
+        assert [sessions.find(session.id) for session in ended[1:]] == ended[1:]
+        with pytest.raises(UnknownSession):
+            sessions.find("a")
+        assert ended[0]._worker.done()
+        await sessions.close()
+        assert all(session._worker.done() for session in ended)
 
     with_session(work)

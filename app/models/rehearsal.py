@@ -37,7 +37,8 @@ async def rehearse(
 ) -> ServedModel:
     """The version in `folder`, checked as `load_version` does, and warm. If cancelled, it leaves no process behind.
 
-    Raises ModelRejected with the reason, which may be that the other process died or took too long.
+    Raises ModelRejected with the reason, which may be that the other process ended or took too long; ChildProcessError
+    where a signal ended it, which may be a lack of memory at the time; OSError where it cannot be started.
     """
     command = (sys.executable, "-m", __name__, str(folder), device, choice)
     process = await asyncio.create_subprocess_exec(
@@ -52,6 +53,8 @@ async def rehearse(
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if process.returncode and process.returncode < 0:
+        raise ChildProcessError(f"the process that checked it died of signal {-process.returncode}")
     if process.returncode:
         raise ModelRejected(f"{folder}: the process that checked it ended with {process.returncode}")
     return await asyncio.to_thread(_load, told, torch.device(device))

@@ -10,6 +10,8 @@ from pathlib import Path
 from app.errors import ModelRejected
 from app.models.store import ModelStore, Selection, ServedModel
 
+MAX_PAUSE_LOOKS = 256  # three quarters of an hour, as it is set
+
 logger = logging.getLogger(__name__)
 
 _Version = tuple[str, str]
@@ -35,7 +37,8 @@ class StoreWatcher:
     ) -> None:
         """`store` is what was opened at `path`; `on_change` is called whenever what it serves has changed.
 
-        `load` gives the version in a folder, checked and warm, or raises ModelRejected.
+        `load` gives the version in a folder, checked and warm, or raises ModelRejected, or OSError where that could not
+        be found out: then it is tried again, after pauses that grow.
         """
         self.faults: dict[str, str] = {}
         """What in the store is not served, or not what is served, and why."""
@@ -51,6 +54,7 @@ class StoreWatcher:
             for model in store.models()
         }
         self._seen: dict[_Version, _Signature] = {}  # of what is not served, at the last look
+        self._pauses: dict[_Version, tuple[int, int]] = {}  # looks until the next try, and after it if it fails, too
 
     @asynccontextmanager
     async def looking(self, seconds: float) -> AsyncIterator[None]:
@@ -84,29 +88,48 @@ class StoreWatcher:
             if version in self._served:
                 self._compare(version, signature)
             elif self._seen.get(version) != signature:
+                self._forget(version)
                 self._seen[version] = signature
-                self.faults.pop(_text(version), None)
-            elif _text(version) not in self.faults:
-                try:
-                    model = await self._load(self._path.joinpath(*version))
-                except ModelRejected as error:
-                    self.outcomes["rejected"] += 1
-                    self._report(_text(version), str(error))
-                except OSError as error:  # no process or no memory for it; there may be at the next look
-                    self._report("the model store", str(error))
-                else:
-                    self._served[version] = signature
-                    del self._seen[version]
-                    self._serve([*self._store.models(), model], "loaded")
-                    logger.info("%s is served now, sha256 %s", _text(version), model.digest)
+            elif self._is_due(version):
+                await self._try(version, signature)
         for version in self._served.keys() - found.keys():
             self._retire(version)
         for version in self._seen.keys() - found.keys():
-            del self._seen[version]
-            self.faults.pop(_text(version), None)
+            self._forget(version)
 
     def _find(self) -> dict[_Version, _Signature]:
         return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}
+
+    def _forget(self, version: _Version) -> None:
+        """What was seen of a version that is not served, and thought of it."""
+        self._seen.pop(version, None)
+        self._pauses.pop(version, None)
+        self.faults.pop(_text(version), None)
+
+    def _is_due(self, version: _Version) -> bool:
+        if version not in self._pauses:
+            return _text(version) not in self.faults
+        left, following = self._pauses[version]
+        self._pauses[version] = left - 1, following
+        return left == 1
+
+    async def _try(self, version: _Version, signature: _Signature) -> None:
+        try:
+            model = await self._load(self._path.joinpath(*version))
+        except ModelRejected as error:
+            self._pauses.pop(version, None)
+            self.outcomes["rejected"] += 1
+            self._report(_text(version), str(error))
+        except OSError as error:  # no process or no memory for it; there may be later
+            _, pause = self._pauses.get(version, (0, 1))
+            self._pauses[version] = pause, min(2 * pause, MAX_PAUSE_LOOKS)
+            self.faults[_text(version)] = str(error)
+            logger.error("%s: %s; it is tried again, %d looks from now", _text(version), error, pause)
+        else:
+            self._forget(version)
+            self._served[version] = signature
+            self._serve([*self._store.models(), model], "loaded")
+            logger.info("%s is served now, sha256 %s", _text(version), model.digest)
 
     def _compare(self, version: _Version, signature: _Signature) -> None:
         if signature == self._served[version]:

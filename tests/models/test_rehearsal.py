@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +66,23 @@ def test_one_that_comes_to_no_end_costs_nobody_anything(tmp_path: Path) -> None:
     with pytest.raises(ModelRejected, match="took longer than 5 s"):
         asyncio.run(rehearse(folder, patience_seconds=5.0))
     assert children() <= before
+
+
+def test_one_whose_process_is_killed_is_not_rejected(tmp_path: Path) -> None:
+    folder = write_version(tmp_path, module=Peculiar(is_endless=True))
+    before = children()
+
+    def kill() -> None:
+        while not (new := children() - before):
+            time.sleep(0.01)
+        for child in new:
+            os.kill(int(child), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ChildProcessError, match="died of signal 9"):
+        asyncio.run(rehearse(folder))
+    killer.join()
 
 
 def test_what_cannot_be_loaded_again_is_rejected(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.errors import ModelRejected
 from app.models.reload import StoreWatcher
 from app.models.store import ModelStore, Selection, ServedModel, load_version, open_store
 from tests.tiny_models import AroundTiny, write_version
@@ -197,6 +198,57 @@ def test_a_store_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
         assert watched.newest == "1"
 
     run(watched, test)
+
+
+def test_a_trial_that_was_killed_is_made_again_after_longer_and_longer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_version(tmp_path)
+    store, tried, look = open_store(tmp_path), [], 0
+
+    async def load_at_last(folder: Path) -> ServedModel:
+        tried.append(look)
+        if len(tried) < 5:
+            raise ChildProcessError("the process that checked it died of signal 9")
+        return load_version(folder)
+
+    async def test() -> None:
+        nonlocal look
+        watcher = StoreWatcher(tmp_path, Selection(), store, load_at_last, lambda: None)
+        write_version(tmp_path, "other")
+        for look in range(16):
+            await watcher.look()
+            assert ("model other version 1" in watcher.faults) == (look > 0)
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 4
+        look = 16
+        await watcher.look()
+        assert (store.names(), watcher.faults, watcher.outcomes) == (["other", "tiny"], {}, {"loaded": 1})
+
+    asyncio.run(test())
+    assert tried == [1, 2, 4, 8, 16]
+
+
+def test_a_trial_that_was_killed_may_still_be_refused_and_then_is_not_made_again(tmp_path: Path) -> None:
+    num_tried = 0
+
+    async def load(folder: Path) -> ServedModel:
+        nonlocal num_tried
+        num_tried += 1
+        raise ChildProcessError("killed") if num_tried == 1 else ModelRejected("no model")
+
+    async def test() -> None:
+        watcher = StoreWatcher(tmp_path, Selection(), ModelStore([]), load, lambda: None)
+        write_version(tmp_path)
+        for _ in range(20):
+            await watcher.look()
+        assert (num_tried, watcher.faults) == (2, {"model tiny version 1": "no model"})
+        (tmp_path / "tiny" / "1" / "card.md").write_text("another")
+        await watcher.look()
+        assert watcher.faults == {}
+        await watcher.look()
+        assert (num_tried, watcher.outcomes) == (3, {"rejected": 2})
+
+    asyncio.run(test())
 
 
 def test_a_look_that_fails_is_not_the_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     _guard(app, settings, telemetry, places)
     app.add_middleware(Opening)
-    problems.install(app)
+    problems.install(app, settings.cors_origins)
     for part in PARTS:
         app.include_router(part.router)
     openapi.install(app, keyless=health.PATHS | PUBLIC)

@@ -26,15 +26,8 @@ DOCS = (
 """FastAPI's page loads Swagger UI from there and starts it inline."""
 
 
-def add_security_headers(headers: MutableHeaders, path: str) -> None:
-    """Adds what an answer at `path` does not say already."""
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
-    headers.setdefault("Content-Security-Policy", DOCS if path == "/docs" else NOTHING)
-
-
 class SecurityHeaders:
-    """Adds them to every answer. Pure ASGI."""
+    """Adds to every answer what it does not say already. Pure ASGI."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -42,7 +35,10 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_secured(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                add_security_headers(MutableHeaders(scope=message), scope["path"])
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Content-Security-Policy", DOCS if scope["path"] == "/docs" else NOTHING)
             await send(message)
 
         await self.app(scope, receive, send_secured)
@@ -67,3 +63,16 @@ class CrossOrigin(CORSMiddleware):
         """An empty answer for origins that are not allowed, which a browser takes for a no; Starlette's has a text."""
         response = super().preflight_response(request_headers)
         return response if response.status_code == 200 else Response(status_code=204, headers={"Vary": "Origin"})
+
+
+class OutermostResponse(Response):
+    """One that Starlette sends outside of all middlewares, with what they would have added for browsers."""
+
+    origins: Collection[str] = ()
+    """As `CrossOrigin` has them; none: without it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer: ASGIApp = super().__call__
+        if self.origins:
+            answer = CrossOrigin(answer, self.origins)
+        await SecurityHeaders(answer)(scope, receive, send)

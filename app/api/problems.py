@@ -4,7 +4,8 @@ import errno
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope, Send
 
-from app.api.headers import add_security_headers
+from app.api.headers import OutermostResponse
 from app.errors import (
     InvalidStateToken,
     KeyRequired,
@@ -164,21 +165,22 @@ async def _exhausted(request: Request, error: Exception) -> Response:
     return await _service_error(request, refusal_of(error, request.scope["state"]["request_id"]))
 
 
-async def _internal_error(request: Request, error: Exception) -> Response:
+async def _internal_error(request: Request, error: Exception, origins: Collection[str]) -> Response:
     request_id = request.scope.get("state", {}).get("request_id", "")
     refusal = refusal_of(error, request_id)
     # uvicorn closes the connection after what Starlette raises again; a client must not send its next request there.
     headers = {"X-Request-Id": request_id, "Connection": "close"}
-    response = _respond(request, refusal.status, refusal.title, str(refusal), headers=headers)
-    add_security_headers(response.headers, request.url.path)  # Starlette answers this outside of all that is added
+    body = problem_body(refusal.status, refusal.title, str(refusal), request_id)
+    response = OutermostResponse(body, refusal.status, headers, MEDIA_TYPE)
+    response.origins = origins
     return response
 
 
-def install(app: FastAPI) -> None:
-    """Registers the handlers on `app`."""
+def install(app: FastAPI, origins: Collection[str] = ()) -> None:
+    """Registers the handlers on `app`, of which pages of `origins` may read the answers."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_query)
     app.add_exception_handler(OSError, _exhausted)
     app.add_exception_handler(MemoryError, _exhausted)
-    app.add_exception_handler(Exception, _internal_error)
+    app.add_exception_handler(Exception, partial(_internal_error, origins=origins))

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.api import problems
-from app.api.headers import SecurityHeaders
+from app.api.headers import CrossOrigin, SecurityHeaders
 from app.api.observe import Observe
 from app.telemetry import Telemetry
 from tests.server import RunningServer, read_answer, running_server
@@ -203,29 +203,44 @@ def test_deadline(store: Path, three_colour_video: Path) -> None:
         assert_problem(client.post("/classify", content=three_colour_video.read_bytes()), 504)
 
 
-def test_what_fails_inside_stays_inside(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("origins", [(), ("https://page.example", "https://other.example"), ("*",)])
+def test_what_fails_inside_stays_inside(caplog: pytest.LogCaptureFixture, origins: tuple[str, ...]) -> None:
     """A route that breaks, behind what every route is behind."""
     app = FastAPI()
-    problems.install(app)
+    problems.install(app, origins)
+    if origins:
+        app.add_middleware(CrossOrigin, origins=origins)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Observe, telemetry=Telemetry(), routes=app.routes)
+
+    @app.get("/work")
+    async def work() -> None: ...
 
     @app.get("/break")
     async def fail() -> None:
         raise RuntimeError("in /secret/path")
 
-    async def ask() -> httpx.Response:
+    async def ask(path: str, origin: str) -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.get("/break")
+            return await client.get(path, headers={"origin": origin})
 
-    response = asyncio.run(ask())
+    response = asyncio.run(ask("/break", "https://page.example"))
     problem = assert_problem(response, 500)
     assert "secret" not in response.text
     assert response.headers.get_list("x-request-id") == [problem["request_id"]]
     assert response.headers["content-security-policy"]
     (record,) = [record for record in caplog.records if record.message == "internal error"]
     assert record.__dict__["fields"] == {"request_id": problem["request_id"]}
+    for_browsers = ("access-control-", "vary", "content-security", "cross-origin-")
+    for origin in ("https://page.example", "https://nobody.example"):
+        one, other = (
+            [pair for pair in asyncio.run(ask(path, origin)).headers.items() if pair[0].startswith(for_browsers)]
+            for path in ("/break", "/work")
+        )
+        assert sorted(one) == sorted(other)
+    may_read = response.headers.get("access-control-allow-origin")
+    assert may_read == {(): None, ("*",): "*"}.get(origins, "https://page.example")
 
 
 def test_methods_that_nobody_knows_are_counted_as_one(server: RunningServer, client: httpx.Client) -> None:

@@ -7,6 +7,7 @@ import gc
 # time of the imports. The service collects once it is ready, and from then on as usual.
 gc.disable()
 
+import logging
 import os
 import resource
 import sys
@@ -17,11 +18,13 @@ from pydantic import ValidationError
 from app.api.keys import KeyFileRejected
 from app.api.protocol import ServingConfig
 from app.api.server import START_FAILED, Server
-from app.config import PREFIX, Settings, misspelt, refused
+from app.config import PREFIX, Settings, doubtful, misspelt, refused
 from app.main import create_app
 from app.telemetry import configure_logging
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep theirs, so that it is never us who close first
+
+logger = logging.getLogger("afterframe.settings")
 
 
 def main() -> None:
@@ -34,6 +37,8 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
+    for doubt in doubtful(settings):
+        logger.warning("%s", doubt)
     try:
         app = create_app(settings)
     except KeyFileRejected as error:

@@ -171,3 +171,13 @@ def misspelt(names: Iterable[str]) -> list[str]:
 def refused(error: ValidationError) -> list[str]:
     """What is wrong with the values of settings, without the values: some are secret."""
     return [f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+
+
+def doubtful(settings: Settings) -> list[str]:
+    """What is allowed and probably not meant."""
+    if settings.deadline_seconds <= settings.shutdown_seconds:
+        return []
+    return [
+        f"{PREFIX}DEADLINE_SECONDS ({settings.deadline_seconds:g}) is above {PREFIX}SHUTDOWN_SECONDS "
+        f"({settings.shutdown_seconds}): when the service is stopped, accepted requests that take longer are dropped"
+    ]

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from app.config import Settings, misspelt
+from app.config import Settings, doubtful, misspelt
 from tests.tiny_models import write_version
 
 ROOT = Path(__file__).parents[1]
@@ -112,3 +113,14 @@ def test_a_device_that_is_not_there_is_told_as_what_it_is(tmp_path: Path) -> Non
     assert "the device cuda:99 cannot be used" in said
     assert "Traceback" not in said
     assert "TorchScript" not in said
+
+
+def test_a_deadline_that_outlasts_the_end_is_warned_of_and_not_refused(tmp_path: Path) -> None:
+    assert doubtful(Settings(deadline_seconds=45.0, shutdown_seconds=45)) == []
+    status, said = start(DEADLINE_SECONDS="45.5", API_KEYS_FILE=str(tmp_path / "keys.toml"))
+    assert status == 1
+    warning, why_it_ended = said.splitlines()
+    logged = json.loads(warning)
+    assert logged["level"] == "warning"
+    assert "AFTERFRAME_DEADLINE_SECONDS (45.5) is above AFTERFRAME_SHUTDOWN_SECONDS (45)" in logged["message"]
+    assert "keys.toml" in why_it_ended

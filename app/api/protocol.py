@@ -93,7 +93,35 @@ def _origin_form(request: h11.Request) -> h11.Request:
     return h11.Request(method=request.method, headers=headers, target=target, http_version=request.http_version)
 
 
-class HttpProtocol(H11Protocol):
+class Impatient(asyncio.Protocol):
+    """Cuts off a client that takes nothing of what it is sent. Before one of uvicorn's protocols."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    config: ServingConfig
+    app_state: dict[str, Any]
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _end(self, reason: str) -> None:
+        self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
+        self.transport.abort()
+
+
+class HttpProtocol(Impatient, H11Protocol):
     """One connection."""
 
     config: ServingConfig
@@ -108,7 +136,6 @@ class HttpProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn = self.strict = StrictConnection(h11.SERVER, MAX_HEADER_BYTES)
         self._patience: asyncio.TimerHandle | None = None
-        self._stalled: asyncio.TimerHandle | None = None
         self._has_begun = False  # to send a header
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,7 +149,6 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self.config.idle.pop(self, None)
-        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -153,16 +179,6 @@ class HttpProtocol(H11Protocol):
         self._stop_waiting()
         self.config.idle.pop(self, None)
         super().handle_websocket_upgrade(event)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
 
     def send_400_response(self, msg: str) -> None:
         status = self.strict.refusal.error_status_hint if self.strict.refusal else HTTPStatus.BAD_REQUEST
@@ -208,9 +224,8 @@ class HttpProtocol(H11Protocol):
             self._patience = None
 
     def _end(self, reason: str) -> None:
-        self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
         self.config.idle.pop(self, None)
-        self.transport.abort()
+        super()._end(reason)
 
 
 class ProblemServerProtocol(ServerProtocol):
@@ -227,8 +242,8 @@ class ProblemServerProtocol(ServerProtocol):
         return response
 
 
-class StreamProtocol(WebSocketsSansIOProtocol):
-    """One WebSocket. A client that takes nothing of what it is sent is cut off."""
+class StreamProtocol(Impatient, WebSocketsSansIOProtocol):
+    """One WebSocket."""
 
     config: ServingConfig
 
@@ -236,12 +251,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state)
         self.conn = ProblemServerProtocol(max_size=config.ws_max_size, logger=self.logger)
         self.conn.debug = False  # else it logs every header, with the key, and every message, with its state
-        self._stalled: asyncio.TimerHandle | None = None
         self._heard = self.loop.time()  # the last time that something came
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.resume_writing()
-        super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
         """Ends only who is silent: the pong of a client that sends faster than it is read lies behind all that."""
@@ -279,20 +289,6 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             raise
         if message["type"] == "websocket.http.response.body":
             self.handshake_complete = True  # else uvicorn takes a refusal for none, and logs an error
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
-
-    def _end(self, reason: str) -> None:
-        self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
-        self.transport.abort()
 
 
 def log_refusal(status: HTTPStatus) -> str:

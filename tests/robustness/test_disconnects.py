@@ -54,11 +54,12 @@ def test_nothing_is_left_of_a_client_that_has_gone(server: RunningServer, long_v
     logged = len(server.lines)
     with server.client() as client:
         client.post("/classify", content=long_video).raise_for_status()
-    rest = descriptors(server)
+    rest, idle = descriptors(server), idle_workers(server)
     stopped = server.metric(CANCELLED)
     longest = dict.fromkeys(phases(long_video), 0.0)
     for number in range(times):
         for name, (sent, stay_seconds) in phases(long_video).items():
+            wait_for_idle_workers(server, idle)  # also those that have replaced others
             vanish(server, sent, stay_seconds, politely=number % 2 == 0)
             longest[name] = max(longest[name], seconds_until_free(server))
     assert server.metric(CANCELLED) >= stopped + 2 * times
@@ -73,13 +74,13 @@ def test_nothing_is_left_of_a_client_that_has_gone(server: RunningServer, long_v
 def vanish(server: RunningServer, sent: bytes, stay_seconds: float | None, politely: bool) -> None:
     """Closes with a FIN, or with a reset, as a machine that falls over does."""
     with ExitStack() as stack:
-        rest = idle_workers(server)
+        idle = idle_workers(server)
         if stay_seconds is None:
             stack.enter_context(server.workers_stopped())
         with server.connect() as connection:
             connection.sendall(sent)
             if stay_seconds is None:
-                wait_for_idle_workers(server, rest - 1)
+                wait_for_idle_workers(server, idle - 1)
             else:
                 time.sleep(stay_seconds)
             if not politely:

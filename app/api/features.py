@@ -1,6 +1,6 @@
 """POST /features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -18,7 +18,6 @@ from app.api.receive import receive
 from app.api.schemas import EXAMPLE_TIMING, EXAMPLE_VIDEO, Media, ModelRef, Rounded, Timing, UploadQuery, rounded
 from app.api.service import service_of
 from app.errors import MalformedRequest
-from app.models.store import ServedModel
 from app.pipelines.features import Features, FeaturesOptions, Level
 
 PATH = "/features"
@@ -149,61 +148,60 @@ async def features(request: Request, query: Annotated[FeaturesQuery, Query()]) -
     wait=SECONDS` work stops after that many seconds; the answer then covers what was heard so far, and has
     `"partial": true`.
     """
-    service = service_of(request)
-    model = service.store.get(query.model, query.version, "features")
     kind = event_format(request, FORMATS) if query.format is None else None
     chosen = wanted_format(request, query.format, FORMATS)
     if kind is None and query.log_mel and chosen in TABLES:
         raise MalformedRequest(f"{chosen} has no place for log_mel, whose rows differ: ask for json or npz.")
+    wait_seconds = wait_preference(request)
+    if kind is None:
+        answer, file_name, timing = await _features(request, query, wait_seconds, None)
+        return await respond(
+            service_of(request),
+            lambda: _encode(answer, chosen, file_name, timing),
+            chosen,
+            ModelRef.of(answer.model),
+            timing,
+            applied(wait_seconds, is_partial=answer.is_partial),
+        )
+
+    async def in_events(emit: Emit) -> Event:
+        answer, _, timing = await _features(request, query, wait_seconds, emit)
+        return lambda: _as_json(FeaturesFinal, answer, timing)
+
+    return EventResponse(request, kind, in_events, applied(wait_seconds))
+
+
+async def _features(
+    request: Request, query: FeaturesQuery, wait_seconds: int | None, emit: Emit | None
+) -> tuple[Features, str, Timing]:
+    """The answer and the file's name; with `emit`, events on the way, and all the time that a stream may take."""
+    service = service_of(request)
+    model = service.store.get(query.model, query.version, "features")
     window_seconds = query.window_seconds or DEFAULT_WINDOW_SECONDS
     options = FeaturesOptions(query.level, window_seconds, query.hop_seconds or window_seconds, query.log_mel)
-    wait_seconds = wait_preference(request)
-    if kind is not None:
-        return EventResponse(
-            request,
-            kind,
-            lambda emit: _in_events(request, query, model, options, wait_seconds, emit),
-            applied(wait_seconds),
-        )
-    async with receive(request, [model], on_arrival=query.is_whole) as received:
-        upload = received.upload(query, wait_seconds=wait_seconds)
-        answer = await service.features.run(upload, model, options)
-    timing = received.report(answer.cost)
-    return await respond(
-        service,
-        lambda: _encode(answer, chosen, received.file_name, timing),
-        chosen,
-        ModelRef.of(model),
-        timing,
-        applied(wait_seconds, is_partial=answer.is_partial),
-    )
-
-
-async def _in_events(
-    request: Request,
-    query: FeaturesQuery,
-    model: ServedModel,
-    options: FeaturesOptions,
-    wait_seconds: int | None,
-    emit: Emit,
-) -> Callable[[], bytes]:
-    """What makes the answer, with events on the way, and all the time that a stream may take."""
-    num_told = 0
-
-    def progress(seconds: float, parts: Sequence[NDArray[np.float32]]) -> Event:
-        nonlocal num_told
-        fresh = parts[num_told:]
-        num_told = len(parts)
-        event = FeaturesProgress(seconds=seconds, steps=None)
-        return event if options.level != "steps" else lambda: in_json(event, steps=vectors_in_json(*fresh))
-
     async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True, wait_seconds=wait_seconds)
-        answer = await service_of(request).features.run(
-            upload, model, options, lambda seconds, parts: emit(lambda: progress(seconds, parts))
-        )
-    timing = received.report(answer.cost)
-    return lambda: _as_json(FeaturesFinal, answer, timing)
+        upload = received.upload(query, in_events=emit is not None, wait_seconds=wait_seconds)
+        on_progress = None if emit is None else _Teller(emit, query.level)
+        answer = await service.features.run(upload, model, options, on_progress)
+    return answer, received.file_name, received.report(answer.cost)
+
+
+class _Teller:
+    """Emits what has been heard since the last time."""
+
+    def __init__(self, emit: Emit, level: Level) -> None:
+        self.emit = emit
+        self.level = level
+        self.num_told = 0
+
+    def __call__(self, seconds: float, parts: Sequence[NDArray[np.float32]]) -> None:
+        self.emit(lambda: self._event(seconds, parts))
+
+    def _event(self, seconds: float, parts: Sequence[NDArray[np.float32]]) -> Event:
+        fresh = parts[self.num_told :]
+        self.num_told = len(parts)
+        event = FeaturesProgress(seconds=seconds, steps=None)
+        return event if self.level != "steps" else lambda: in_json(event, steps=vectors_in_json(*fresh))
 
 
 def _encode(answer: Features, chosen: str, file_name: str, timing: Timing) -> bytes:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Callable
 from typing import Annotated, Literal, Self, TypeVar
 
 import numpy as np
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.api.events import Emit, EventResponse
+from app.api.events import Emit, Event, EventResponse
 from app.api.formats import event_format, respond, wanted_format
 from app.api.openapi import UPLOAD, UPLOAD_PROBLEMS, described
 from app.api.preference import applied, wait_preference
@@ -170,58 +169,56 @@ async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> 
     `surprise=true` and `Prefer: wait=SECONDS` work stops after that many seconds; the answer then covers what was
     compared so far, and has `"partial": true`.
     """
+    kind = event_format(request, FORMATS) if query.surprise and query.format is None else None
+    wait_seconds = wait_preference(request) if query.surprise else None  # half a forecast is none
+    if kind is None:
+        chosen = wanted_format(request, query.format, FORMATS)
+        forecast, timing = await _predict(request, query, wait_seconds, None)
+        return await respond(
+            service_of(request),
+            lambda: _encode(forecast, chosen, timing),
+            chosen,
+            ModelRef.of(forecast.model),
+            timing,
+            applied(wait_seconds, is_partial=forecast.is_partial),
+        )
+
+    async def in_events(emit: Emit) -> Event:
+        forecast, timing = await _predict(request, query, wait_seconds, emit)
+        return lambda: _answer(PredictFinal, forecast, timing).model_dump_json().encode()
+
+    return EventResponse(request, kind, in_events, applied(wait_seconds))
+
+
+async def _predict(
+    request: Request, query: PredictQuery, wait_seconds: int | None, emit: Emit | None
+) -> tuple[Forecast, Timing]:
+    """The answer; with `emit`, events on the way, and all the time that a stream may take."""
     service = service_of(request)
     model = service.store.get(query.model, query.version, "predict")
     options = PredictOptions(_horizon(query.horizon, model), query.at_seconds, query.surprise)
-    kind = event_format(request, FORMATS) if query.surprise and query.format is None else None
-    wait_seconds = wait_preference(request) if query.surprise else None  # half a forecast is none
-    if kind is not None:
-        return EventResponse(
-            request,
-            kind,
-            lambda emit: _in_events(request, query, model, options, wait_seconds, emit),
-            applied(wait_seconds),
-        )
-    chosen = wanted_format(request, query.format, FORMATS)
-    async with receive(request, [model]) as received:
-        upload = received.upload(query, wait_seconds=wait_seconds)
-        forecast = await service.predict.run(upload, model, options)
-    timing = received.report(forecast.cost)
-    return await respond(
-        service,
-        lambda: _encode(forecast, chosen, timing),
-        chosen,
-        ModelRef.of(model),
-        timing,
-        applied(wait_seconds, is_partial=forecast.is_partial),
-    )
+    async with receive(request, [model], emit, on_arrival=emit is not None and query.is_whole) as received:
+        upload = received.upload(query, in_events=emit is not None, wait_seconds=wait_seconds)
+        on_progress = None if emit is None else _Teller(emit)
+        forecast = await service.predict.run(upload, model, options, on_progress)
+    return forecast, received.report(forecast.cost)
 
 
-async def _in_events(
-    request: Request,
-    query: PredictQuery,
-    model: ServedModel,
-    options: PredictOptions,
-    wait_seconds: int | None,
-    emit: Emit,
-) -> Callable[[], bytes]:
-    """What makes the answer, with events on the way, and all the time that a stream may take."""
-    num_told = 0
+class _Teller:
+    """Emits what has been compared since the last time."""
 
-    def progress(curve: SurpriseCurve) -> SurpriseProgress | None:
-        nonlocal num_told
-        fresh = zip(curve.times[num_told:], curve.scores[num_told:], strict=True)
+    def __init__(self, emit: Emit) -> None:
+        self.emit = emit
+        self.num_told = 0
+
+    def __call__(self, curve: SurpriseCurve) -> None:
+        self.emit(lambda: self._event(curve))
+
+    def _event(self, curve: SurpriseCurve) -> SurpriseProgress | None:
+        fresh = zip(curve.times[self.num_told :], curve.scores[self.num_told :], strict=True)
         scores = [SurpriseScore(time_seconds=seconds, score=score) for seconds, score in fresh]
-        num_told += len(scores)
+        self.num_told += len(scores)
         return SurpriseProgress(seconds=curve.times[-1], surprise=scores) if scores else None
-
-    async with receive(request, [model], emit, on_arrival=query.is_whole) as received:
-        upload = received.upload(query, in_events=True, wait_seconds=wait_seconds)
-        forecast = await service_of(request).predict.run(
-            upload, model, options, lambda curve: emit(lambda: progress(curve))
-        )
-    timing = received.report(forecast.cost)
-    return lambda: _answer(PredictFinal, forecast, timing).model_dump_json().encode()
 
 
 def _horizon(asked: int | None, model: ServedModel) -> int:

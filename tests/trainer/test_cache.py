@@ -135,7 +135,7 @@ def test_a_full_disk_is_no_fault_of_the_files(video: Video, tmp_path: Path) -> N
     videos = [replace(video, end_seconds=float(end)) for end in (1, 2, 3)]
 
     with pytest.raises(NoSpaceError, match=f"{tmp_path} has no room"):
-        fill_cache(videos, kind, SPEC, lambda video, digest: (video.end_seconds,), tmp_path, 2, JobLimits())
+        fill_cache(videos, kind, SPEC, lambda video, digest: (video.end_seconds,), tmp_path, 2)
 
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +144,7 @@ def test_what_could_not_be_decoded_is_not_tried_again(video: Video, tmp_path: Pa
     kind = Kind(fail, "tests.trainer.crash", read_entry, ".rgb", "failing")
 
     for _ in range(2):
-        decoded, broken = fill_cache([video], kind, SPEC, lambda video, digest: (digest,), tmp_path, 1, JobLimits())
+        decoded, broken = fill_cache([video], kind, SPEC, lambda video, digest: (digest,), tmp_path, 1)
         assert not decoded
         assert [item.reason for item in broken] == ["no"]
 

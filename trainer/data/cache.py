@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from trainer.data.decode import CacheEntry, CacheSpec, decode_video, read_entry
 from trainer.data.filling import BrokenVideo, Kind, fill_cache
 from trainer.data.listing import Video
-from trainer.data.workers import JobLimits
 
 LAYOUT = 1
 """Part of every key; another number makes all entries again."""
@@ -58,11 +57,7 @@ VIDEOS = Kind(decode_video, "trainer.data.decode", read_entry, ".rgb", "decoding
 
 
 def decode_all(
-    videos: Sequence[Video],
-    spec: CacheSpec,
-    folder: Path,
-    num_processes: int | None = None,
-    limits: JobLimits = JobLimits(),  # noqa: B008 - frozen
+    videos: Sequence[Video], spec: CacheSpec, folder: Path, num_processes: int | None = None
 ) -> tuple[list[DecodedVideo], list[BrokenVideo]]:
     """Decodes what is not yet in the cache `folder`; both lists in the order of `videos`.
 
@@ -72,7 +67,7 @@ def decode_all(
     def key(video: Video, sha256: str) -> tuple[Any, ...]:
         return (LAYOUT, sha256, video.start_seconds, video.end_seconds, *astuple(spec))
 
-    decoded, broken = fill_cache(videos, VIDEOS, spec, key, folder, num_processes, limits)
+    decoded, broken = fill_cache(videos, VIDEOS, spec, key, folder, num_processes)
     return [DecodedVideo(*item) for item in decoded], broken
 
 

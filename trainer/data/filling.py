@@ -52,7 +52,6 @@ def fill_cache(
     key: Callable[[Video, str], tuple[Any, ...]],
     folder: Path,
     num_processes: int | None,
-    limits: JobLimits,
 ) -> tuple[list[tuple[Video, E, Path]], list[BrokenVideo]]:
     """Decodes what is not yet in `folder`; what is there then, and what is left out, in the order of `videos`.
 
@@ -74,7 +73,8 @@ def fill_cache(
     }
     jobs = list(missing.values())
     try:
-        with closing(run_jobs(kind.decode, jobs, num_processes or os.cpu_count() or 1, limits, [kind.module])) as ends:
+        num_processes = num_processes or os.cpu_count() or 1
+        with closing(run_jobs(kind.decode, jobs, num_processes, JobLimits(), [kind.module])) as ends:
             for index, reason in progress(ends, len(jobs), kind.told):
                 *_, done, partial = jobs[index]
                 partial.unlink(missing_ok=True)

@@ -13,7 +13,6 @@ from trainer.data.checks import file_problems
 from trainer.data.decode_sound import SoundEntry, decode_sound, read_entry
 from trainer.data.filling import BrokenVideo, Kind, fill_cache, tell
 from trainer.data.listing import Split, Video, list_files, read_listing
-from trainer.data.workers import JobLimits
 
 LAYOUT = 1
 """Part of every key; another number makes all entries again."""
@@ -75,11 +74,7 @@ SOUNDS = Kind(decode_sound, "trainer.data.decode_sound", read_entry, ".f32", "de
 
 
 def decode_sounds(
-    videos: Sequence[Video],
-    sample_rate: int,
-    folder: Path,
-    num_processes: int | None = None,
-    limits: JobLimits = JobLimits(),  # noqa: B008 - frozen
+    videos: Sequence[Video], sample_rate: int, folder: Path, num_processes: int | None = None
 ) -> SoundSet:
     """Decodes what is not yet in the cache `folder`; both lists are in the order of `videos`.
 
@@ -90,7 +85,7 @@ def decode_sounds(
     def key(video: Video, sha256: str) -> tuple[Any, ...]:
         return (LAYOUT, "sound", sha256, video.start_seconds, video.end_seconds, sample_rate)
 
-    decoded, broken = fill_cache(videos, SOUNDS, sample_rate, key, folder, num_processes, limits)
+    decoded, broken = fill_cache(videos, SOUNDS, sample_rate, key, folder, num_processes)
     return SoundSet([DecodedSound(*item) for item in decoded], broken)
 
 

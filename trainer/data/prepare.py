@@ -11,6 +11,7 @@ from trainer.data.decode import CacheSpec
 from trainer.data.filling import BrokenVideo, tell
 from trainer.data.listing import Split, Video, labels_of, read_listing
 from trainer.data.rows import InvalidListing
+from trainer.data.splits import count_by_split
 from trainer.recipe.classify import ClassifyRecipe
 
 
@@ -45,9 +46,7 @@ class DataSet:
 
     def num_videos(self) -> dict[str, int]:
         """By split, those that are decoded."""
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        counts = {split: sum(item.video.split == split for item in self.decoded) for split in splits}
-        return {split: count for split, count in counts.items() if count}
+        return count_by_split(item.video for item in self.decoded)
 
 
 def cache_spec(recipe: ClassifyRecipe) -> CacheSpec:

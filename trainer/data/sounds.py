@@ -13,6 +13,7 @@ from trainer.data.checks import file_problems
 from trainer.data.decode_sound import SoundEntry, decode_sound, read_entry
 from trainer.data.filling import BrokenVideo, Kind, fill_cache, tell
 from trainer.data.listing import Split, Video, list_files, read_listing
+from trainer.data.splits import count_by_split
 
 LAYOUT = 1
 """Part of every key; another number makes all entries again."""
@@ -65,9 +66,7 @@ class SoundSet:
 
     def num_sounds(self) -> dict[str, int]:
         """By split, those that are decoded."""
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        counts = {split: sum(item.video.split == split for item in self.decoded) for split in splits}
-        return {split: count for split, count in counts.items() if count}
+        return count_by_split(item.video for item in self.decoded)
 
 
 SOUNDS = Kind(decode_sound, "trainer.data.decode_sound", read_entry, ".f32", "decoding sound")

@@ -73,6 +73,13 @@ def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> 
     return copies
 
 
+def count_by_split(videos: Iterable[Video]) -> dict[str, int]:
+    """How many videos each split has; a split without any is left out."""
+    counts = Counter(video.split for video in videos)
+    order: tuple[Split, ...] = ("train", "val", "test")
+    return {split: counts[split] for split in order if counts[split]}
+
+
 def kept_apart(videos: Sequence[Video]) -> str:
     """What is never in two splits, in words: where groups join no files, it is each file alone, or each part of one."""
     parts = [video for video in videos if (video.start_seconds, video.end_seconds) != (None, None)]

@@ -19,6 +19,7 @@ from trainer.data.shots import Still
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.data.stills import still_spec, stills_of
 from trainer.plan import Plan, PlanOptions, Report
+from trainer.plans.examples import full_batch_size
 from trainer.plans.unlabelled import decode_any, list_any
 from trainer.recipe.camera import CameraRecipe
 from trainer.tables import table
@@ -53,7 +54,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     held_back = stills_of(data, "val")
     wanted, sampling = recipe.input, recipe.sampling
     style = SceneStyle(width=wanted.width, height=wanted.height, rate=wanted.rate)
-    batch_size = max(1, min(recipe.budget.batch_size, sampling.scenes_per_epoch) // options.num_devices)
+    batch_size = full_batch_size(recipe.budget.batch_size, sampling.scenes_per_epoch, options)
     scenes = Scenes(stills, sampling.scenes_per_epoch, sampling.clip_length, style, options.seed)
     validation = Scenes(held_back, sampling.validation_scenes, sampling.clip_length, style, VALIDATION_SEED)
     return Plan(

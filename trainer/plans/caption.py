@@ -24,6 +24,7 @@ from trainer.networks.frame_steps import FrameSteps
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import NOTHING_HELD_BACK
+from trainer.plans.examples import full_batch_size
 from trainer.plans.unlabelled import decode_any
 from trainer.recipe.caption import CaptionRecipe
 from trainer.tables import table
@@ -99,7 +100,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
     network = Describer(steps, options.cell, writing.size, len(words) - len(SPECIAL_WORDS), clock)
     train = CaptionedClips(clips["train"], tokens, writing.max_length, options.seed)
     held_back = CaptionedClips(clips["val"], tokens, writing.max_length, options.seed)
-    batch_size = max(1, min(recipe.budget.batch_size, len(train)) // options.num_devices)
+    batch_size = full_batch_size(recipe.budget.batch_size, len(train), options)
     return Plan(
         learner=CaptionTask(network, recipe.optimisation, writing.max_length),
         train=DataLoader[Example](

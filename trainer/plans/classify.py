@@ -14,7 +14,7 @@ from trainer.data.prepare import cache_spec, decode_data, list_videos
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions
 from trainer.plans.evaluating import evaluate_videos
-from trainer.plans.examples import examples, warn_of_mirrors
+from trainer.plans.examples import drops_last, examples, warn_of_mirrors
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.classify import ClassifyTask
 from trainer.tasks.clips import Clip, DrawSampler, ServedClips, TrainingClips
@@ -65,7 +65,6 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
 def _training_loader(
     videos: Sequence[CachedVideo], recipe: ClassifyRecipe, options: PlanOptions, batch_size: int
 ) -> DataLoader[Clip]:
-    # A last batch of one or two clips would move the weights as far as a full one.
-    drop_last = len(videos) // options.num_devices >= 2 * batch_size
+    drop_last = drops_last(len(videos), batch_size, options)
     clips, sampler = TrainingClips(videos, recipe, options.seed), DrawSampler(len(videos), options.seed)
     return DataLoader(clips, batch_size=batch_size, sampler=sampler, drop_last=drop_last)

@@ -28,6 +28,7 @@ from trainer.networks.recurrent import Cell
 from trainer.networks.writing import StepClock
 from trainer.plan import Plan, PlanOptions, Report
 from trainer.plans.evaluating import NOTHING_HELD_BACK
+from trainer.plans.examples import full_batch_size
 from trainer.plans.unlabelled import decode_any, list_any
 from trainer.recipe.caption import DescribeRecipe
 from trainer.tables import table
@@ -63,7 +64,7 @@ def plan_describe(recipe: DescribeRecipe, options: PlanOptions) -> Plan:
     network, tokens = _network(recipe, reader, options.cell, len(words)), Tokens(words)
     train = SceneComments(filmed, rate, tokens, Shares(MIRROR_SHARE, recipe.sampling.part_share), options.seed)
     val = SceneComments(scenes.get("val", []), rate, tokens, Shares(), SEEDS["val"])
-    batch_size = max(1, min(recipe.budget.batch_size, len(train)) // options.num_devices)
+    batch_size = full_batch_size(recipe.budget.batch_size, len(train), options)
     sampler = DrawSampler(len(train), options.seed)
 
     def evaluate(module: ScriptModule, folder: Path) -> Report:

@@ -1,4 +1,4 @@
-"""What a classifier learns from, whether it sees or hears."""
+"""What networks learn from, and in what batches."""
 
 import re
 import sys
@@ -9,6 +9,7 @@ from trainer.data.listing import Split
 from trainer.data.rows import InvalidListing
 from trainer.data.splits import check_labels
 from trainer.metrics import Example
+from trainer.plan import PlanOptions
 
 E = TypeVar("E", bound=Example)
 
@@ -24,6 +25,19 @@ def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple
     counts = [sum(example.label == index for example in train) for index in range(len(labels))]
     check_labels(labels, counts)
     return train, val, counts
+
+
+def full_batch_size(wanted: int, num_examples: int, options: PlanOptions) -> int:
+    """Examples in a batch on each device, where only full batches are learnt from: no more than there are."""
+    return max(1, min(wanted, num_examples) // options.num_devices)
+
+
+def drops_last(num_examples: int, batch_size: int, options: PlanOptions) -> bool:
+    """Whether a last batch that is not full is left out; `batch_size`: on each device.
+
+    A last batch of one or two examples would move the weights as far as a full one.
+    """
+    return num_examples // options.num_devices >= 2 * batch_size
 
 
 def warn_of_mirrors(labels: Sequence[str], flip: float, key: str) -> None:

@@ -16,7 +16,7 @@ from trainer.data.prepare import decode_data, list_videos
 from trainer.data.splits import kept_apart, split_by_group
 from trainer.plan import Plan, PlanOptions
 from trainer.plans.evaluating import evaluate_videos
-from trainer.plans.examples import examples, warn_of_mirrors
+from trainer.plans.examples import drops_last, examples, warn_of_mirrors
 from trainer.recipe.flow import FlowRecipe
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.flow import FlowTask, MeasuredVideos, collate, measure_all
@@ -45,7 +45,7 @@ def plan_flow(recipe: FlowRecipe, options: PlanOptions) -> Plan:
             MeasuredVideos(measured, _labels(train), recipe, options.seed),
             batch_size,
             sampler=DrawSampler(len(train), options.seed),
-            drop_last=len(train) // options.num_devices >= 2 * batch_size,
+            drop_last=drops_last(len(train), batch_size, options),
             collate_fn=collate,
         ),
         val=_validation_loader(learner, val, recipe, batch_size) if val else None,

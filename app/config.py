@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.media.sandbox import JOBS_PER_WORKER
+
 
 def _num_cores() -> int:
     """Cores this process may run on, which a container can make fewer than the machine has."""
@@ -96,7 +98,7 @@ class Settings(BaseSettings):
     """Sandboxed decoder processes; by default one per core."""
     decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20)
     """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
-    decoder_jobs_per_worker: int = Field(default=300, ge=1)
+    decoder_jobs_per_worker: int = Field(default=JOBS_PER_WORKER, ge=1)
     """A worker is replaced after this many files, so that nothing a library leaks adds up."""
 
     arriving_workers: int = Field(default=2, ge=0)

@@ -23,6 +23,8 @@ from app.media.worker_process import WorkerLostError, WorkerProcess
 
 REPLACED = ("recycled", "crashed", "stopped", "deadline", "cancelled", "memory")
 """Why workers are."""
+JOBS_PER_WORKER = 300
+"""Files after which a worker is replaced, so that nothing a library leaks adds up."""
 _MAX_CORES = 4
 """Of one file: each takes memory, and a file that is split further gains little."""
 _MAX_CRASHES = 2
@@ -41,7 +43,7 @@ class DecoderPool:
         num_workers: int = 2,
         worker_memory_bytes: int = 1 << 30,
         worker_cpu_seconds: int = 5 * 3600,
-        jobs_per_worker: int = 200,
+        jobs_per_worker: int = JOBS_PER_WORKER,
         limits: MediaLimits | None = None,
         num_spares: int = 0,
     ) -> None:

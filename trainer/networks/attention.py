@@ -1,4 +1,4 @@
-"""Attention over all of the past at the memory of one step."""
+"""Attention over all of the past, in the memory of one step."""
 
 from typing import Final
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 class RunningAttention(nn.Module):
     """Softmax-weighted mean of all steps so far, by learned queries, kept as a running sum.
 
-    The state (B, num_heads * (head_size + 2)) holds, by head, the weighted sum of the values, the sum of the weights
-    and the largest score, against which the exponentials are taken (Milakov & Gimelshein 2018, arXiv 1805.02867).
+    For each head, the state (B, num_heads * (head_size + 2)) holds the weighted sum of the values, the sum of the
+    weights, and the largest score, which is subtracted before exp (Milakov & Gimelshein 2018, arXiv 1805.02867).
     """
 
     least_score: Final[float] = -1e9
-    """Where the running maximum starts: its exp is 0 in float32, without the NaN that infinity makes."""
+    """Start of the running maximum. Its exp is 0 in float32, and unlike minus infinity it makes no NaN."""
 
     def __init__(self, size: int, num_heads: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class RunningAttention(nn.Module):
         self.num_heads = num_heads
         self.head_size = size // num_heads
         self.state_size = num_heads * (self.head_size + 2)
-        # No bias last: the softmax of a head's scores would not see it, and its gradient would be rounding.
+        # The last layer has no bias: softmax cancels it, and its gradient would be rounding noise.
         self.score = nn.Sequential(nn.Linear(size, size), nn.Tanh(), nn.Linear(size, num_heads, bias=False))
 
     def initial_state(self, batch_size: int) -> Tensor:

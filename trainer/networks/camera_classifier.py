@@ -1,4 +1,4 @@
-"""The classifier of camera work and edits: frames in, logits of labels that may hold together out."""
+"""The classifier of camera work and edits: from frames to logits of labels, several of which may hold at once."""
 
 from typing import Final
 
@@ -14,11 +14,11 @@ from trainer.networks.recurrent import Cell, Recurrent
 from trainer.recipe.camera import Network
 
 EXCLUSIVE: Final = ((0, 1), (2, 3), (4, 5), (6,), (7,), (8,), (9, 10, 11, 12))
-"""Labels of trainer.data.scene_labels by number: one of each group holds at most, of different groups several."""
+"""Groups of labels, by their number in trainer.data.scene_labels: at most one label of a group holds at a time."""
 
 
 class LogOdds(nn.Module):
-    """Vectors to logits of labels in groups, of each of which one holds, or none: (..., size) -> (..., K)."""
+    """Logits of labels in groups; in each group one label holds, or none: (..., size) -> (..., K)."""
 
     def __init__(self, size: int, group_sizes: list[int]) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class LogOdds(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         odds: list[Tensor] = []
         for group in self.project(x).split([size + 1 for size in self.group_sizes], dim=-1):
-            # The logit of a label is its softmax share against that of all others: sigmoid gives the share back.
+            # A label's logit is the log odds of its softmax share, so that sigmoid gives the share back.
             for label in range(1, group.shape[-1]):
                 others = torch.cat((group[..., :label], group[..., label + 1 :]), dim=-1)
                 odds.append(group[..., label] - others.logsumexp(dim=-1))
@@ -36,10 +36,10 @@ class LogOdds(nn.Module):
 
 
 class CameraClassifier(nn.Module):
-    """How the camera moves and how the video is cut, at every step, `delay_steps` after it has happened.
+    """Tells at every step how the camera moves and how the video is cut, `delay_steps` after it has happened.
 
-    The state (B,S) is the recurrence's ++ sums over the steps of the scores and of what they lack to 1 ++ the number of
-    steps ++ the last frame's luma ++ half as fine ones of the last `lag` frames, the oldest first; float32.
+    The state (B,S), float32, is the recurrence's state ++ the sums over all steps of the scores and of 1 - score ++ the
+    number of steps ++ the last frame's luma ++ the luma of the last `lag` frames at half the size, oldest first.
     """
 
     max_pixel: Final[float] = 255.0
@@ -77,9 +77,9 @@ class CameraClassifier(nn.Module):
         return pictures
 
     def histories(self, light: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """light (B,T,H,W), state (B,S) -> luma from one step before on (B,1+T,H,W), half as fine from `lag` before on.
+        """light (B,T,H,W), state (B,S) -> luma from one step earlier on, and at half the size from `lag` earlier on.
 
-        (B,lag+T,H/2,W/2). Before the first frame ever, there is that frame again.
+        Their shapes are (B,1+T,H,W) and (B,lag+T,H/2,W/2). Before the first frame ever, copies of it stand in.
         """
         _, _, num_seen, last, halves = torch.split(state, self.state_sizes, dim=1)
         half = F.avg_pool2d(light, 2)
@@ -89,9 +89,9 @@ class CameraClassifier(nn.Module):
         return torch.cat((last, light), dim=1), torch.cat((halves, half), dim=1)
 
     def measure(self, light: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """light (B,T,H,W) in [0,1], state (B,S) before the first of them -> all that is not learnt, in float32.
+        """light (B,T,H,W) in [0,1], state (B,S) before the first of them -> all that is measured, not learnt; float32.
 
-        The picture and how it changes (B*T,3,H,W), flow (B*T,·,rows,columns), numbers (B,T,·).
+        The picture and its changes (B*T,3,H,W), flow (B*T,·,rows,columns), numbers (B,T,·).
         """
         num_steps = light.shape[1]
         history, halves = self.histories(light, state)
@@ -104,10 +104,10 @@ class CameraClassifier(nn.Module):
         return pictures.flatten(0, 1), flow, torch.cat((steps, self.shades(light)), dim=2)
 
     def shades(self, light: Tensor) -> Tensor:
-        """light (B,T,H,W) -> (B,T,num_shades): how dark it is, where little is as telling as much."""
+        """light (B,T,H,W) -> (B,T,num_shades): how dark it is, as logarithms, which tell small values apart."""
         values = [light.mean(dim=(2, 3)), light.flatten(2).std(dim=2), F.avg_pool2d(light, 4).amax(dim=(2, 3))]
         levels = [20.0 / self.max_pixel, 40.0 / self.max_pixel, 60.0 / self.max_pixel]
-        # The shares of the picture that are brighter than these, about.
+        # Roughly the shares of the picture that are brighter than these.
         values += [torch.sigmoid((light - level) * 100.0).mean(dim=(2, 3)) for level in levels]
         return torch.log(torch.stack(values, dim=2) + 1e-4) / 4.0 + 1.0
 
@@ -122,8 +122,8 @@ class CameraClassifier(nn.Module):
     def unroll(self, embedded: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """embedded (B,T,size), lengths (B,), state (B,S) -> now, so_far (B,T,K), hidden (B,T,2*size), state (B,S).
 
-        Everything that knows of time. `so_far` are the logits of the mean score since the beginning: of the share of
-        the steps in which a label holds. The pictures in the state stay what they were.
+        This is all that depends on time. `so_far` is the logit of the mean score since the beginning, which is the
+        share of steps in which a label holds. The pictures in the state are not changed.
         """
         recurrent, sums, num_seen, last, halves = torch.split(state, self.state_sizes, dim=1)
         if self.memory == "none":
@@ -134,7 +134,9 @@ class CameraClassifier(nn.Module):
         now = self.now(hidden)
         steps = torch.arange(1, now.shape[1] + 1, device=now.device)
         valid = valid_steps(now.shape[1], lengths).unsqueeze(2)
-        held = torch.cat((now.sigmoid(), (-now).sigmoid()), dim=2)  # both: 1 - 1e-8 is 1, and its logit infinite
+        held = torch.cat(
+            (now.sigmoid(), (-now).sigmoid()), dim=2
+        )  # both, since 1 - 1e-8 rounds to 1, whose logit is infinite
         totals = sums.unsqueeze(1) + torch.where(valid, held, 0.0).cumsum(1)  # (B,T,2*K)
         counts = num_seen + torch.minimum(steps.unsqueeze(0), lengths.unsqueeze(1))  # (B,T)
         shares, lacks = totals.clamp(min=self.least).chunk(2, dim=2)
@@ -146,7 +148,7 @@ class CameraClassifier(nn.Module):
         """light (B,T,H,W), lengths (B,), states (B,S) before and after -> state with each row's last pictures."""
         history, halves = self.histories(light, before)
         rows = torch.arange(len(lengths), device=lengths.device)
-        last = history[rows, lengths].flatten(1)  # at length 0 that of before
+        last = history[rows, lengths].flatten(1)  # at length 0, the one before the chunk
         latest = lengths.unsqueeze(1) + torch.arange(self.lag, device=lengths.device)  # (B,lag)
         recent = halves[rows.unsqueeze(1), latest].flatten(1)
         pictures = torch.cat((last, recent), dim=1)
@@ -157,7 +159,7 @@ class CameraClassifier(nn.Module):
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
-        """-> (B,S): nothing seen. The state is kept at the model's own size, whatever H and W are."""
+        """-> (B,S) before the first frame. Its size is the model's own, whatever H and W are."""
         return torch.zeros(B, sum(self.state_sizes))
 
     @torch.jit.export

@@ -1,4 +1,4 @@
-"""The classifier of video: frames in, logits for this moment and for all so far out, from any point on."""
+"""The classifier of video: from frames to logits of each moment and of all so far. It can start at any point."""
 
 from typing import Final
 
@@ -14,16 +14,16 @@ from trainer.recipe.classify import Network
 
 
 class VideoClassifier(nn.Module):
-    """What of `num_labels` things a video shows.
+    """Tells which of `num_labels` things a video shows.
 
-    The state (B,S) is the encoder's ++ the decoder's ++ the number of steps so far ++ the last frame's luma (H*W; none
-    without `differences`), float32.
+    The state (B,S), float32, is the encoder's state ++ the decoder's ++ the number of steps so far ++ the last frame's
+    luma (H*W values; none without `differences`).
     """
 
     max_pixel: Final[float] = 255.0
     picture_gain: Final[float] = 4.0
     change_gain: Final[float] = 12.0
-    """To about unit variance: measured on UCF101, pixels deviate by 0.22, luma from 1/4 s before by 0.074."""
+    """They give about unit variance: on UCF101 pixels deviate by 0.22, and luma from that of 1/4 s before by 0.074."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class VideoClassifier(nn.Module):
     def unroll(self, embedded: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """embedded (B,T,size), lengths (B,), state (B,S) -> now, so_far (B,T,K), encoded (B,T,size), state (B,S).
 
-        Everything that knows of time. The luma in the state stays what it was.
+        This is all that depends on time. The luma in the state is not changed.
         """
         recurrent, num_seen, before = torch.split(state, self.state_sizes, dim=1)
         encoder_state, decoder_state = torch.split(recurrent, [self.encoder.state_size, self.decoder.state_size], dim=1)
@@ -103,7 +103,7 @@ class VideoClassifier(nn.Module):
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
-        """-> (B,S): nothing seen. The state is kept at the model's own size, whatever H and W are."""
+        """-> (B,S) before the first frame. Its size is the model's own, whatever H and W are."""
         encoder = torch.zeros(B, self.encoder.state_size)
         rest = torch.zeros(B, self.state_sizes[1] + self.state_sizes[2])
         return torch.cat((encoder, self.decoder.initial_state(B), rest), dim=1)

@@ -1,4 +1,4 @@
-"""The principal components of vectors: what many of their values say alike, said once."""
+"""The principal components of vectors: what many values have in common, said once."""
 
 from typing import Final
 
@@ -7,23 +7,23 @@ from torch import Tensor, nn
 
 
 class Components(nn.Module):
-    """The first principal components of vectors (B,size), then what is kept as it is, all of the same variance.
+    """The first principal components of vectors (B,size), then some standardised values; all have one variance.
 
-    (B,size+num_kept) -> (B,num_components+num_kept). Fitted on many vectors once they can be had, then fixed. What
-    comes out is about 1 long, so that products of two are their similarity.
+    (B,size+num_kept) -> (B,num_components+num_kept). They are fitted once, on many vectors, and then stay fixed. An
+    output vector is about 1 long, so that the product of two is their similarity.
     """
 
     most_deviations: Final[float] = 10.0
-    """A value further from its mean than this counts as so far: one odd statistic does not drown the others."""
+    """Values further from their mean are clipped to this, so that one odd statistic does not drown the others."""
     least_share: Final[float] = 1e-9
-    """Of the first component's variance: less is rounding, and such a component is always 0."""
+    """Share of the first component's variance. A component with less is rounding noise, and always 0."""
 
     mean: Tensor
     deviation: Tensor
     axes: Tensor
 
     def __init__(self, size: int, num_components: int, num_kept: int = 0) -> None:
-        """`size`: values that the components are of; `num_kept`: those after them."""
+        """`size`: values that the components are made of; `num_kept`: values after them that are only standardised."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(size + num_kept))
         self.register_buffer("deviation", torch.ones(size + num_kept))
@@ -31,7 +31,7 @@ class Components(nn.Module):
         self.size, self.dimension = size, num_components + num_kept
 
     def standardise(self, vectors: Tensor) -> Tensor:
-        """Vectors, float64 -> the same, in deviations from the mean."""
+        """Vectors, float64 -> the same in standard deviations from the mean."""
         deviations = (vectors - self.mean.double()) / self.deviation.double()
         return deviations.clamp(-self.most_deviations, self.most_deviations)
 

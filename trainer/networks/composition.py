@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 
 class WarpedFrame(nn.Module):
-    """Real video: of each pixel a share of the moved frame, of the frame as it was and of the moved one blurred.
+    """A frame of real video: each pixel mixes the moved frame, the last frame as it was, and the moved one blurred.
 
-    The last observed frame is warped once for every step of the forecast, so that blur does not add up. What it cannot
-    tell, such as uncovered background, is a residual.
+    For every step of the forecast the last observed frame is warped once, so that blur does not add up. A residual adds
+    what that frame does not show, such as uncovered background.
     """
 
     initial_maps: Final = (2.0, 0.0, -2.0, 0.0, 0.0, 0.0)
-    """Of each kind: shares of the moved frame, the last one and the blurred one, residuals by colour."""
+    """Initial values: logits of the shares of the moved, the last and the blurred frame, then a residual per colour."""
     residual_range: Final[float] = 0.25
-    """Of a picture in [0,1]: a residual corrects, it cannot paint."""
+    """Largest residual, for pictures in [0,1]: it can correct, but not paint."""
 
     def forward(self, moved: Tensor, last: Tensor, maps: Tensor) -> Tensor:
         """moved and last frame (B,3,H,W), maps (B,6,H,W) -> frame (B,3,H,W) in [0,1]."""

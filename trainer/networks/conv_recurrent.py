@@ -1,4 +1,4 @@
-"""Recurrence over maps: a convolutional LSTM or GRU that can stop and go on, its state one map; and two that talk."""
+"""Recurrence over maps: a convolutional LSTM or GRU whose state is one map, and a pair of them at two scales."""
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class ConvGruCell(nn.Module):
 
 
 class ConvRecurrent(nn.Module):
-    """One convolutional LSTM or GRU over maps of any size. Any split of a sequence equals one call over the whole."""
+    """One convolutional LSTM or GRU over maps of any size. Calls on parts of a sequence give what one call gives."""
 
     def __init__(self, cell: Cell, in_channels: int, size: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ConvRecurrent(nn.Module):
         self.state_channels = self.cell.state_channels
 
     def hidden(self, state: Tensor) -> Tensor:
-        """state (B,state_channels,H,W) -> what is read from it (B,size,H,W)."""
+        """state (B,state_channels,H,W) -> the hidden maps in it (B,size,H,W)."""
         return state[:, : self.size]
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class ConvRecurrent(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """x (B,T,C,H,W), lengths (B,), state -> states after each step (B,T,state_channels,H,W), the last valid one.
 
-        The inputs of all steps are convolved at once: only what depends on the state waits for it.
+        The inputs of all steps are convolved at once; only what depends on the state runs step by step.
         """
         batch_size, num_steps = x.shape[0], x.shape[1]
         inputs = self.cell.convolve_inputs(x.flatten(0, 1))
@@ -84,12 +84,12 @@ class ConvRecurrent(nn.Module):
 
 
 class TwoScaleRecurrent(nn.Module):
-    """A recurrence at an eighth of the picture for what moves far, and one at a quarter that hears of it."""
+    """A recurrence at an eighth of the size, for what moves far, and one at a quarter that reads its output."""
 
     def __init__(
         self, cell: Cell, in_channels: int, quarter_size: int, eighth_size: int, residual: bool = False
     ) -> None:
-        """`residual`: what the one at an eighth tells is added to what comes in, else put beside it."""
+        """`residual`: the output of the one at an eighth is added to the other's input; else concatenated with it."""
         super().__init__()
         self.residual = residual
         told_size = in_channels if residual else quarter_size
@@ -99,7 +99,7 @@ class TwoScaleRecurrent(nn.Module):
         self.quarter = ConvRecurrent(cell, in_channels if residual else in_channels + told_size, quarter_size)
 
     def hear(self, x: Tensor, eighth: Tensor) -> Tensor:
-        """x (N,C,h,w), the state at an eighth -> what the recurrence at a quarter takes in."""
+        """x (N,C,h,w), the state at an eighth -> the input of the recurrence at a quarter."""
         told = enlarge(self.tell(self.eighth.hidden(eighth)), 2)
         return x + told if self.residual else torch.cat((x, told), dim=1)
 

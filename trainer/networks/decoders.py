@@ -1,4 +1,4 @@
-"""What is read out of the encoder's steps: labels, and in training the frames to come."""
+"""The decoders of the encoder's steps: one for labels and, in training, one for the frames to come."""
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from trainer.networks.recurrent import Cell, Recurrent, RunningMean
 
 
 class AttentiveDecoder(nn.Module):
-    """One vector per step for all that has been seen so far, by attention over it and a recurrence of its own.
+    """One vector per step for all that was seen so far, by attention over it and by a second recurrence.
 
-    The state (B,S) is the attention's ++ the recurrence's.
+    The state (B,S) is the attention's state ++ the recurrence's.
     """
 
     def __init__(self, cell: Cell | None, input_size: int, size: int, num_heads: int) -> None:
@@ -36,9 +36,10 @@ class AttentiveDecoder(nn.Module):
 
 
 class ForecastDecoder(nn.Module):
-    """The embedded frames to come, from what the encoder remembers: the composite model's second decoder.
+    """Forecasts embedded frames from what the encoder remembers.
 
-    Srivastava et al. 2015, arXiv 1502.04681. It works in training only and is not part of what is served.
+    It is the second decoder of the composite model of Srivastava et al. 2015, arXiv 1502.04681. It is used in training
+    only and is not served.
     """
 
     def __init__(self, cell: Cell, encoded_size: int, embedded_size: int) -> None:
@@ -48,7 +49,7 @@ class ForecastDecoder(nn.Module):
         self.project = nn.Linear(encoded_size, embedded_size)
 
     def forward(self, encoded: Tensor, horizon: int) -> Tensor:
-        """encoded (B,encoded_size), the last step's -> embedded frames (B,horizon,embedded_size), each fed on."""
+        """encoded (B,encoded_size) of the last step -> embedded frames (B,horizon,embedded_size), each fed back in."""
         state = torch.tanh(self.begin(encoded))
         frame = torch.zeros_like(self.project(encoded))
         lengths = torch.ones(encoded.shape[0], dtype=torch.int64, device=encoded.device)

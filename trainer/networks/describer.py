@@ -1,4 +1,4 @@
-"""Video to words: a recurrence over the steps in both directions, and one that writes, attending to them."""
+"""Video to words: a recurrence reads the steps in both directions, another one attends to them and writes."""
 
 from typing import Final
 
@@ -17,9 +17,9 @@ PAD, BOS, EOS, UNK = range(4)
 
 
 class Describer(nn.Module):
-    """Comments on a video, the likeliest first.
+    """Writes comments on a video, the likeliest first.
 
-    The words for a moment are not learnt one by one: an attention of their own points at the step they are about.
+    The words for moments are not learnt one by one: a separate attention points at the step that is meant.
     """
 
     never: Final[float] = -1e9
@@ -31,7 +31,7 @@ class Describer(nn.Module):
     def __init__(
         self, steps: CameraSteps | FrameSteps, cell: Cell, size: int, num_words: int, clock: StepClock
     ) -> None:
-        """`num_words`: beside the special words and those of the clock."""
+        """`num_words`: without the special words and those of the clock."""
         super().__init__()
         self.steps = steps
         self.clock = clock
@@ -49,7 +49,7 @@ class Describer(nn.Module):
         self.size = size
 
     def read(self, steps: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """steps (B,T,D), lengths (B,) -> memory (B,T,2*size) of them, state (B,S) to begin to write in."""
+        """steps (B,T,D), lengths (B,) -> their memory (B,T,2*size), the state (B,S) to start writing with."""
         nothing = torch.zeros(steps.shape[0], self.forwards.state_size, device=steps.device)
         there = self.forwards(steps, lengths, nothing)[0]
         back = self.backwards(reversed_steps(steps, lengths), lengths, nothing)[0]
@@ -72,16 +72,16 @@ class Describer(nn.Module):
         return context, self.writer(torch.cat((self.dropout(self.embed(tokens)), context), dim=1), state)
 
     def log_shares(self, hidden: Tensor, context: Tensor, tenths: Tensor, wholes: Tensor) -> Tensor:
-        """hidden (N,size), context (N,2*size), scores of pointing at each step (N,T) twice -> log softmax (N,V)."""
+        """hidden (N,size), context (N,2*size), two pointing scores for each step (N,T) -> log softmax (N,V)."""
         words = self.words(torch.cat((hidden, context), dim=1))
         moments = self.clock(tenths, wholes)
         logits = torch.cat((words[:, : self.num_special], moments, words[:, self.num_special :]), dim=1)
         return torch.log_softmax(logits, dim=1)
 
     def teach(self, steps: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """steps (B,T,D), lengths (B,), tokens (B,L) from <bos> on -> log softmax (B,L,V) of the token after each.
+        """steps (B,T,D), lengths (B,), tokens (B,L) from <bos> on -> log softmax (B,L,V), memory (B,T,2*size).
 
-        And the memory (B,T,2*size) of the steps.
+        The log softmax is that of the token after each; the memory is that of the steps.
         """
         there, back = run_whole(self.forwards, steps), run_whole(self.backwards, reversed_steps(steps, lengths))
         memory, state = self.remember(steps, lengths, there, reversed_steps(back, lengths))
@@ -103,7 +103,7 @@ class Describer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """frames (B,T,H,W,3) uint8, lengths (B,) -> tokens (B,beam,max_length) int64, scores (B,beam); the best first.
 
-        A comment ends with <eos>, where it was not broken off, and is filled up with <pad>.
+        A comment ends with <eos>, unless it was cut off at `max_length`, and is padded with <pad>.
         """
         return self.search(self.steps(frames, lengths), lengths, beam, max_length, length_penalty)
 
@@ -123,7 +123,7 @@ class Describer(nn.Module):
         tokens = torch.full((batch * beam, max_length), self.pad, dtype=torch.int64, device=steps.device)
         latest = torch.full((batch * beam,), self.bos, dtype=torch.int64, device=steps.device)
         sums = torch.full((batch, beam), self.never, device=steps.device)
-        sums[:, 0] = 0.0  # all begin alike: only one of them counts
+        sums[:, 0] = 0.0  # all beams start the same: only one counts
         done = torch.zeros(batch * beam, dtype=torch.bool, device=steps.device)
         first = (torch.arange(batch, device=steps.device) * beam).unsqueeze(1)
         for place in range(max_length):
@@ -135,7 +135,7 @@ class Describer(nn.Module):
             shares[:, self.pad] = self.never
             shares[:, self.bos] = self.never
             shares = torch.where(done.unsqueeze(1), self.never, shares)
-            shares[:, self.pad] = torch.where(done, 0.0, shares[:, self.pad])  # one that has ended stays what it is
+            shares[:, self.pad] = torch.where(done, 0.0, shares[:, self.pad])  # a comment that has ended stays as it is
             totals = (sums.unsqueeze(2) + shares.reshape(batch, beam, self.num_tokens)).flatten(1)  # (B,beam*V)
             sums, chosen = totals.topk(beam, dim=1)
             rows = (first + torch.div(chosen, self.num_tokens, rounding_mode="floor")).flatten()

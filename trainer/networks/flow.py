@@ -1,4 +1,4 @@
-"""Flow between two pictures, found by matching: computed, with next to no parameters."""
+"""Flow between two pictures, computed by matching, with hardly any parameters."""
 
 from typing import Final
 
@@ -10,9 +10,10 @@ from trainer.networks.warping import enlarge, match_costs, smooth, warp
 
 
 class ShiftVote(nn.Module):
-    """The flow that matching costs speak for: (N,shifts,H,W) -> (N,2,H,W) in the pixels that the shifts are in.
+    """The flow that fits matching costs best: (N,shifts,H,W) -> (N,2,H,W), in the pixels of the shifts.
 
-    A softmax over shifts says where each place came from, to parts of a pixel. Where all match alike, that is nowhere.
+    A softmax over shifts tells, to a fraction of a pixel, where each place came from. Where all shifts match equally
+    well, the flow is zero.
     """
 
     shifts: Tensor
@@ -31,14 +32,14 @@ class ShiftVote(nn.Module):
 
 
 def place_costs(costs: Tensor, window: int, stride: int) -> Tensor:
-    """Matching costs (N,shifts,H,W) of pixels -> those of windows, every `stride` pixels; 0 the best, 1 the usual."""
+    """Matching costs (N,shifts,H,W) of pixels -> those of windows, every `stride` pixels: 0 is the best, 1 the mean."""
     costs = F.avg_pool2d(costs, window, stride, (window - stride) // 2, count_include_pad=False)
     costs = costs - costs.amin(dim=1, keepdim=True)
     return costs / (costs.mean(dim=1, keepdim=True) + 0.01)
 
 
 def slopes(maps: Tensor) -> Tensor:
-    """(N,1,H,W) -> (N,2,H,W): how it rises to the right and downwards (Sobel), per pixel."""
+    """(N,1,H,W) -> (N,2,H,W): its slopes to the right and downwards (Sobel), per pixel."""
     maps = F.pad(maps, [1, 1, 1, 1], mode="replicate")
     across, down = maps[:, :, :, 2:] - maps[:, :, :, :-2], maps[:, :, 2:] - maps[:, :, :-2]
     across = (across[:, :, :-2] + 2.0 * across[:, :, 1:-1] + across[:, :, 2:]) / 8.0
@@ -49,16 +50,16 @@ def slopes(maps: Tensor) -> Tensor:
 def fit_slopes(
     now: Tensor, before: Tensor, flow: Tensor, window: int, stiffness: float = 1e-3, largest: float = 0.75
 ) -> Tensor:
-    """The flow (N,2,H,W) between pictures (N,1,H,W), bettered by least squares in windows (Lucas & Kanade 1981).
+    """The flow (N,2,H,W) between pictures (N,1,H,W), refined by least squares in windows (Lucas & Kanade 1981).
 
-    What votes over whole shifts leave, parts of a pixel, the slopes of the pictures tell. `stiffness`, a squared slope,
-    is what it takes to believe them; `largest`, in pixels, as far as they can tell.
+    The slopes of the pictures give the fractions of a pixel that votes over whole shifts leave open. `stiffness` is the
+    squared slope below which they are not trusted; `largest` is how far, in pixels, they can move the flow.
     """
     moved = warp(before, flow)
     across, down = slopes((now + moved) / 2).chunk(2, dim=1)
     change = now - moved
     products = torch.cat((across * across, across * down, down * down, across * change, down * change), dim=1)
-    # Twice, so that what is near counts more: edges of the flow stay where they are.
+    # Smoothed twice, so that near pixels count more: the edges of the flow stay in place.
     xx, xy, yy, xt, yt = smooth(smooth(products, window), window).chunk(5, dim=1)
     xx, yy = xx + stiffness, yy + stiffness
     step = torch.cat((yy * xt - xy * yt, xx * yt - xy * xt), dim=1) / (xx * yy - xy * xy)
@@ -68,9 +69,9 @@ def fit_slopes(
 class FlowPyramid(nn.Module):
     """The flow from one picture to the one before: (N,1,H,W) twice -> (N,2,H,W) in pixels.
 
-    By matching windows, from coarse to fine: each level matches what is left when the picture before is warped by the
-    flow so far; then by least squares. Carried on for one frame of 66 clips, it makes 27.6 dB and an SSIM
-    of 0.937, without least squares 27.4 and 0.934; OpenCV's DIS flow 27.4 and 0.937, copying the last frame 27.0 and
+    It matches windows from coarse to fine: each level warps the picture before by the flow so far and matches what is
+    left. Least squares refine the result. Carried on for one frame on 66 clips, this flow gives 27.6 dB and an SSIM of
+    0.937; without least squares 27.4 and 0.934, OpenCV's DIS flow 27.4 and 0.937, copying the last frame 27.0 and
     0.926.
     """
 

@@ -15,10 +15,10 @@ from trainer.recipe.flow import Network
 
 
 class FlowClassifier(nn.Module):
-    """What of `num_labels` things goes on, by how everything moves: for few videos, from which no look can be learnt.
+    """Tells which of `num_labels` things goes on by how everything moves: for data too small to learn looks from.
 
-    What is so far is the mean of what was said of each moment. The state (B,S) is the recurrence's ++ the sums of the
-    moments' logits ++ the number of steps ++ that of MotionBoundaries; float32.
+    `so_far` is the mean of the logits of all moments. The state (B,S), float32, is the recurrence's state ++ the sums
+    of the moments' logits ++ the number of steps ++ the state of MotionBoundaries.
     """
 
     max_pixel: Final[float] = 255.0
@@ -39,7 +39,7 @@ class FlowClassifier(nn.Module):
         self.state_sizes = [self.recurrent.state_size, num_labels, 1, self.boundaries.state_size]
 
     def standardise(self, steps: Tensor) -> None:
-        """Takes over mean and deviation of measured steps (N,size)."""
+        """Takes mean and deviation from measured steps (N,size)."""
         self.mean.copy_(steps.mean(dim=0))
         self.deviation.copy_(steps.std(dim=0).clamp(min=1e-3))
 
@@ -51,7 +51,7 @@ class FlowClassifier(nn.Module):
         return pictures
 
     def measure(self, frames: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """frames (B,T,H,W,3) uint8, lengths (B,), state (B,S) -> steps (B,T,·), the state of their measure."""
+        """frames (B,T,H,W,3) uint8, lengths (B,), state (B,S) -> steps (B,T,·), the state of MotionBoundaries."""
         _, _, num_seen, boundaries = torch.split(state, self.state_sizes, dim=1)
         steps, boundaries = self.boundaries(self.light(frames), lengths, boundaries, num_seen.squeeze(1))
         return steps, boundaries
@@ -59,7 +59,7 @@ class FlowClassifier(nn.Module):
     def unroll(self, steps: Tensor, lengths: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Measured steps (B,T,·), lengths (B,), state (B,S) -> now, so_far (B,T,K), state.
 
-        Everything that is learnt. The state of the measure stays what it was.
+        This is all that is learnt. The state of MotionBoundaries is not changed.
         """
         recurrent, sums, num_seen, boundaries = torch.split(state, self.state_sizes, dim=1)
         embedded = self.embedding((steps - self.mean) / self.deviation)
@@ -74,7 +74,7 @@ class FlowClassifier(nn.Module):
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
-        """-> (B,S): nothing seen. The state is kept at the model's own size, whatever H and W are."""
+        """-> (B,S) before the first frame. Its size is the model's own, whatever H and W are."""
         return torch.zeros(B, sum(self.state_sizes))
 
     @torch.jit.export

@@ -1,4 +1,4 @@
-"""The forecaster: frames in, the frames to come out, from any point on."""
+"""The forecaster: from frames to the frames that follow. It can start at any point."""
 
 from typing import Final
 
@@ -18,29 +18,29 @@ from trainer.networks.warping import enlarge
 class Forecaster(nn.Module):
     """What a video shows next: a recurrent encoder watches, a recurrent decoder goes on where it stopped.
 
-    It takes frames of any size, and pads them inside to multiples of 8. Frames of real video are moved ones
-    (MotionDecoder); bright things on black, in grey, are painted anew (PaintingDecoder). The state (B,S), float32, is
-    the encoder's two ++ what the decoder goes by of the picture before the last (its `trace`) ++ the last picture ++
-    what was forecast for the one after it ++ how far forecasts could be trusted ++ the number of frames seen.
+    It takes frames of any size and pads them internally to multiples of 8. For real video it moves the last frame
+    (MotionDecoder); bright things on black, in grey, it paints anew (PaintingDecoder). The state (B,S), float32, is the
+    encoder's two states ++ what the decoder needs of the picture before the last (its `trace`) ++ the last picture ++
+    the forecast for the one after it ++ the evidence of how far forecasts can be trusted ++ the number of frames seen.
 
-    An answer never goes further from the last picture than forecasts have been worth so far: each observed frame says,
-    place by place, how much of the change forecast for it came true (the least-squares share, in [0, 1]), and that
-    share of the change is what is answered. Where nothing moves, or where the network does not understand what it
-    sees, that is a copy of the last picture. Further ahead it is damped as a trend is (Gardner and McKenzie 1985): if a
-    share of one step's change comes true, so does that share of it of the next one. What is painted is answered as it
-    is: it has no copy of the last picture to fall back on that would not be wrong for sure.
+    An answer departs from the last picture only as far as past forecasts were right. Each observed frame shows, place
+    by place, what share of the change forecast for it came true (by least squares, in [0, 1]); only that share of a
+    forecast change is answered. Where nothing moves, or where the network does not understand what it sees, the answer
+    is a copy of the last picture. Further ahead the change is damped like a trend (Gardner and McKenzie 1985): if a
+    share of one step's change comes true, that share of it holds for the next step. Painted frames are answered as they
+    are, since a copy of the last picture would certainly be wrong.
     """
 
     max_pixel: Final[float] = 255.0
     trust_decay: Final[float] = 0.9
-    """Per frame."""
+    """What is kept of the evidence, per frame."""
     trust_shared: Final[float] = 0.25
-    """Weight of the whole picture's evidence in that of a place."""
+    """Weight of the whole picture's evidence when one place is judged."""
     trust_floor: Final[float] = 1e-6
-    """Mean square of changes, in pictures in [0,1], that are too small to be evidence: a quarter of a level of 255."""
+    """Mean square of changes too small to be evidence, for pictures in [0,1]: a quarter of a level of 255."""
 
     def __init__(self, cell: Cell, painted: bool, num_features: int, quarter_size: int, eighth_size: int) -> None:
-        """`painted`: bright things on black; else any video. The sizes are those of features and recurrences."""
+        """`painted`: bright things on black; else any video. The sizes are the channels of features and recurrences."""
         super().__init__()
         self.painted = painted
         self.num_colours = 1 if painted else 3
@@ -51,7 +51,7 @@ class Forecaster(nn.Module):
         self.decoder = decoder(cell, self.num_colours, num_features, quarter_size, eighth_size)
 
     def pictures(self, frames: Tensor) -> Tensor:
-        """frames (B,T,H,W,3) uint8 -> (B,T,C,H,W) float32 in [0,1], H and W multiples of 8, the border repeated."""
+        """frames (B,T,H,W,3) uint8 -> (B,T,C,H,W) float32 in [0,1], padded to multiples of 8 by the border."""
         batch_size, num_steps, height, width = frames.shape[0], frames.shape[1], frames.shape[2], frames.shape[3]
         pictures = frames.permute(0, 1, 4, 2, 3).flatten(0, 1).to(torch.float32) / self.max_pixel  # (B*T,3,H,W)
         if self.num_colours == 1:
@@ -91,9 +91,9 @@ class Forecaster(nn.Module):
         return quarters, eighths
 
     def judge(self, forecast: Tensor, before: Tensor, picture: Tensor) -> Tensor:
-        """What was forecast for a picture, the one before it, the picture (N,C,H,W) -> evidence (N,2,H/8,W/8).
+        """The forecast for a picture, the picture before it, the picture (N,C,H,W) -> evidence (N,2,H/8,W/8).
 
-        How much of the forecast change came true, and how much was forecast: their ratio is the share to trust.
+        How much of the forecast change came true, and how much change was forecast: their ratio is the share to trust.
         """
         change, truth = forecast - before, picture - before
         products = torch.cat(((change * truth).mean(1, keepdim=True), (change * change).mean(1, keepdim=True)), dim=1)
@@ -109,17 +109,17 @@ class Forecaster(nn.Module):
         return enlarge(share.clamp(0.0, 1.0), 8)
 
     def damped(self, share: Tensor, horizon: int) -> Tensor:
-        """The share of the next step's change to trust (N,1,H,W) -> that of the change up to each (N,horizon,1,H,W).
+        """The trusted share of the next step's change (N,1,H,W) -> of the change up to each step (N,horizon,1,H,W).
 
-        The mean of its powers.
+        The latter is the mean of the former's powers.
         """
         steps = torch.arange(1, horizon + 1, device=share.device, dtype=share.dtype).reshape(1, -1, 1, 1, 1)
         return share.unsqueeze(1).pow(steps).cumsum(1) / steps
 
     def unroll(self, pictures: Tensor, horizon: int) -> Tensor:
-        """pictures (B,T,C,H,W), all observed -> the pictures to come (B,horizon,C,H,W), trusted entirely.
+        """pictures (B,T,C,H,W), all observed -> the pictures to come (B,horizon,C,H,W), fully trusted.
 
-        What training learns by.
+        Training uses it.
         """
         batch_size, height, width = pictures.shape[0], pictures.shape[3], pictures.shape[4]
         lengths = torch.full((batch_size,), pictures.shape[1], device=pictures.device)
@@ -132,7 +132,7 @@ class Forecaster(nn.Module):
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
-        """-> (B,S): nothing seen, of pictures of H x W pixels."""
+        """-> (B,S) before the first frame, for pictures of H x W pixels."""
         sizes = [shape[0] * shape[1] * shape[2] for shape in self.state_shapes(H + -H % 8, W + -W % 8)]
         return torch.zeros(B, sum(sizes))
 

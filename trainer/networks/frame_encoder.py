@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class ConvNorm(nn.Sequential):
     """Convolution, BatchNorm, ReLU: (N,C,H,W) -> (N,num_channels,ceil(H/stride),ceil(W/stride)).
 
-    What is served normalises by constants, so that a frame's features depend on no other frame. In training
-    they are the batch's, which learns in a third of the epochs: docs/decisions/0008.
+    When served it normalises by constants, so that a frame's features depend on no other frame. In training it uses
+    the batch's statistics, which takes a third of the epochs: docs/decisions/0008.
     """
 
     def __init__(self, in_channels: int, num_channels: int, kernel_size: int, stride: int) -> None:
@@ -37,8 +37,8 @@ class ResidualConv(nn.Module):
 class FrameEncoder(nn.Module):
     """One vector per frame: (N,in_channels,H,W) float -> (N,num_features).
 
-    Every stage halves the picture. Of the last one the mean tells what there is and, with `maximum`, the maximum what
-    is small.
+    Every stage halves the picture. The mean over the last stage tells what there is; with `maximum`, the maximum shows
+    small things too.
     """
 
     def __init__(self, in_channels: int, num_channels: Sequence[int], blocks_per_stage: int, maximum: bool) -> None:
@@ -58,7 +58,7 @@ class FrameEncoder(nn.Module):
 
 
 class SequenceEmbedding(nn.Module):
-    """Vectors as the recurrence wants them, each on its own: (B,T,num_features) -> (B,T,size)."""
+    """Projects each vector, on its own, to the recurrence's input size: (B,T,num_features) -> (B,T,size)."""
 
     def __init__(self, num_features: int, size: int, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a describer reads of each moment of videos that people have described: what the frame looks like."""
+"""What a describer reads about each moment of videos that people have described: how the frame looks."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ from trainer.networks.frame_encoder import FrameEncoder, SequenceEmbedding
 
 
 class FrameSteps(nn.Module):
-    """Each frame on its own, learnt with the rest."""
+    """Embeds each frame on its own; trained together with the rest."""
 
     max_pixel: Final[float] = 255.0
 

@@ -1,4 +1,4 @@
-"""Which steps of a padded batch are valid, and what those of a row are in reverse."""
+"""Which steps of a padded batch are valid, and how to reverse them."""
 
 import torch
 from torch import Tensor
@@ -18,5 +18,5 @@ def reversed_steps(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def divide_up(lengths: Tensor, divisor: int) -> Tensor:
-    """Lengths in units of `divisor`, an incomplete one counted as one."""
+    """Lengths in units of `divisor`, rounded up."""
     return torch.div(lengths + (divisor - 1), divisor, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms inside the module: what is served hears exactly what was trained, in chunks of any size."""
+"""Log-mel spectrograms inside the module: serving computes exactly what training did, for chunks of any size."""
 
 import math
 from typing import Final
@@ -15,12 +15,12 @@ FFT_SIZE = 512
 NUM_MELS = 64
 LOWEST_HERTZ, HIGHEST_HERTZ = 60.0, 7600.0
 NEPERS_PER_DECIBEL = math.log(10.0) / 10.0
-"""Of power, which is what the logarithm is taken of."""
+"""Of power, since the logarithm is that of power."""
 MEL_BREAK_HERTZ = 700.0  # HTK: mel = 2595 log10(1 + hertz / 700)
 
 
 def mel_edges() -> Tensor:
-    """(NUM_MELS + 2,) float64, Hz: where the triangles begin, peak and end, evenly spaced on the HTK mel scale."""
+    """(NUM_MELS + 2,) float64, Hz: start, peak and end of the triangles, evenly spaced on the HTK mel scale."""
     lowest, highest = (math.log1p(edge / MEL_BREAK_HERTZ) for edge in (LOWEST_HERTZ, HIGHEST_HERTZ))
     return MEL_BREAK_HERTZ * torch.expm1(torch.linspace(lowest, highest, NUM_MELS + 2, dtype=torch.float64))
 
@@ -46,19 +46,19 @@ def mel_filters() -> Tensor:
 
 
 class LogMel(nn.Module):
-    """ln(mel power + floor) of 25 ms windows, 10 ms apart, each ending where its 10 ms of sound end.
+    """ln(mel power + floor) of 25 ms windows, 10 ms apart; each window ends where its 10 ms of sound end.
 
-    Frame t covers samples [160 t - 240, 160 t + 160), so that n hops of sound give n frames and none waits for what
-    is yet to come; what was before the beginning counts as silence. Hann (periodic), FFT 512, 64 HTK mels from 60 to
+    Frame t covers samples [160 t - 240, 160 t + 160), so that n hops of sound give n frames and none waits for later
+    sound. Before the beginning there is silence. Hann (periodic), FFT 512, 64 HTK mels from 60 to
     7600 Hz.
     """
 
     hop: Final[int] = HOP
     fft_size: Final[int] = FFT_SIZE
     overlap: Final[int] = FFT_SIZE - HOP
-    """Samples before a chunk that its frames need; the first 112 of them meet a window of 0."""
+    """Samples before a chunk that its frames need. The window is 0 for the first 112 of them."""
     floor: Final[float] = 1e-8
-    """Power of a mel band that counts as silence: about what 16 bits quantise to."""
+    """Power of a mel band that counts as silence: about the quantisation noise of 16 bits."""
 
     window: Tensor
     filters: Tensor
@@ -67,12 +67,12 @@ class LogMel(nn.Module):
         super().__init__()
         hann = torch.hann_window(WINDOW, periodic=True, dtype=torch.float64)
         self.register_buffer("window", nn.functional.pad(hann, (FFT_SIZE - WINDOW, 0)))
-        # Double precision: in single, what a quiet band beside a loud one comes to depends on the machine's FFT, and
-        # the logarithm makes much of that. It takes nine times as long: 1.6 ms for a second of sound.
+        # Double precision: in single precision a quiet band beside a loud one depends on the machine's FFT, and the
+        # logarithm magnifies that. Double takes nine times as long: 1.6 ms for a second of sound.
         self.register_buffer("filters", mel_filters())
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """waveform (B, overlap + N) float32, the overlap being what came before, N in hops -> (B, N / hop, 64)."""
+        """waveform (B, overlap + N) float32, first the overlap with earlier sound, N in hops -> (B, N / hop, 64)."""
         spectrum = torch.stft(
             waveform.to(self.window.dtype),
             n_fft=self.fft_size,
@@ -88,7 +88,7 @@ class LogMel(nn.Module):
     def whole(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """waveform (B,N) from its beginning, lengths (B,) samples -> log-mel (B,T,64), steps (B,).
 
-        Silence is before the sound, fills up its last incomplete hop, and is what lies beyond a length.
+        Silence precedes the sound, fills up its last incomplete hop, and replaces all that lies beyond a length.
         """
         heard = waveform * valid_steps(waveform.shape[1], lengths)
         missing = -waveform.shape[1] % self.hop

@@ -1,4 +1,4 @@
-"""What each step of a video is like in numbers that are measured, not learnt: how all of it moves and changes."""
+"""Each step of a video in numbers that are measured, not learnt: how the whole picture moves and changes."""
 
 from typing import Final
 
@@ -12,18 +12,18 @@ from trainer.networks.picture_motion import LucasKanade
 class WholeMotion(nn.Module):
     """How the background moves: the shift, zoom and roll that most cells of a flow agree on.
 
-    Weighted least squares, repeated with less weight on cells that disagree (Holland & Welsch 1977): things that move
-    by themselves count little.
+    It is fitted by weighted least squares, repeated with less weight on cells that disagree (Holland & Welsch 1977), so
+    that things that move by themselves count little.
     """
 
     rounds: Final[int] = 4
     disagreement: Final[float] = 0.15
     """Pixels at which a cell loses three quarters of its weight."""
     stiffness: Final[float] = 1e-3
-    """Towards no motion, where no cell tells anything."""
+    """It pulls towards no motion where no cell has evidence."""
 
     def __init__(self, rows: int, columns: int, aspect: float) -> None:
-        """`aspect`: height by width of a picture."""
+        """`aspect`: a picture's height divided by its width."""
         super().__init__()
         y, x = torch.meshgrid(
             (torch.arange(rows) + 0.5 - rows / 2) / rows * aspect,
@@ -38,7 +38,7 @@ class WholeMotion(nn.Module):
     def forward(self, flow: Tensor) -> tuple[Tensor, Tensor]:
         """flow (N,3,rows,columns) as LucasKanade has it -> motion (N,4), disagreement (N,).
 
-        Motion: right and down in pixels, zoom in pixels at one width from the centre, roll in the same.
+        Motion: right and down in pixels; zoom and roll in pixels at one width from the centre.
         """
         wanted = torch.cat((flow[:, 0].flatten(1), flow[:, 1].flatten(1)), dim=1)  # (N,2*cells)
         telling = flow[:, 2].flatten(1).clamp(min=0.0)
@@ -58,18 +58,18 @@ class WholeMotion(nn.Module):
 
 
 class MeasuredSteps(nn.Module):
-    """Motion against the frame before and the one `lag` steps before, change, light and detail: no weights at all."""
+    """Motion since the frame before and since `lag` steps before, change, light and detail. It has no weights."""
 
     rows: Final[int] = 6
     columns: Final[int] = 8
     num_levels: Final[int] = 4
     num_bins: Final[int] = 16
     slow: Final[float] = 0.02
-    """Of the picture in a second: speeds are told by the logarithm of how many times this they are."""
+    """Share of the picture per second. Speeds are given as logarithms of multiples of it."""
     num_signed: Final[int] = 4
-    """Of each fit: right, down, zoom, roll."""
+    """Signed numbers of each fit: right, down, zoom, roll."""
     num_of_fit: Final[int] = 6
-    """And how far cells disagree, and how much they tell."""
+    """Those, how far cells disagree, and how much evidence they have."""
     num_others: Final[int] = 8
     """After the fits: three measures of change over each lag, light and detail."""
     light_scale: Final[float] = 4.0
@@ -86,13 +86,14 @@ class MeasuredSteps(nn.Module):
         near = [2**level / width * rate for level in range(self.num_levels)]
         far = [2 ** (level + 1) / width * rate / lag for level in range(self.num_levels - 1)]
         self.to_speed = [[pixel] for pixel in near + far]
-        """Of pixels of each fit's level to picture widths in a second."""
+        """Factors from pixels of each fit's level to picture widths per second."""
 
     def forward(self, now: Tensor, before: Tensor, half: Tensor, long_before: Tensor) -> tuple[Tensor, Tensor]:
-        """Luma (B,T,height,width) in [0,1] and that of one step before; half as fine, and that of `lag` steps before.
+        """Luma (B,T,height,width) in [0,1], that of one step before; luma at half the size, that of `lag` steps before.
 
-        -> steps (B,T,size): of each fit its motion, how far cells disagree and how much they tell; then change, light
-        and detail. And the flow itself (B*T,flow_size,rows,columns), of the near frame's levels and of the far one's.
+        -> steps (B,T,size): for each fit its motion, how far cells disagree and how much evidence they have; then
+        change, light and detail. And the flow (B*T,flow_size,rows,columns): the near frame's levels, then the far
+        one's.
         """
         near = self.near(before.flatten(0, 1).unsqueeze(1), now.flatten(0, 1).unsqueeze(1))
         far = self.far(long_before.flatten(0, 1).unsqueeze(1), half.flatten(0, 1).unsqueeze(1))
@@ -103,7 +104,7 @@ class MeasuredSteps(nn.Module):
         return torch.cat((moved, changed, light_and_detail(now) * scale), dim=2), flow
 
     def moved(self, flow: Tensor) -> Tensor:
-        """flow (N,flow_size,rows,columns) -> (N,·), of all levels in one go: for a single step, calls cost the most."""
+        """flow (N,flow_size,rows,columns) -> (N,·), for all levels at once: for a single step, calls cost the most."""
         cells = flow.reshape(flow.shape[0] * self.num_fits, -1, self.rows, self.columns)
         motion, apart = self.whole(cells)
         speed = motion.reshape(-1, self.num_fits, self.num_signed) * torch.tensor(self.to_speed, device=flow.device)
@@ -118,7 +119,7 @@ class MeasuredSteps(nn.Module):
         blocks = F.avg_pool2d(change, 8).amax(dim=(2, 3))
         sizes = torch.stack((change.mean(dim=(2, 3)), blocks), dim=2)
         apart = (self.histogram(light) - self.histogram(before)).abs().sum(dim=2, keepdim=True)
-        # A freeze is still to some 2e-4 of the range, live video is not to 1e-3: logarithms keep them apart.
+        # A freeze changes by up to 2e-4 of the range, live video by more than 1e-3: logarithms keep them apart.
         return torch.cat((torch.log(sizes + 1e-5) / 4.0 + 1.0, apart), dim=2)
 
     def histogram(self, light: Tensor) -> Tensor:

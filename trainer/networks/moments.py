@@ -1,4 +1,4 @@
-"""Weighted means of what comes step by step, and its course, at a cost that does not grow."""
+"""Running weighted means of values and of their course over time, at a cost that does not grow."""
 
 import math
 from typing import Final
@@ -20,15 +20,15 @@ def legendre(order: int) -> Tensor:
 
 
 class RunningMoments(nn.Module):
-    """The means of values so far, weighted, and of those that are traced their course, moved on step by step.
+    """The weighted means of values so far and, for traced values, their course; updated step by step.
 
-    The course of a value is its part in the polynomials of degree 1 to 4 over the place in the sound, from 0 at its
-    beginning to 1 at its end, by weight: whether it rises, is highest in the middle, and so on. All but the mean's own
-    part is left of it, and so nothing of what a microphone, a room or a voice adds to all steps alike.
+    The course of a value is its projection on polynomials of degree 1 to 4 over the place in the sound. The place is 0
+    at the beginning and 1 at the end, counted by weight. The course tells whether the value rises, peaks in the middle,
+    and so on. It leaves out the mean, and so everything that a microphone, a room or a voice adds to all steps alike.
 
-    The statistics (B,size) float64: the weight so far ++ the mean so far of each value ++ of those traced, the means
-    times the place's powers 1 to 4. In the state each is a float32 and what that lacks: a deviation is the root of a
-    difference of two means, in which the rounding of an hour would be seen.
+    The statistics (B,size), float64, are the weight so far ++ each value's mean so far ++ for traced values, the means
+    of the value times the place to the powers 1 to 4. The state keeps each as a float32 and its rounding error: a
+    deviation is the root of a difference of two means, in which an hour's rounding would show.
     """
 
     num_powers: Final[int] = 4
@@ -44,7 +44,7 @@ class RunningMoments(nn.Module):
         self.size = sum(self.sizes)
 
     def add(self, statistics: Tensor, values: Tensor, traced: Tensor, weights: Tensor, num_steps: Tensor) -> Tensor:
-        """Statistics moved on by the first `num_steps` (B,) of values (B,T,V), traced ones (B,T,Y), weights (B,T)."""
+        """Statistics updated with the first `num_steps` (B,) of values (B,T,V), traced ones (B,T,Y), weights (B,T)."""
         before, means, moments = torch.split(statistics, self.sizes, dim=1)
         values = values.double()
         weights = weights * valid_steps(values.shape[1], num_steps)
@@ -54,7 +54,7 @@ class RunningMoments(nn.Module):
 
         ends = (before + weights.cumsum(dim=1)) / total.clamp(min=self.least_weight)
         powers = torch.arange(1, self.num_powers + 1, device=values.device).unsqueeze(1)
-        places = (ends.unsqueeze(1) - shares / 2) ** powers  # (B,powers,T), of the middle of each step
+        places = (ends.unsqueeze(1) - shares / 2) ** powers  # (B,powers,T), at the middle of each step
         kept = (before / total.clamp(min=self.least_weight)).unsqueeze(1) ** (powers + 1)  # (B,powers,1)
         moments = self._by_power(moments) * kept + (shares * places) @ traced.double()
         return torch.cat((total, means, moments.flatten(1)), dim=1)

@@ -34,11 +34,11 @@ class PictureFeatures(nn.Module):
 class MotionEncoder(nn.Module):
     """What a picture shows and how it moved since the one before: (N,C,H,W) twice -> (N,num_features,H/4,W/4).
 
-    Matching is computed, not learnt: a network would first have to learn to compare.
+    Matching is computed, not learnt, since a network would first have to learn to compare.
     """
 
     radius: Final[int] = 4
-    """Of the shifts that are tried, at half the size and at a quarter: up to 8 and up to 16 pixels."""
+    """Of the shifts that are tried at half and at a quarter of the size: they reach 8 and 16 pixels."""
 
     def __init__(self, num_colours: int, num_features: int) -> None:
         super().__init__()
@@ -77,7 +77,12 @@ class MotionDecoder(nn.Module):
         self.adjust = nn.Conv2d(32, 2, 3, padding=1)
         initial_maps = torch.tensor(self.composition.initial_maps).repeat_interleave(4)
         self.paint = nn.Conv2d(32, len(initial_maps), 3, padding=1)
-        for head in (self.spread, self.accelerate, self.adjust, self.paint):  # training begins at motion that goes on
+        for head in (
+            self.spread,
+            self.accelerate,
+            self.adjust,
+            self.paint,
+        ):  # training starts from motion that continues
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         with torch.no_grad():
@@ -87,7 +92,7 @@ class MotionDecoder(nn.Module):
     def move(self, velocity: Tensor, hidden: Tensor) -> Tensor:
         """velocity (B,2,h,w), hidden (B,size,h,w) -> the next velocity at each place.
 
-        It is that of somewhere near, since what moves brings its velocity along, and changes a little.
+        It is the velocity of somewhere near, since what moves takes its velocity along, with a small change.
         """
         height, width = velocity.shape[2], velocity.shape[3]
         num_near, edge = self.reach * self.reach, self.reach // 2
@@ -100,10 +105,12 @@ class MotionDecoder(nn.Module):
 
     def forward(self, last: Tensor, flow: Tensor, quarter: Tensor, eighth: Tensor, horizon: int) -> Tensor:
         """last frame (B,C,H,W), the flow to it (B,2,H,W), the encoder's states -> frames (B,horizon,C,H,W)."""
-        # At a quarter of the size and in its pixels: the flow of one step, and of all so far.
+        # At a quarter of the size, in pixels of that size: the flow of one step, and of all so far.
         velocity = F.avg_pool2d(flow, 4) / 4.0
         total = torch.zeros_like(velocity)
-        detail = flow - 4.0 * enlarge(velocity, 4)  # what a quarter of the size cannot say, less and less sure
+        detail = flow - 4.0 * enlarge(
+            velocity, 4
+        )  # what a quarter of the size cannot show; it fades as it gets less sure
         details = torch.zeros_like(detail)
         frame = last
         frames: list[Tensor] = []

@@ -14,8 +14,8 @@ from trainer.networks.warping import enlarge
 class SlopeFlow(nn.Module):
     """The flow from each picture to the one before: (N,1,H,W) twice, in [0,1] -> (N,2,H,W) in pixels.
 
-    By least squares alone, from coarse to fine (Bouguet 2000). Fast motion is lost, but what is found keeps its edges;
-    FlowPyramid, which finds it, smooths them away.
+    It uses least squares alone, from coarse to fine (Bouguet 2000). It loses fast motion, but keeps the edges of what
+    it finds; FlowPyramid finds fast motion, but smooths edges away.
     """
 
     num_levels: Final[int] = 3
@@ -43,14 +43,14 @@ class SlopeFlow(nn.Module):
 class AffineMotion(nn.Module):
     """The part of a flow that the camera makes: (N,2,H,W) -> (N,2,H,W), affine in the place.
 
-    Weighted least squares on some of the places, repeated with less weight on those that disagree (Holland & Welsch
-    1977), by the measure of how far the others do: things that move by themselves count little.
+    It is fitted by weighted least squares on some of the places, repeated with less weight on those that disagree more
+    than others do (Holland & Welsch 1977), so that things that move by themselves count little.
     """
 
     rounds: Final[int] = 5
     spacing: Final[int] = 4
     tolerance: Final[float] = 1.5
-    """Of the median disagreement, at which a place loses three quarters of its weight."""
+    """A place that disagrees this many times the median loses three quarters of its weight."""
     least_tolerance: Final[float] = 0.05
     """Pixels."""
     stiffness: Final[float] = 1e-4
@@ -79,7 +79,7 @@ class AffineMotion(nn.Module):
 
 
 def by_direction(arrows: Tensor, num_directions: int) -> Tensor:
-    """Arrows (N,2,H,W), right and down -> (N,num_directions,H,W): the length of each, shared by the nearest two."""
+    """Arrows (N,2,H,W), right and down -> (N,num_directions,H,W): each length, shared between the two nearest."""
     length = arrows.square().sum(dim=1, keepdim=True).sqrt()
     turn = torch.atan2(arrows[:, 1:], arrows[:, :1]) * (num_directions / (2.0 * math.pi))
     directions = torch.arange(num_directions, device=arrows.device).reshape(1, -1, 1, 1)
@@ -90,9 +90,10 @@ def by_direction(arrows: Tensor, num_directions: int) -> Tensor:
 class MotionBoundaries(nn.Module):
     """What moves by itself, step by step, and how differently from what is next to it.
 
-    Flow less the camera's motion and the slopes of both of its components, each by direction (motion boundary
-    histograms, Dalal, Triggs & Schmid 2006), running means over some steps. Where something moves, they are made
-    shares around each place, so that a small mover tells as much as a large one, and averaged over all such places.
+    It subtracts the camera's motion from the flow, takes the slopes of both components of what is left, sorts motion
+    and slopes by direction (motion boundary histograms, Dalal, Triggs & Schmid 2006), and keeps running means over some
+    steps. Where something moves, these become shares around each place, so that a small mover counts as much as a large
+    one, and are averaged over all such places.
 
     The state (B,S) is the last picture's luma ++ the running means, on a grid a third as fine; all zeros before the
     first step.
@@ -102,24 +103,24 @@ class MotionBoundaries(nn.Module):
     cell: Final[int] = 3
     """Pixels of a place, across and down."""
     around: Final[int] = 3
-    """Places across and down that a histogram is of."""
+    """Places across and down that a histogram covers."""
     memory: Final[float] = 0.7
-    """Of the running means, per step."""
+    """What is kept of the running means, per step."""
     pixel: Final[float] = 2.0
-    """Flow is told in pixels of a picture of twice the size: 120 rows, say."""
+    """Flow is given in pixels of a picture of twice the size: 120 rows, say."""
     standing: Final[float] = 0.2
-    """Pixels a step up to which a place stands still; at twice as many it moves entirely."""
+    """Up to this many pixels a step a place stands still; from twice as many on it moves entirely."""
     least_motion: Final[float] = 0.12
     share_of_fastest: Final[float] = 0.3
-    """What moves at least so fast counts: in pixels a step, and of what all but 3 % of the places move less than."""
+    """A place counts that moves at least so many pixels a step, and at least this share of the 97th percentile."""
     softness: Final[float] = 4.0
     still_places: Final[float] = 0.5
-    """Places without any motion in every mean: where nothing moves, they are all there is."""
+    """Weight of motionless places in every mean: where nothing moves, they are all that counts."""
     floor: Final[float] = 0.01
-    """Of logarithms of how much motion and how much of each slope there is."""
+    """Added to the amounts of motion and of slopes before the logarithm."""
     state_unit: Final[float] = 16.0
-    """Of the running means in the state. States must agree between machines to 1e-5, which flow where there is little
-    texture does not: there, the last bit of a picture is 4e-5 of a pixel."""
+    """Running means are divided by it in the state. States must agree between machines to 1e-5; flow where there is
+    little texture does not, since the last bit of a picture is 4e-5 of a pixel there."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ class MotionBoundaries(nn.Module):
         mean = self.state_unit * means.reshape(batch_size, self.num_maps, self.grid[0], self.grid[1])
         steps: list[Tensor] = []
         for t in range(num_steps):
-            # Of the few motions there are at first, all count alike (Kingma & Ba 2015, bias correction).
+            # The first few motions all count alike (Kingma & Ba 2015, bias correction).
             num_motions = (num_seen + t).clamp(min=1.0)
             share = ((1.0 - self.memory) / (1.0 - self.memory**num_motions)).reshape(-1, 1, 1, 1)
             after = torch.lerp(mean, maps[:, t], share)
@@ -163,11 +164,11 @@ class MotionBoundaries(nn.Module):
         return told.reshape(batch_size, num_steps, self.size), state
 
     def maps(self, now: Tensor, before: Tensor) -> Tensor:
-        """Luma (N,1,H,W) twice -> (N,num_maps,H/3,W/3): motion by direction, its slopes by theirs, standing, speed."""
+        """Luma (N,1,H,W) twice -> (N,num_maps,H/3,W/3): motion and its slopes by direction, standing, speed."""
         flow = self.flow(now, before)
         motion = self.pixel * (self.camera(flow) - flow)
         speed = motion.square().sum(dim=1, keepdim=True).sqrt()
-        # Not from one pixel to the next, so that rounding, which differs between machines, moves nothing.
+        # A gradual step, so that rounding, which differs between machines, does not decide.
         moves = (speed / self.standing - 1.0).clamp(0.0, 1.0)
         right, down = motion.split(1, dim=1)
         maps = (
@@ -180,7 +181,7 @@ class MotionBoundaries(nn.Module):
         return F.avg_pool2d(torch.cat(maps, dim=1), self.cell)
 
     def tell(self, means: Tensor) -> Tensor:
-        """Running means (N,num_maps,h,w) -> (N,size): the mean of what is told of places where something moves."""
+        """Running means (N,num_maps,h,w) -> (N,size): the mean description of places where something moves."""
         speed = means[:, -1:]
         fastest = speed.flatten(1).quantile(0.97, dim=1).reshape(-1, 1, 1, 1)
         threshold = (self.share_of_fastest * fastest).clamp(min=self.least_motion)
@@ -190,10 +191,10 @@ class MotionBoundaries(nn.Module):
         return total / (counts.sum(dim=(2, 3)) + self.still_places)
 
     def describe(self, near: Tensor) -> Tensor:
-        """What is around places (N,num_maps-1,h,w) -> (N,size,h,w).
+        """What is around places (N,num_maps-1,h,w) -> their descriptions (N,size,h,w).
 
-        Roots of shares: of each slope by direction, of motion by direction and of what stands still; their sums, which
-        are the larger the more directions there are; and the logarithms of how much there is.
+        These are roots of shares: of each slope by direction, and of motion by direction and of what stands still; then
+        the sums of the roots, which grow with the number of directions; then the logarithms of the amounts.
         """
         motion, across, down, still = torch.split(near, self.map_sizes, dim=1)
         across_shares, down_shares = self.shares(across, 0.003), self.shares(down, 0.003)
@@ -203,5 +204,5 @@ class MotionBoundaries(nn.Module):
         return torch.cat((*told, torch.stack(disorder + amounts, dim=1)), dim=1)
 
     def shares(self, amounts: Tensor, least: float) -> Tensor:
-        """(N,D,h,w) -> the roots of their shares of all D; of less than about `least`, little is made."""
+        """(N,D,h,w) -> the roots of their shares of the sum over D; sums below about `least` give little."""
         return (amounts / (amounts.sum(dim=1, keepdim=True) + least)).sqrt()

@@ -1,4 +1,4 @@
-"""Bright things on black: an encoder of pairs of pictures, a decoder that paints the frames to come from memory."""
+"""Bright things on black: an encoder of pairs of pictures, and a decoder that paints the next frames from memory."""
 
 from typing import Final
 
@@ -13,8 +13,8 @@ from trainer.networks.recurrent import Cell
 class PairFeatures(nn.Module):
     """What a picture and the one before it show, and where: (N,C,H,W) twice -> (N,num_features,H/4,W/4).
 
-    Each place sees its 4x4 pixels as channels (space to depth), for a recurrence over whole pixels takes 16 times as
-    long, and where in the picture it is: what bounces off an edge must know how far that is.
+    Each place sees its 4x4 pixels as channels (space to depth), since a recurrence over single pixels takes 16 times as
+    long. It also sees where in the picture it is: to bounce off an edge, a thing must know how far away that is.
     """
 
     patch: Final[int] = 4
@@ -34,7 +34,7 @@ class PairFeatures(nn.Module):
 
 
 class PictureBefore(nn.Module):
-    """In the place of the flow between two pictures (N,1,H,W), the earlier one: what paints needs no matching."""
+    """Gives the earlier of two pictures (N,1,H,W) in place of the flow between them: painting needs no matching."""
 
     def forward(self, now: Tensor, before: Tensor) -> Tensor:
         return before
@@ -45,7 +45,7 @@ class PaintingDecoder(nn.Module):
 
     num_traces: Final[int] = 1
     black: Final[float] = -3.0
-    """Bias of the paint before its sigmoid: training begins with dark pictures, which most of each is."""
+    """Bias of the paint before its sigmoid: training starts from dark pictures, as most of each picture is dark."""
 
     def __init__(self, cell: Cell, num_colours: int, num_features: int, quarter_size: int, eighth_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How a picture moves from one frame to another: measured, not learnt, so that it holds for pictures never seen."""
+"""How a picture moves from one frame to another: measured, not learnt, so that it works on pictures never seen."""
 
 from typing import Final
 
@@ -8,15 +8,16 @@ from torch import Tensor, nn
 
 
 class LucasKanade(nn.Module):
-    """Flow on a grid of cells by least squares (Lucas & Kanade 1981), at several fineness levels, each on its own.
+    """Flow on a grid of cells by least squares (Lucas & Kanade 1981), at several scales, each on its own.
 
-    A level sees motions of up to about one of its own pixels; together they reach from 1/20 pixel to 1/16 of the width.
+    A scale (level) sees motions of up to about one of its own pixels. Together they reach from 1/20 pixel to 1/16 of
+    the width.
     """
 
     num_channels: Final[int] = 3
-    """By level: flow to the right and downwards, in pixels of that level, and how much the cell tells."""
+    """Per level: flow to the right and downwards, in pixels of that level, and how much evidence the cell has."""
     regularisation: Final[float] = 2e-5
-    """On squared slopes of pictures in [0, 1]: sensor noise of 2 grey levels has 3e-5 on its own."""
+    """Added to squared slopes of pictures in [0, 1]. Sensor noise of 2 grey levels alone has 3e-5."""
     largest: Final[float] = 2.0
 
     def __init__(self, height: int, width: int, num_levels: int, rows: int, columns: int) -> None:

@@ -1,4 +1,4 @@
-"""How something is said: pitch, voicing, loudness and what the voice is like, and how fast each of them changes."""
+"""How something is said: pitch, voicing, loudness, the quality of the voice, and how fast each of them changes."""
 
 from typing import Final
 
@@ -13,19 +13,19 @@ WINDOW = 800  # samples, 50 ms: three periods of the lowest voice
 FFT_SIZE = 1024  # as long as no shift by up to a period of the lowest voice wraps around
 LOWEST_HERTZ, HIGHEST_HERTZ = 75.0, 500.0
 BANDS = ((50.0, 1000.0), (1000.0, 5000.0), (0.0, 500.0), (500.0, 1500.0))
-"""Hz: the power of the first over the second is eGeMAPS' alpha ratio, of the third over the fourth the low tilt."""
+"""Hz. The ratio of the first two's power is eGeMAPS' alpha ratio, that of the last two's the low tilt."""
 
 
 class ProsodyMeasures(nn.Module):
     """Six measures of each 20 ms: waveform (B, overlap + N), N in hops -> (B, N / hop, 7) float32.
 
     log2(pitch / 100 Hz) ++ voicing, in [0,1] ++ ln mean square ++ three differences of ln power, between BANDS and from
-    the first harmonic to the second (a breathy voice has much in the first) ++ 1: a frame is there, which those before
-    a beginning are not. Logarithms of power are told in units of `nepers`, loudness from `usual_loudness` on, so that
-    their cubes are no large numbers. A frame is judged by the 50 ms that end with it.
+    the first harmonic to the second (a breathy voice has much in the first) ++ 1, which marks a frame that exists;
+    frames before the beginning have 0. Logarithms of power are in units of `nepers`, and loudness counts from
+    `usual_loudness`, so that their cubes stay small. A frame is measured on the 50 ms that end with it.
 
-    Pitch is the best of the periods by which the windowed sound is most like itself, its autocorrelation over that of
-    the window (Boersma 1993), interpolated between samples; the height of that peak is the voicing.
+    Pitch is the period at the highest peak of the windowed sound's autocorrelation, divided by that of the window
+    (Boersma 1993) and interpolated between samples. The height of that peak is the voicing.
     """
 
     hop: Final[int] = HOP
@@ -33,14 +33,14 @@ class ProsodyMeasures(nn.Module):
     overlap: Final[int] = WINDOW - HOP
     num_measures: Final[int] = 6
     floor: Final[float] = 1e-8
-    """Mean square that counts as silence, and power of a band."""
+    """Mean square, or power of a band, that counts as silence."""
     octave_cost: Final[float] = 0.02
-    """Of an octave less: two periods are as alike as one."""
+    """What a peak an octave lower costs: two periods repeat as well as one."""
     reference_hertz: Final[float] = 100.0
     nepers: Final[float] = 4.0
-    """Of power: 17 dB."""
+    """Unit of logarithms of power: 17 dB."""
     usual_loudness: Final[float] = -8.0
-    """ln mean square of speech, about."""
+    """About the ln mean square of speech."""
 
     window: Tensor
     window_likeness: Tensor
@@ -69,7 +69,7 @@ class ProsodyMeasures(nn.Module):
         return found
 
     def forward(self, waveform: Tensor) -> Tensor:
-        # Double precision, as for log-mel: which of two peaks is higher must not depend on the machine's FFT.
+        # Double precision, as in log-mel, so that the machine's FFT does not decide which of two peaks is higher.
         frames = waveform.double().unfold(1, self.window_size, self.hop)
         frames = (frames - frames.mean(dim=2, keepdim=True)) * self.window
         spectrum = torch.fft.rfft(frames, self.fft_size)
@@ -102,13 +102,13 @@ class ProsodyMeasures(nn.Module):
 
 
 class Prosody(nn.Module):
-    """Running statistics of ProsodyMeasures, as RunningMoments, of steps of whole frames.
+    """Running statistics of ProsodyMeasures, kept by RunningMoments, for steps of whole frames.
 
-    Of each measure mean, deviation, skewness, course, and its structure function: the root mean square of its changes
-    over 20 ms to 640 ms, which tells how fast and how far it moves. Voicing and loudness are told of all, the others of
-    what is voiced alone.
+    Each measure has a mean, deviation, skewness, course and structure function: the root mean square of its changes
+    over 20 ms to 640 ms, which tells how fast and how far it moves. Voicing and loudness count in all frames, the
+    others only where there is voice.
 
-    Its state is the measures of the last 32 frames ++ the statistics so far.
+    The state is the measures of the last 32 frames ++ the statistics so far.
     """
 
     lags: Final[list[int]] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
@@ -117,9 +117,9 @@ class Prosody(nn.Module):
     """Frames that must be remembered."""
     voiced_from: Final[float] = 0.4
     voiced_range: Final[float] = 0.4
-    """Voicing of what is not voiced at all, and by how much more it is entirely."""
+    """Up to `voiced_from` a frame is not voiced at all; with `voiced_range` more it is entirely."""
     least_share: Final[float] = 1e-6
-    """Of the weight, voiced: less is nothing."""
+    """Voiced share of the weight; less counts as none."""
     least_variance: Final[float] = 1e-3
 
     change_limits: Tensor
@@ -136,11 +136,11 @@ class Prosody(nn.Module):
         self.state_sizes = [self.num_past * (self.num_measures + 1), 2 * self.moments.size]
         self.state_size = sum(self.state_sizes)
         self.dimension = self.num_measures * (3 + self.moments.num_powers + len(self.lags))
-        # Half an octave in 20 ms is an error of pitch, not a voice; and silence has no bottom.
+        # More than half an octave in 20 ms is an error of the pitch, not a voice; and silence has no lower limit.
         self.register_buffer("change_limits", torch.tensor([0.5, 1.0, 1.5, 1.0, 1.0, 1.0]))
 
     def step(self, heard: Tensor, state: Tensor, weights: Tensor, num_steps: Tensor) -> Tensor:
-        """waveform (B, overlap + N), state (B,state_size), weights of the steps (B,T), their number by row (B,).
+        """waveform (B, overlap + N), state (B,state_size), weights of the steps (B,T), each row's number of steps (B,).
 
         -> the state after each row's last step.
         """
@@ -157,8 +157,8 @@ class Prosody(nn.Module):
     def values(self, measures: Tensor) -> Tensor:
         """Measures (B,32+F,7) of frames, 32 of them before the steps -> values (B,F/frames_per_step,V) of each step.
 
-        The weight of each measure ++ times it ++ its square ++ its cube; then for each lag the weight of both ends, and
-        times the square of the change.
+        The weight w of each measure ++ w times the measure ++ w times its square ++ w times its cube; then for each lag
+        the product of both ends' weights ++ that product times the square of the change.
         """
         measures = measures.double()
         voiced = ((measures[:, :, 1:2] - self.voiced_from) / self.voiced_range).clamp(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""The classifier of sound: a whole waveform in, logits out. It hears all of it before it answers."""
+"""The classifier of sound: from a whole waveform to logits. It hears all of it before it answers."""
 
 import itertools
 from typing import Final
@@ -15,7 +15,7 @@ from trainer.recipe.listen import Network
 class MaskedConv(nn.Module):
     """Convolution over time and mels, BatchNorm, ReLU: (B,C,T,M) -> (B,num_channels,ceil(T/time_stride),ceil(M/2)).
 
-    What lies beyond a length is zero before and after, as if the sound ended there.
+    Inputs and outputs beyond a length are zero, as if the sound ended there.
     """
 
     def __init__(self, in_channels: int, num_channels: int, kernel_size: int, time_stride: int) -> None:
@@ -34,7 +34,7 @@ class MaskedConv(nn.Module):
 class BothWays(nn.Module):
     """One LSTM or GRU forwards, another backwards from each row's last valid step: (B,T,D) -> (B,T,2*size).
 
-    PyTorch's own, unlike `Recurrent`: no state leaves it, and training takes half as long.
+    It uses PyTorch's own recurrences, unlike `Recurrent`: it gives no state away, and training takes half as long.
     """
 
     def __init__(self, cell: Cell, input_size: int, size: int) -> None:
@@ -58,14 +58,14 @@ class AttentivePool(nn.Module):
     """
 
     least_score: Final[float] = -1e9
-    """Of steps that are not valid: exp of it is 0, without the NaN that infinity makes where none is."""
+    """Score of invalid steps. Its exp is 0, and unlike minus infinity it makes no NaN where no step is valid."""
     least_variance: Final[float] = 1e-4
     """Under the root, whose slope at 0 is infinite."""
 
     def __init__(self, size: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        # No bias last: the softmax of a head's scores would not see it.
+        # The last layer has no bias: softmax cancels it.
         self.score = nn.Sequential(nn.Linear(size, size // 4), nn.Tanh(), nn.Linear(size // 4, num_heads, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -80,18 +80,19 @@ class AttentivePool(nn.Module):
 
 
 class SoundClassifier(nn.Module):
-    """What of `num_labels` things is heard.
+    """Tells which of `num_labels` things is heard.
 
-    Log-mel, convolutions that halve the mels and some the time, a recurrence both ways, attention over its steps.
+    Log-mel, convolutions that halve the mels (some of them the time too), a recurrence in both directions, and
+    attention over its steps.
     """
 
     silence: Final[float] = 35.0 * NEPERS_PER_DECIBEL
-    """Below the loudest step, in nepers of power."""
+    """A step this far below the loudest one is silent, in nepers of power."""
     margin: Final[int] = 5
     """Steps of 10 ms that are kept around what is not silent."""
     log_mel_mean: Final[float] = -7.0
     log_mel_deviation: Final[float] = 5.0
-    """They bring log-mel to about zero mean and unit variance: measured on speech."""
+    """They give log-mel about zero mean and unit variance: measured on speech."""
 
     def __init__(self, num_labels: int, cell: Cell, network: Network) -> None:
         super().__init__()
@@ -119,7 +120,7 @@ class SoundClassifier(nn.Module):
     def trim(self, log_mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """log-mel (B,T,M), lengths (B,) -> the same from the first to the last step that is not silent, and a margin.
 
-        How long someone waits before and after speaking says nothing, and what learns from few sounds learns it.
+        How long someone pauses before and after speaking means nothing, but a network that sees few sounds learns it.
         """
         steps = torch.arange(log_mel.shape[1], device=log_mel.device)
         valid = valid_steps(log_mel.shape[1], lengths)
@@ -139,7 +140,7 @@ class SoundClassifier(nn.Module):
         if self.range > 0.0:
             loudest = torch.where(valid, log_mel, -torch.inf).amax(dim=(1, 2), keepdim=True)
             log_mel = torch.maximum(log_mel, loudest - self.range)
-        if self.centred:  # what a microphone or a voice adds to all steps alike
+        if self.centred:  # less what a microphone or a voice adds to all steps alike
             total = torch.where(valid, log_mel, 0.0).sum(dim=1, keepdim=True)
             log_mel = log_mel - total / lengths.clamp(min=1).reshape(-1, 1, 1)
         else:

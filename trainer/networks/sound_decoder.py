@@ -1,4 +1,4 @@
-"""What teaches the describer of sound and is not served: the other half of the autoencoder."""
+"""The other half of the describer of sound's autoencoder: it is used in training and not served."""
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from trainer.networks.recurrent import Cell, LstmCell, Recurrent
 def run_whole(recurrent: Recurrent, x: Tensor) -> Tensor:
     """What `recurrent` makes of x (B,T,D) from its initial state: hidden (B,T,size).
 
-    By PyTorch's own recurrence with the same weights: training takes a third of the time. Later steps never change
-    earlier ones, so that padding does no harm.
+    It runs PyTorch's own recurrence with the same weights, which takes a third of the time in training. Later steps
+    never change earlier ones, so padding does no harm.
     """
     kind = nn.LSTM if isinstance(recurrent.cell, LstmCell) else nn.GRU
     weights: dict[str, Tensor] = {f"{name}_l0": weight for name, weight in recurrent.cell.cell.named_parameters()}
@@ -23,10 +23,10 @@ def run_whole(recurrent: Recurrent, x: Tensor) -> Tensor:
 
 
 class SoundDecoder(nn.Module):
-    """A sound's spectrogram from its bottleneck, last step first, as Freitag et al. 2017 (arXiv 1712.04382) do it.
+    """Decodes a sound's spectrogram from its bottleneck, last step first, as Freitag et al. 2017 (arXiv 1712.04382) do.
 
-    It is told the steps before the one it has to give, but for those that are dropped: what they lack, the bottleneck
-    must hold. In eval mode the same ones are dropped in every call: what differs is the network.
+    It sees the true steps before the one it has to give, except for those that are dropped: the bottleneck must hold
+    what they would tell. In eval mode every call drops the same steps, so that results differ by the network alone.
     """
 
     def __init__(self, cell: Cell, bottleneck: int, size: int, step_size: int, teacher_dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""The describer of sound: a vector for every 40 ms and one for all so far, from any point on."""
+"""The describer of sound: a vector for every 40 ms and one for all so far. It can start at any point."""
 
 from typing import Final
 
@@ -16,22 +16,22 @@ from trainer.recipe.features import Network
 
 
 class SoundEncoder(nn.Module):
-    """What a sound is like: the encoder of an autoencoder, the components of what it hears and remembers, and prosody.
+    """What a sound is like: an autoencoder's encoder, the components of what it hears and remembers, and prosody.
 
-    Log-mel less its mean so far, two convolutions that halve the time, two recurrences. A step is 640 samples: n steps
-    of sound give n vectors, each of what was heard up to its end. Before the beginning there was silence, and an
-    incomplete last step is filled up with it.
+    It takes log-mel less its mean so far, then two convolutions that halve the time, then two recurrences. A step is
+    640 samples: n steps of sound give n vectors, each of what was heard up to its end. Silence precedes the beginning
+    and fills up an incomplete last step.
 
-    The state (B,S) is the last 1,312 samples ++ both recurrences' ++ the statistics so far ++ prosody's.
+    The state (B,S) is the last 1,312 samples ++ both recurrences' states ++ the statistics so far ++ prosody's state.
     """
 
     step_samples: Final[int] = 640
     frames_per_step: Final[int] = 4
     context: Final[int] = 6
-    """Frames before a step's own that the convolutions see: two of them, 4 wide, 2 apart."""
+    """Frames before a step's own that the convolutions see: there are two, 4 wide, with stride 2."""
     log_mel_mean: Final[float] = -7.0
     log_mel_deviation: Final[float] = 5.0
-    """To about zero mean and unit variance, for speech."""
+    """They give about zero mean and unit variance, for speech."""
     kernel_size: Final[int] = 4
     stride: Final[int] = 2
 
@@ -52,7 +52,7 @@ class SoundEncoder(nn.Module):
         self.components = Components(described, network.num_components, self.prosody.dimension)
         self.size = size
         self.learned_dimension = network.bottleneck + self.statistics.learned_dimension
-        """Of a summary, what is before the statistics of log-mel itself."""
+        """Length of the part of a summary before the statistics of log-mel itself."""
         self.dimension = network.num_components + self.prosody.dimension
         self.overlap = self.front_end.overlap + self.context * self.front_end.hop
         recurrent_size, packed_size = self.lower.state_size, 2 * self.statistics.moments.size
@@ -60,7 +60,7 @@ class SoundEncoder(nn.Module):
 
     @torch.jit.export
     def initial_state(self, B: int, H: int, W: int) -> Tensor:  # noqa: N803 - the contract's axis letters
-        """-> (B,S): nothing heard. H and W are 0 for sound."""
+        """-> (B,S) before any sound. H and W are 0 for sound."""
         return torch.zeros(B, sum(self.state_sizes))
 
     @torch.jit.export
@@ -105,7 +105,7 @@ class SoundEncoder(nn.Module):
         return self.step(nn.functional.pad(waveform, [0, missing]), lengths, state)
 
     def summary(self, state: Tensor) -> Tensor:
-        """state (B,S) -> what the components are of, and prosody: (B,R) float64."""
+        """state (B,S) -> the input of the components, and prosody: (B,R) float64."""
         _, lower_state, upper_state, packed, prosody = torch.split(state, self.state_sizes, dim=1)
         statistics = self.statistics.moments.unpack(packed)
         summary = self.summarise(lower_state[:, : self.size], upper_state[:, : self.size], statistics)
@@ -121,10 +121,10 @@ class SoundEncoder(nn.Module):
         return (log_mel - self.log_mel_mean) / self.log_mel_deviation
 
     def embed(self, frames: Tensor, centres: Tensor) -> Tensor:
-        """Normalised frames (B,6+4T,M), of which the steps' centres (B,T,M) are taken away -> (B,T,size).
+        """Normalised frames (B,6+4T,M), less the steps' centres (B,T,M) -> (B,T,size).
 
-        Both convolutions as one would write them, but for the centre: a fine one's output stands in two steps, and in
-        each it is less that step's own.
+        These are two plain convolutions, except for the centres: an output of the fine one is used by two steps, and
+        each step subtracts its own centre from it.
         """
         fine = self.fine(frames.transpose(1, 2)).transpose(1, 2).unfold(1, self.kernel_size, self.stride)  # (B,T,C,4)
         fine = fine - (centres @ self.fine.weight.sum(dim=2).T).unsqueeze(3)

@@ -1,4 +1,4 @@
-"""Running statistics of a sound: what is heard in it and remembered of it, on the whole and as it goes along."""
+"""Running statistics of a sound: of what is heard and of what is remembered, overall and over time."""
 
 from typing import Final
 
@@ -10,19 +10,19 @@ from trainer.networks.moments import RunningMoments
 
 
 class SoundStatistics(nn.Module):
-    """Means, deviations and course of log-mel and of hidden states, as RunningMoments.
+    """Means, deviations and course of log-mel and of hidden states, kept by RunningMoments.
 
     A step weighs as much as it is loud, so that silence around a word hardly counts.
     """
 
     loudness_exponent: Final[float] = 0.25
-    """Of power, as a weight: a step 40 decibels below another counts for a tenth of it."""
+    """A step weighs its power to this exponent: one that is 40 decibels quieter counts a tenth."""
     num_cepstra: Final[int] = 20
-    """Cosines over the mels: of these, how the sound varies together is told, which is what tells voices' vowels."""
+    """Cosines over the mels. Their covariances are told, which show the vowels of a voice."""
     unheard_weight: Final[float] = 0.3
-    """Of the zeros before the first step in the mean so far: about one loud step of speech."""
+    """Weight in the mean so far of the zeros before the first step: about one loud step of speech."""
     least_variance: Final[float] = 0.01
-    """Under the root of deviations: without it they would tell silence's rounding errors apart."""
+    """Added under the root of deviations; without it they would tell apart the rounding errors of silence."""
 
     cosines: Tensor
     pairs: Tensor
@@ -39,7 +39,7 @@ class SoundStatistics(nn.Module):
         self.moments = RunningMoments(self.num_values, size + 2 * self.num_cepstra)
         num_powers = self.moments.num_powers
         self.learned_dimension = (4 + num_powers) * size
-        """Of a summary, what is before the statistics of log-mel itself."""
+        """Length of the part of a summary before the statistics of log-mel itself."""
         spectral_dimension = 4 * NUM_MELS + self.pairs.shape[1] + (1 + 2 * num_powers) * self.num_cepstra
         self.dimension = self.learned_dimension + spectral_dimension
 
@@ -50,7 +50,7 @@ class SoundStatistics(nn.Module):
         return weights
 
     def centres(self, statistics: Tensor, frames: Tensor, weights: Tensor) -> Tensor:
-        """The mean of normalised log-mel up to each step, and with it: (B,T,M). frames (B,context+4T,M)."""
+        """The mean of normalised log-mel up to and with each step: (B,T,M). frames (B,context+4T,M)."""
         total = self.moments.total(statistics)
         spectrum = torch.split(self.moments.means(statistics), self.value_sizes, dim=1)[2].unsqueeze(1)  # (B,1,M)
         own = self._by_step(frames[:, self.context :]).double()
@@ -61,8 +61,8 @@ class SoundStatistics(nn.Module):
     def measure(self, frames: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Normalised log-mel (B,context+4T,M), hidden states (B,T,size) -> values (B,T,V) of each step.
 
-        Both hidden states ++ their squares ++ log-mel ++ its square and those of its changes over 10 and 40 ms ++ the
-        products of its cepstra ++ how much those change over 40 ms.
+        Both hidden states ++ their squares ++ log-mel ++ the squares of it and of its changes over 10 and 40 ms ++ the
+        products of its cepstra ++ the absolute changes of the cepstra over 40 ms.
         """
         own = frames[:, self.context :]
         near = own - frames[:, self.context - 1 : -1]
@@ -74,14 +74,14 @@ class SoundStatistics(nn.Module):
         return torch.cat((hidden, hidden.square(), self._by_step(spectral)), dim=2)
 
     def add(self, statistics: Tensor, values: Tensor, weights: Tensor, num_steps: Tensor) -> Tensor:
-        """Statistics moved on by the first `num_steps` (B,) of values (B,T,V), weights (B,T)."""
+        """Statistics updated with the first `num_steps` (B,) of values (B,T,V), weights (B,T)."""
         return self.moments.add(statistics, values, self._traced(values.double()), weights, num_steps)
 
     def describe(self, statistics: Tensor) -> Tensor:
         """Statistics -> (B,dimension) float64.
 
-        Of both hidden states mean and deviation, of the upper one its course; then of log-mel mean, deviation, and
-        root mean square changes, of its cepstra covariances, changes, and the course of both.
+        Mean and deviation of both hidden states, and the course of the upper one; then mean, deviation and root mean
+        square changes of log-mel; covariances and changes of its cepstra, and the course of both.
         """
         means = self.moments.means(statistics)
         hidden, hidden_squares, spectrum, squares, products, changes = torch.split(means, self.value_sizes, dim=1)
@@ -96,7 +96,7 @@ class SoundStatistics(nn.Module):
         return torch.cat((torch.cat(learned, dim=1), torch.cat(spectral, dim=1), courses), dim=1)
 
     def _traced(self, values: Tensor) -> Tensor:
-        """Values (B,T,V) float64 -> those whose course is told (B,T,Y): upper hidden state, cepstra, their changes."""
+        """Values (B,T,V) float64 -> those whose course is kept (B,T,Y): upper hidden state, cepstra, their changes."""
         hidden, _, spectrum, _, _, changes = torch.split(values, self.value_sizes, dim=2)
         return torch.cat((hidden[:, :, self.size :], spectrum @ self.cosines.double(), changes), dim=2)
 

@@ -1,10 +1,10 @@
-"""Moving pictures along a flow, and how well they match when shifted."""
+"""Warps pictures along a flow, and tells how well they match when shifted."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A flow (B,2,H,W) says of every pixel of the result how far away it came from: x, then y, in pixels of its own maps.
+# A flow (B,2,H,W) gives for every pixel of the result the offset of where it came from: x, then y, in pixels.
 
 
 def warp(maps: Tensor, flow: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
 
 
 def follow(flow: Tensor, earlier: Tensor) -> Tensor:
-    """Both flows (B,2,H,W), one after the other, as one: where the place that `flow` points to came from."""
+    """Both flows (B,2,H,W) chained into one: where the place that `flow` points to came from."""
     return flow + warp(earlier, flow)
 
 
@@ -30,15 +30,15 @@ def enlarge(maps: Tensor, factor: int) -> Tensor:
 
 
 def smooth(maps: Tensor, size: int) -> Tensor:
-    """(B,C,H,W) -> the same, each place the mean of the size x size around it that are in the picture."""
+    """(B,C,H,W) -> the same; each place becomes the mean of those of the size x size around it inside the picture."""
     inside = torch.ones_like(maps[:1, :1])
     return window_sums(maps, size) / window_sums(inside, size)
 
 
 def window_sums(maps: Tensor, size: int) -> Tensor:
-    """(B,C,H,W) -> the same, each place the sum of the size x size around it; nothing is beyond the border.
+    """(B,C,H,W) -> the same; each place becomes the sum of the size x size around it, with zeros beyond the border.
 
-    Pictures added up, shifted: on a processor a quarter of the time that PyTorch's pooling takes.
+    It adds up shifted pictures: on a CPU that takes a quarter of the time of PyTorch's pooling.
     """
     half, height, width = size // 2, maps.shape[2], maps.shape[3]
     padded = F.pad(maps, [half, half, half, half])
@@ -54,7 +54,7 @@ def window_sums(maps: Tensor, size: int) -> Tensor:
 def match_costs(now: Tensor, before: Tensor, radius: int) -> Tensor:
     """now, before (B,1,H,W) -> (B,(2*radius+1)**2,H,W): how much each pixel differs from those around it before.
 
-    Absolute differences, all shifts of up to `radius` pixels: the matching cost that stereo and flow have always used.
+    These are absolute differences for all shifts of up to `radius` pixels, the usual matching cost of stereo and flow.
     """
     side = 2 * radius + 1
     padded = F.pad(before, [radius, radius, radius, radius], mode="replicate")

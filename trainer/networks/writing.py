@@ -1,4 +1,4 @@
-"""What a writing recurrence looks at: scores of steps, and the words for moments that point at them."""
+"""What a writing recurrence looks at: scores of steps, and words for moments, which point at steps."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ class AdditiveScore(nn.Module):
         self.weigh = nn.Linear(size, 1, bias=False)
 
     def keys(self, memory: Tensor) -> Tensor:
-        """memory (N,T,D) -> (N,T,size), which no hidden state changes."""
+        """memory (N,T,D) -> (N,T,size), the same for all hidden states."""
         found: Tensor = self.key(memory)
         return found
 
@@ -31,7 +31,7 @@ class AdditiveScore(nn.Module):
 
 
 class StepClock(nn.Module):
-    """The words for moments: tenths of a second, then whole seconds. A word's share is that of the steps it is for."""
+    """The words for moments: tenths of a second, then whole seconds. A word has the share of the steps it is for."""
 
     def __init__(self, rate: float, max_seconds: int) -> None:
         """`rate`: steps per second. With `max_seconds` 0 there are no such words."""
@@ -52,7 +52,7 @@ class StepClock(nn.Module):
         )
 
     def _shared(self, scores: Tensor, places: Tensor, num_words: int) -> Tensor:
-        """scores (N,T), places (T,) -> logits (N,num_words): log of the sum of exp over the steps nearest to each."""
+        """scores (N,T), places (T,) -> logits (N,num_words): log-sum-exp over the steps nearest to each."""
         nearest = torch.floor(places + 0.5).long().clamp(max=num_words - 1)
         largest = scores.amax(dim=1, keepdim=True).detach()
         sums = torch.zeros(scores.shape[0], num_words, device=scores.device)

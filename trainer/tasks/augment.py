@@ -1,4 +1,4 @@
-"""Pictures changed as another camera, framing or light would: on batches of clips, every frame of a clip alike."""
+"""Changes clips as another camera, framing or light would; all frames of a clip change alike."""
 
 import math
 
@@ -27,7 +27,7 @@ def random_crop(frames: Tensor, height: int, width: int, augmentation: Augmentat
     theta[:, 1, 2] = _uniform((batch_size,), -1.0, 1.0) * (1 - scale_y)
     theta[:, 0, 0] = torch.where(torch.rand(batch_size) < augmentation.flip, -scale_x, scale_x)
     theta[:, 1, 1] = scale_y
-    # Time goes with the channels, so that one grid serves all frames of a clip.
+    # Time is folded into the channels, so that one grid serves all frames of a clip.
     planes = frames.permute(0, 1, 4, 2, 3).flatten(1, 2).to(torch.float32) / VideoClassifier.max_pixel  # (B,T*3,H,W)
     grid = F.affine_grid(theta, [batch_size, num_steps * 3, height, width], align_corners=False)
     planes = F.grid_sample(planes, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
@@ -35,7 +35,7 @@ def random_crop(frames: Tensor, height: int, width: int, augmentation: Augmentat
 
 
 def jitter_colour(pictures: Tensor, augmentation: Augmentation) -> Tensor:
-    """(B,T,3,H,W) in [0,1] -> the same, in another light."""
+    """(B,T,3,H,W) in [0,1] -> the same in another light."""
     size = (pictures.shape[0], 1, 1, 1, 1)
     light = luma(pictures).unsqueeze(2)  # (B,T,1,H,W)
     saturation = _uniform(size, 1 - augmentation.saturation, 1 + augmentation.saturation)
@@ -49,7 +49,7 @@ def jitter_colour(pictures: Tensor, augmentation: Augmentation) -> Tensor:
 
 
 def erase(pictures: Tensor, chance: float) -> Tensor:
-    """(B,T,3,H,W) -> the same, some clips with a grey rectangle in all frames (Zhong et al. 2017). In place."""
+    """(B,T,3,H,W) -> the same, changed in place: some clips get a grey rectangle in all frames (Zhong et al. 2017)."""
     height, width = pictures.shape[3], pictures.shape[4]
     for clip in pictures:
         if torch.rand(()) < chance:

@@ -1,4 +1,4 @@
-"""Learning to tell camera work and edits: what one step and one validation are."""
+"""Learning to tell camera work and edits: one training step and one validation."""
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,12 @@ from trainer.tasks.learner import Learner
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """frames (B,T,H,W,3) uint8, labels that hold (B,T,K) bool, labels that are scored (B,T,K) bool, speeds (B,T,4)."""
 SLOW = 0.02
-"""Speeds are told by the logarithm of how many times this they are: 2 % of the picture a second is the slowest."""
+"""Speeds are learnt as logarithms of multiples of it: 2 % of the picture a second, the slowest."""
 UNSCORED = -1
 
 
 class CameraTask(Learner[CameraClassifier]):
-    """A CameraClassifier that learns from scenes of which all is known."""
+    """A CameraClassifier that learns from scenes about which everything is known."""
 
     def __init__(self, recipe: CameraRecipe, cell: Cell) -> None:
         super().__init__(
@@ -39,11 +39,11 @@ class CameraTask(Learner[CameraClassifier]):
         frames, holds, scored, speed = batch
         lengths = torch.full((len(frames),), frames.shape[1], device=frames.device)
         state = self._begin(frames)
-        with self.float32():  # least squares want float32
+        with self.float32():  # least squares need float32
             light = self.network.light(frames)
             measured = self.network.measure(light, state)
         embedded = self.network.embed(*measured).float()
-        with self.float32():  # so does what is summed up over time
+        with self.float32():  # so do sums over time
             now, _, hidden, after = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(light, lengths, state, after).detach()
             labels = self._label_loss(now, holds, scored)
@@ -67,23 +67,23 @@ class CameraTask(Learner[CameraClassifier]):
         self.log("val_rank", self.f1.compute(), sync_dist=True)
 
     def _begin(self, frames: Tensor) -> Tensor:
-        """The state (B,S) to start from: now and then one left by other scenes, which is a cut of its own."""
-        # Drawn even where nothing is carried yet, as at the start of a resumed run: what is drawn next is the same.
+        """The state (B,S) to start from. Sometimes it is that of other scenes, which makes a cut of the beginning."""
+        # Drawn even if nothing is carried yet, as at the start of a resumed run, so that later draws stay the same.
         go_on = torch.rand(()) < self.carry_share
         if go_on and self.carried is not None:
             return self.carried[torch.randint(len(self.carried), (len(frames),))]
         return self.network.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
 
     def _aligned(self, answers: Tensor, like: Tensor) -> Tensor:
-        """answers (B,T,...) -> those about a moment within the scene: the first is `delay` steps after it."""
+        """answers (B,T,...) -> those about a moment within the scene: they come `delay` steps after it."""
         return answers[:, self.delay : like.shape[1]]
 
     def _answered(self, truth: Tensor) -> Tensor:
-        """truth (B,T,...) -> that of the moments that are answered within the scene."""
+        """truth (B,T,...) -> the truth of the moments that are answered within the scene."""
         return truth[:, : truth.shape[1] - self.delay]
 
     def _label_loss(self, now: Tensor, holds: Tensor, scored: Tensor) -> Tensor:
-        """Cross-entropy of now (B,T,K), `delay` steps late, over what is scored."""
+        """Cross-entropy of now (B,T,K), which is `delay` steps late, over the labels that are scored."""
         now, holds, scored = self._aligned(now, holds), self._answered(holds), self._answered(scored)
         weights = scored.float()
         weights[..., CUT] *= torch.where(holds[..., CUT], self.settings.cut_weight, 1.0)
@@ -91,7 +91,7 @@ class CameraTask(Learner[CameraClassifier]):
         return (losses * weights).sum() / weights.sum().clamp(min=1.0)
 
     def _speed_loss(self, told: Tensor, speed: Tensor) -> Tensor:
-        """told, speed (B,T,4) -> how far the logarithms are apart, where there is a speed."""
+        """told, speed (B,T,4) -> the distance of their logarithms, where there is a speed."""
         told, speed = self._aligned(told, speed), self._answered(speed)
         known = ~speed.isnan()
         wanted = torch.where(known, speed, 0.0)

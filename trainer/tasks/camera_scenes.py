@@ -15,7 +15,7 @@ Clip = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Scenes(Dataset[Clip]):
-    """Item `draw` depends on the stills, the style, the seed and that number alone, in whichever process."""
+    """Item `draw` depends on the stills, the style, the seed and that number alone, whatever process draws it."""
 
     def __init__(self, stills: Sequence[Still], count: int, clip_length: int, style: SceneStyle, seed: int) -> None:
         self.stills = stills

@@ -1,4 +1,4 @@
-"""Learning to describe videos: what one step and one validation are."""
+"""Learning to describe videos: one training step and one validation."""
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from trainer.tasks.scene_comments import Batch
 
 
 class CaptionTask(Learner[Describer]):
-    """A Describer that learns to write what is given, word after word; its steps are learnt too, if given frames.
+    """A Describer that learns to write given sentences word by word. If it gets frames, its steps are trained too.
 
-    Where labels of each step are known, its memory must tell them: sentences alone teach much slower what to look for.
+    Where the labels of each step are known, its memory must tell them: from sentences alone it learns much more slowly
+    what to look for.
     """
 
     def __init__(self, network: Describer, settings: CaptionOptimisation, max_length: int, num_labels: int = 0) -> None:
@@ -55,7 +56,7 @@ class CaptionTask(Learner[Describer]):
         return steps
 
     def _loss(self, shares: Tensor, tokens: Tensor, smoothing: float) -> Tensor:
-        """Cross-entropy of log shares (B,L,V) against the tokens (B,L+1) one place on."""
+        """Cross-entropy of log shares (B,L,V) against the tokens (B,L+1), shifted by one."""
         return F.cross_entropy(
             shares.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD, label_smoothing=smoothing
         )

@@ -1,4 +1,4 @@
-"""What an example of each label counts for."""
+"""How much an example of each label counts."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from trainer.recipe.sections import ClassWeights
 
 
 def class_weights(kind: ClassWeights, label_counts: Sequence[int]) -> Tensor:
-    """(K,): what an example of each label counts for, 1 on average over the training examples."""
+    """(K,): how much an example of each label counts; the mean over the training examples is 1."""
     counts = torch.tensor(label_counts, dtype=torch.float32)
     if kind == "none":
         return torch.ones_like(counts)

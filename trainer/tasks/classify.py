@@ -1,4 +1,4 @@
-"""Learning to classify video: what one step, one epoch and one validation are."""
+"""Learning to classify video: one training step and one validation."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class ClassifyTask(Learner[VideoClassifier]):
-    """A VideoClassifier that learns from clips whose every step has a label."""
+    """A VideoClassifier that learns from clips in which every step has a label."""
 
     class_weights: Tensor
 
@@ -45,18 +45,18 @@ class ClassifyTask(Learner[VideoClassifier]):
         self.loss = MeanMetric()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """What one step learns from, unweighted, by name. The state it ends in may be where a later one begins."""
+        """The losses of one training step, unweighted, by name. A later step may begin with the state it leaves."""
         frames, labels, lengths = batch
         pictures = augment(frames, self.recipe.input.height, self.recipe.input.width, self.recipe.augmentation)
         pictures, targets = self._mix(pictures, F.one_hot(labels, len(self.class_weights)).float())
         state, carried = self._begin(frames)
         now_targets, so_far_targets = self._targets(pictures, targets, lengths)
         embedded = self.network.embed(pictures, state).float()
-        with self.float32():  # what is summed up over time stays in float32
+        with self.float32():  # sums over time stay in float32
             now, so_far, encoded, state = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(pictures, lengths, state).detach()
             losses = {"now": self._now_loss(now, now_targets, lengths)}
-            if not carried:  # what came before in the state is not in the targets
+            if not carried:  # the targets know nothing of what the state has seen before
                 losses["so_far"] = self._so_far_loss(so_far, so_far_targets, lengths)
             if self.forecaster:
                 losses["forecast"] = self._forecast_loss(self.forecaster, embedded, encoded)
@@ -85,7 +85,7 @@ class ClassifyTask(Learner[VideoClassifier]):
         self.log("val_rank", rank, sync_dist=True)
 
     def _mix(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """pictures (B,T,3,H,W), targets (B,T,K) -> the same, mixed up with one another and smoothed."""
+        """pictures (B,T,3,H,W), targets (B,T,K) -> the same, with clips mixed in pairs (mixup) and targets smoothed."""
         alpha = self.recipe.augmentation.mixup
         if alpha:
             share = float(torch.distributions.Beta(alpha, alpha).sample())
@@ -95,7 +95,7 @@ class ClassifyTask(Learner[VideoClassifier]):
         return pictures, targets * (1 - smoothing) + smoothing / targets.shape[2]
 
     def _targets(self, pictures: Tensor, labels: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """pictures (B,T,3,H,W), labels (B,T,K) of each step -> what `now` and `so_far` (B,T,K) are to be."""
+        """pictures (B,T,3,H,W), labels (B,T,K) of each step -> the targets of `now` and `so_far` (B,T,K)."""
         num_steps = torch.arange(1, labels.shape[1] + 1, device=labels.device)
         means = labels.cumsum(1) / num_steps.reshape(1, -1, 1)
         if self.teachers is None:
@@ -105,21 +105,21 @@ class ClassifyTask(Learner[VideoClassifier]):
         return torch.lerp(labels, now, weight), torch.lerp(means, so_far, weight)
 
     def _begin(self, frames: Tensor) -> tuple[Tensor, bool]:
-        """The state (B,S) to start from, and whether it was left by other clips."""
+        """The state (B,S) to start from, and whether other clips left it."""
         batch_size, height, width = frames.shape[0], frames.shape[2], frames.shape[3]
-        # Drawn even where nothing is carried yet, as at the start of a resumed run: what is drawn next is the same.
+        # Drawn even if nothing is carried yet, as at the start of a resumed run, so that later draws stay the same.
         go_on = torch.rand(()) < self.recipe.optimisation.carry_share
         if go_on and self.carried is not None:
             return self.carried[torch.randint(len(self.carried), (batch_size,))], True
         return self.network.initial_state(batch_size, height, width).to(frames.device), False
 
     def _now_loss(self, now: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """now (B,T,K) against the targets (B,T,K) of each step, valid steps alike."""
+        """now (B,T,K) against the targets (B,T,K) of each step; all valid steps count alike."""
         valid = valid_steps(now.shape[1], lengths).float()
         return (self._cross_entropy(now, targets) * valid).sum() / valid.sum()
 
     def _so_far_loss(self, so_far: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """so_far (B,T,K) against the targets (B,T,K) of all up to each step, later steps counting more."""
+        """so_far (B,T,K) against the targets (B,T,K) of all up to each step; later steps count more."""
         steps = torch.arange(1, so_far.shape[1] + 1, device=so_far.device, dtype=torch.float32)
         weights = torch.where(steps <= lengths.unsqueeze(1), steps, 0.0)
         weights = weights / weights.sum(1, keepdim=True)
@@ -130,7 +130,7 @@ class ClassifyTask(Learner[VideoClassifier]):
         return -(self.class_weights * targets * logits.log_softmax(2)).sum(2)
 
     def _forecast_loss(self, forecaster: ForecastDecoder, embedded: Tensor, encoded: Tensor) -> Tensor:
-        """How far the second half of the embedded frames is from what the middle of the clip makes of it."""
+        """How far the second half of the embedded frames is from its forecast at the middle of the clip."""
         middle = embedded.shape[1] // 2
         forecast = forecaster(encoded[:, middle - 1], embedded.shape[1] - middle)
         return F.smooth_l1_loss(forecast, embedded[:, middle:].detach())

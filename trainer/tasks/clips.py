@@ -1,4 +1,4 @@
-"""Training clips out of cached videos: spread over a video, at a rate from anywhere in it, or two spliced."""
+"""Training clips cut from cached videos: spread over a video, at a fixed rate from anywhere in it, or two spliced."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,9 +16,10 @@ Clip = tuple[Tensor, Tensor, int]
 
 
 class DrawSampler(Sampler[int]):
-    """Each video once per epoch, in random order, as the number of a draw: epoch * num_videos + index.
+    """Gives each video once per epoch, in random order, as the number of a draw: epoch * num_videos + index.
 
-    Lightning calls `set_epoch`. A draw depends on its number alone, so a resumed run draws what it would have drawn.
+    Lightning calls `set_epoch`. A draw depends on its number alone, so a resumed run draws the same as one that went
+    through.
     """
 
     def __init__(self, num_videos: int, seed: int) -> None:
@@ -41,7 +42,7 @@ class DrawSampler(Sampler[int]):
 class TrainingClips(Dataset[Clip]):
     """Random clips: item `epoch * len(videos) + index` is that epoch's clip of the video at `index`.
 
-    What is drawn depends on the seed and that number alone, in whichever process.
+    What is drawn depends on the seed and that number alone, whatever process draws it.
     """
 
     def __init__(self, videos: Sequence[CachedVideo], recipe: ClassifyRecipe, seed: int) -> None:
@@ -73,7 +74,7 @@ class TrainingClips(Dataset[Clip]):
         return torch.from_numpy(frames), torch.from_numpy(labels.astype(np.int64)), length
 
     def _at_rate(self, video: CachedVideo, length: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        """`length` places among the video's frames, 1/rate seconds apart; the last repeats where it is too short."""
+        """`length` places among the video's frames, 1/rate seconds apart; if it is too short, the last repeats."""
         rate = self.rate * self.sampling.rate_jitter ** generator.uniform(-1.0, 1.0)
         spacing = self.cache_rate / rate  # cached frames per step
         last = len(video.frames) - 1
@@ -98,6 +99,6 @@ class ServedClips(Dataset[Clip]):
 
 
 def _spread(video: CachedVideo, length: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """`length` places among the video's frames, one from each of as many equal parts of it (Wang et al. 2016)."""
+    """`length` places among the video's frames, one in each of `length` equal parts of it (Wang et al. 2016)."""
     places = (np.arange(length) + generator.random(length)) * len(video.frames) / length
     return np.floor(places).astype(np.int64)

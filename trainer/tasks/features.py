@@ -1,4 +1,4 @@
-"""Learning to describe sound without labels: what one step, one epoch and one validation are."""
+"""Learning to describe sound without labels: one training step and one validation."""
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +21,9 @@ PROJECTED_SIZE = 128
 class FeaturesTask(Learner[SoundEncoder]):
     """A SoundEncoder that learns to tell a decoder what it heard.
 
-    Two versions of each sound are made; from the one the decoder reconstructs the other, so that the bottleneck holds
-    what both have in common. What is told of either should, besides, be more alike than that of any two sounds
-    (Chen et al. 2020, arXiv 2002.05709).
+    Each sound is changed at random in two ways. From one version the decoder reconstructs the other, so that the
+    bottleneck holds what both have in common. Also, the descriptions of the two should be more alike than those of
+    different sounds (Chen et al. 2020, arXiv 2002.05709).
     """
 
     def __init__(self, recipe: FeaturesRecipe, cell: Cell) -> None:
@@ -31,7 +31,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         self.recipe = recipe
         network, settings = recipe.network, recipe.optimisation
         self.step_size = self.network.frames_per_step * NUM_MELS
-        self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
+        self.front_end = LogMel().float()  # double precision would differ by less than the augmentation
         self.decoder = SoundDecoder(cell, network.bottleneck, network.size, self.step_size, settings.teacher_dropout)
         self.project = nn.Sequential(
             nn.Linear(self.network.learned_dimension, network.size), nn.GELU(), nn.Linear(network.size, PROJECTED_SIZE)
@@ -60,13 +60,13 @@ class FeaturesTask(Learner[SoundEncoder]):
         self.log("val_rank", -self.loss.compute(), sync_dist=True)
 
     def reconstruct(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """waveform (B,N), lengths (B,) samples -> centred log-mel (B,T,M), true and made of the averaged bottleneck."""
+        """waveform (B,N), lengths (B,) samples -> centred log-mel (B,T,M): true, and decoded by the averaged one."""
         frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
         told, true = self._averaged(waveform, lengths), self._centred(frames, steps)
         return true, self._decode(told, true, steps)
 
     def reconstruction_error(self, waveform: Tensor, lengths: Tensor) -> Tensor:
-        """Mean squared error of `reconstruct`, valid steps alike."""
+        """Mean squared error of `reconstruct`; all valid steps count alike."""
         frames, steps = self._frames(*self.front_end.whole(waveform, lengths))
         return self._reconstruct(self._averaged(waveform, lengths), frames, steps)
 
@@ -74,7 +74,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         return self.averaged.summary(self.averaged.listen(waveform, lengths)[1]).float()
 
     def _frames(self, log_mel: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel (B,T',M), lengths (B,) -> log-mel (B,6+4T,M) with silence around, steps (B,)."""
+        """Log-mel (B,T',M), lengths (B,) -> log-mel (B,6+4T,M) with silence before and after, steps (B,)."""
         encoder = self.network
         valid = valid_steps(log_mel.shape[1], lengths).unsqueeze(2)
         missing = -log_mel.shape[1] % encoder.frames_per_step
@@ -82,20 +82,20 @@ class FeaturesTask(Learner[SoundEncoder]):
         return frames, divide_up(lengths, encoder.frames_per_step)
 
     def _summarise(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,R): what `summary` gives, by faster recurrences."""
+        """Log-mel (B,6+4T,M), lengths (B,) in steps -> (B,R): the same as `summary`, by faster recurrences."""
         encoder, statistics = self.network, self.network.statistics
         frames, weights = encoder.normalise(log_mel), statistics.weigh(log_mel)
         nothing = torch.zeros(len(lengths), statistics.moments.size, dtype=torch.float64, device=log_mel.device)
         lower = run_whole(encoder.lower, encoder.embed(frames, statistics.centres(nothing, frames, weights)))
         upper = run_whole(encoder.upper, lower)
-        with self.float32():  # what is summed up over time is not rounded to bfloat16
+        with self.float32():  # sums over time are not rounded to bfloat16
             lower, upper = lower.float(), upper.float()
             found = statistics.add(nothing, statistics.measure(frames, lower, upper), weights, lengths)
             row, last = torch.arange(len(lengths)), lengths - 1
             return encoder.summarise(lower[row, last], upper[row, last], found).float()
 
     def _reconstruct(self, told: Tensor, frames: Tensor, lengths: Tensor) -> Tensor:
-        """How far what the decoder makes of summaries (B,R) is from the frames, centred, valid steps alike."""
+        """Mean squared error of the frames decoded from summaries (B,R), centred; all valid steps count alike."""
         true = self._centred(frames, lengths)
         errors = (self._decode(told, true, lengths) - true).square().reshape(len(true), -1, self.step_size)
         valid = valid_steps(errors.shape[1], lengths).unsqueeze(2)
@@ -104,7 +104,7 @@ class FeaturesTask(Learner[SoundEncoder]):
     def _centred(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Log-mel (B,6+4T,M), lengths (B,) in steps -> normalised, less each mel's mean over the sound: (B,4T,M).
 
-        Of that mean the network is told as little as may be, and the two versions differ in it at random.
+        The network is told as little as possible of that mean, and the two versions differ in it at random.
         """
         own = self.network.normalise(frames[:, self.network.context :])
         valid = valid_steps(own.shape[1], lengths * self.network.frames_per_step).unsqueeze(2)
@@ -118,7 +118,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         return steps.reshape(true.shape)
 
     def _contrast(self, one: Tensor, other: Tensor) -> Tensor:
-        """Cross-entropy of finding, among all others in the batch, the other version of the same sound."""
+        """Cross-entropy of finding the other version of the same sound among all others in the batch."""
         learned = torch.cat((one, other))[:, : self.network.learned_dimension]  # (2B,...)
         projected = F.normalize(self.project(learned).float(), dim=1)
         alike = projected @ projected.T / self.recipe.optimisation.contrast_temperature

@@ -1,4 +1,4 @@
-"""Learning to classify how things move: what one step and one validation are."""
+"""Learning to classify how things move: one training step and one validation."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from trainer.tasks.class_weights import class_weights
 from trainer.tasks.learner import LOSS_IN_RANK, Learner
 
 CHUNK_STEPS = 64
-"""Steps that are measured, or answered, at once: memory does not grow with the video."""
+"""Steps that are measured or answered at once, so that memory does not grow with the video."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """measured steps (B,T,·), lengths (B,), labels (B,)."""
@@ -59,7 +59,7 @@ class FlowTask(Learner[FlowClassifier]):
         self.log("val_rank", self.accuracy.compute() - LOSS_IN_RANK * self.loss.compute(), sync_dist=True)
 
     def _answer(self, network: FlowClassifier, steps: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B,K) of all of each row's steps."""
+        """Logits (B,K) after all of each row's steps."""
         state = network.initial_state(len(steps), 0, 0).to(steps.device)
         with self.float32():
             _, so_far, _ = network.unroll(steps, lengths, state)
@@ -67,7 +67,7 @@ class FlowTask(Learner[FlowClassifier]):
 
 
 class MeasuredVideos(Dataset[tuple[Tensor, int]]):
-    """Steps (T,·) of videos and of their mirror images, and labels; in training a random part of either.
+    """Steps (T,·) of videos or of their mirror images, and labels; in training a random part of them.
 
     Item `epoch * len(self) + index` depends on the seed and that number alone.
     """
@@ -75,7 +75,7 @@ class MeasuredVideos(Dataset[tuple[Tensor, int]]):
     def __init__(
         self, videos: Sequence[tuple[Tensor, Tensor]], labels: Sequence[int], recipe: FlowRecipe, seed: int | None
     ) -> None:
-        """`videos`: steps as they are, and mirrored; `seed`: None to take all of each, as it is."""
+        """`videos`: steps as they are, and mirrored. Without a `seed`, each video is taken whole and as it is."""
         self.videos, self.labels, self.sampling, self.seed = videos, labels, recipe.sampling, seed
         self.shortest = max(1, round(recipe.sampling.shortest_seconds * recipe.input.rate))
         self.longest = max(1, round(recipe.sampling.longest_seconds * recipe.input.rate))
@@ -107,7 +107,7 @@ def collate(items: Sequence[tuple[Tensor, int]]) -> Batch:
 def measure_all(
     network: FlowClassifier, videos: Sequence[NDArray[np.uint8]], mirrored: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """The steps (T,·) of each video (T,H,W,3), and those of its mirror image, or of itself again."""
+    """The steps (T,·) of each video (T,H,W,3), and those of its mirror image (without `mirrored`, of itself again)."""
     found = []
     for frames in progress(videos, len(videos), "measuring motion"):
         straight = measure(network, frames)

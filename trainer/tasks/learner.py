@@ -1,4 +1,4 @@
-"""What all trainings share: AdamW or Muon with warm-up and cosine, clipped gradients, the average of the weights."""
+"""What all trainings share: AdamW or Muon, warm-up and cosine schedule, clipped gradients, averaged weights."""
 
 import copy
 import math
@@ -18,19 +18,19 @@ from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 
 LOSS_IN_RANK = 1e-3
-"""A classifier's best epoch is the one with the highest accuracy; among equals the loss decides. Not the loss alone:
-where there is little to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
+"""A classifier's best epoch is the one with the highest accuracy; among equals the loss decides. The loss alone will
+not do: where there is little to learn from, it is lowest for a network that has learnt nothing and says 50 %."""
 TOLD_NAMES = 6
-"""How many of the tensors that another model's weights do not fit are named."""
+"""How many tensors are named that another model's weights do not fit."""
 
 N = TypeVar("N", bound=nn.Module)
 
 
 class Learner(lightning.LightningModule, Generic[N]):
-    """A network, how it is trained, and the average of its weights, which is what is judged and published.
+    """A network, how it is trained, and the average of its weights, which is validated and published.
 
     A subclass gives `learn` and `validation_step`, which logs `val_loss` and other figures named `val_…`. One of them
-    is `val_rank`: where training may stop early, the best epoch is the one with the highest.
+    is `val_rank`: where training may stop early, the epoch with the highest is the best.
     """
 
     def __init__(self, network: N, optimisation: Optimisation) -> None:
@@ -40,14 +40,14 @@ class Learner(lightning.LightningModule, Generic[N]):
         self.averaged = copy.deepcopy(network).requires_grad_(False)
 
     def on_fit_start(self) -> None:
-        """Keeps the seed of the run, which torch was given when it began."""
+        """Keeps the seed that torch was given when the run began."""
         self._seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
-        """Makes what an epoch draws at random depend on seed, epoch and process alone.
+        """Makes an epoch's random draws depend on seed, epoch and process alone.
 
-        So a resumed run draws what it would have drawn, and no two processes augment alike. It is not done when the
-        epoch starts: the loader draws after that or, where a run is resumed, before.
+        So a resumed run draws the same as one that went through, and no two processes augment alike. The start of the
+        epoch would be the wrong place: the loader draws after it or, when a run is resumed, before it.
         """
         if batch_index == 0:
             drawn = np.random.SeedSequence((self._seed, self.current_epoch, self.global_rank))
@@ -58,7 +58,7 @@ class Learner(lightning.LightningModule, Generic[N]):
         """The loss of a batch."""
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        with self.device:  # what is drawn at random for a batch is drawn where the batch is
+        with self.device:  # random numbers for a batch are drawn on the device of the batch
             return self.learn(batch)
 
     def float32(self) -> torch.autocast:
@@ -66,7 +66,7 @@ class Learner(lightning.LightningModule, Generic[N]):
         return torch.autocast(self.device.type, enabled=False)
 
     def start_from(self, model: Path) -> None:
-        """Takes over the weights in a `model.pt` that fit by name and shape, and tells which do not.
+        """Takes the weights of a `model.pt` that fit by name and shape, and tells which do not.
 
         Raises OSError, and RecipeError for a file of anything else or where none fits.
         """
@@ -89,13 +89,13 @@ class Learner(lightning.LightningModule, Generic[N]):
         return copy.deepcopy(self.averaged).cpu().eval()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        """Moves the average on, by much at first: else it would long hold the noise of the first steps."""
+        """Updates the average, strongly at first: else it would keep the noise of the first steps for long."""
         decay = min(self.optimisation.ema_decay, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
             for average, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 average.lerp_(current, 1 - decay)
             for kept, latest in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(latest)  # means and variances of the pictures, averages already
+                kept.copy_(latest)  # means and variances of the pictures are averages already
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.optimisation

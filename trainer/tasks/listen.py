@@ -1,4 +1,4 @@
-"""Learning to classify sound: what one step, one epoch and one validation are."""
+"""Learning to classify sound: one training step and one validation."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from trainer.tasks.waveforms import Batch, PartsBatch, mean_logits
 
 
 class ListenTask(Learner[SoundClassifier]):
-    """A SoundClassifier that learns from labelled sounds, each changed at random in its log-mel spectrogram."""
+    """A SoundClassifier that learns from labelled sounds whose log-mel spectrograms are changed at random."""
 
     class_weights: Tensor
 
@@ -35,7 +35,7 @@ class ListenTask(Learner[SoundClassifier]):
         self.teachers = teachers
         weights = class_weights(recipe.optimisation.class_weights, label_counts)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.front_end = LogMel().float()  # the difference to double precision is nothing beside the augmentation
+        self.front_end = LogMel().float()  # double precision would differ by less than the augmentation
         self.judged: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         """Logits, lengths, labels and places of the parts that were heard in this validation."""
 

@@ -1,4 +1,4 @@
-"""Learning to forecast video: what one step and one validation are."""
+"""Learning to forecast video: one training step and one validation."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from trainer.tasks.learner import Learner
 from trainer.tasks.similarity import structural_similarity
 
 SHORTEST, LONGEST_SHORT = 3, 6
-"""Observed frames of a short step."""
+"""Observed frames in a short training step."""
 
 
 def build_forecaster(recipe: PredictRecipe, cell: Cell) -> Forecaster:
@@ -59,12 +59,12 @@ class PredictTask(Learner[Forecaster]):
         """forecast, truth (B,T,C,H,W) in [0,1] -> the loss of each step ahead (T,)."""
         if self.recipe.network.made_of == "paint":
             squared = (forecast - truth).square().mean(dim=(0, 2, 3, 4))
-            # A tenth of cross-entropy: it still pulls where a wrong pixel is so sure that its squared error does not.
+            # A tenth of cross-entropy: its gradient lasts where a pixel is so surely wrong that squared error has none.
             entropy = F.binary_cross_entropy(forecast.clamp(1e-4, 1 - 1e-4), truth, reduction="none")
             return 40.0 * squared + 0.1 * entropy.mean(dim=(0, 2, 3, 4))
         squared = (forecast - truth).square().mean(dim=(2, 3, 4))  # (B,T)
         similarity = structural_similarity(forecast.flatten(0, 1), truth.flatten(0, 1)).reshape(squared.shape)
-        # The logarithm lets clips that move little count as much as those that move a lot, as PSNR does.
+        # With the logarithm, as in PSNR, clips that move little count as much as those that move a lot.
         return (0.12 * torch.log(squared + 2e-5) + 1.0 - similarity).mean(dim=0)
 
     def _draw_lengths(self) -> tuple[int, int]:

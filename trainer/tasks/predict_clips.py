@@ -1,4 +1,4 @@
-"""Clips to learn forecasting from: cut out of videos, or of Moving MNIST, drawn anew for every one."""
+"""Clips to learn forecasting from: cut out of videos, or sequences of Moving MNIST, each drawn anew."""
 
 from collections.abc import Sequence
 

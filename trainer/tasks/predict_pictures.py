@@ -13,9 +13,9 @@ MARGIN = 2  # pixels between pictures
 
 
 def draw_strips(clips: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]], num_observed: int, path: Path) -> None:
-    """Writes a PNG with two rows for each clip: frames as they came, and below those to come the forecast ones.
+    """Writes a PNG with two rows for each clip: the frames that came, and below them the forecast ones.
 
-    Each clip is its frames (T,H,W,3), observed ++ to come, and the forecast (horizon,H,W,3) in [0,1]; all of one size.
+    A clip is its frames (T,H,W,3), observed ++ to come, and the forecast (horizon,H,W,3) in [0,1]. All have one size.
     """
     strips = [_strip(frames, forecast, num_observed) for frames, forecast in clips]
     path.parent.mkdir(parents=True, exist_ok=True)

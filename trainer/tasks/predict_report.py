@@ -1,4 +1,4 @@
-"""What a compiled forecaster is worth on what was held back: tables, pictures and limits for its card."""
+"""How good a compiled forecaster is on held-back data: tables, pictures and limits for its card."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -54,9 +54,9 @@ DIGIT_LIMITS = (
 
 
 def report_videos(module: ScriptModule, sets: Mapping[str, MiddleClips], num_observed: int, folder: Path) -> Report:
-    """On the clips of each set, beside copying the last frame; pictures of them stay in the run's folder.
+    """Compares it on each set's clips with copying the last frame. Pictures of the clips stay in the run's folder.
 
-    Those for the card are of drawn video: nobody's footage is handed on with the model.
+    The card's pictures are of drawn video, so that nobody's footage is handed on with the model.
     """
     found, metrics = {}, {}
     for name, clips in sets.items():
@@ -76,10 +76,10 @@ def report_videos(module: ScriptModule, sets: Mapping[str, MiddleClips], num_obs
 def report_digits(
     module: ScriptModule, sets: Mapping[str, Sequence[NDArray[np.uint8]]], num_observed: int, folder: Path
 ) -> Report:
-    """On the sequences of each set, beside copying the last frame and forecasting black; pictures of them stay in the
-    run's folder.
+    """Compares it on each set's sequences with copying the last frame and with black. Their pictures stay in the run's
+    folder.
 
-    Those for the card are of digits of a printed font, that drift alike: nobody's handwriting is handed on.
+    The card's pictures are of a font's digits that drift in the same way, so that nobody's handwriting is handed on.
     """
     rows = [["set", "method", "MSE", "MAE", "SSIM"]]
     metrics: dict[str, dict[str, float]] = {name: {} for name in sets}

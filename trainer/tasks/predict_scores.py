@@ -1,4 +1,4 @@
-"""How good forecasts are, beside copying the last frame, by the definitions of the benchmarks."""
+"""Scores of forecasts and of copying the last frame, by the definitions of the benchmarks."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -15,10 +15,10 @@ from trainer.tasks.similarity import structural_similarity
 STEPS = (1, 3, 5, 10)
 """Frames ahead that tables show."""
 STILL_DECIBELS = 45.0
-"""Clips that copying forecasts better than this hardly move: what is left of them is compression, told apart."""
+"""Clips that copying forecasts better than this hardly move: they change mostly by compression. They count apart."""
 OPENSTL_DATA_RANGE = 2.0
-"""What scikit-image up to 0.19 takes for floats unless told: OpenSTL's SSIM (pinned there) is that of pictures in
-[-1, 1], and a little kinder than of [0, 1]."""
+"""The default of scikit-image up to 0.19 for floats, which OpenSTL pins: its SSIM is that of pictures in [-1, 1], and
+a little kinder than that of [0, 1]."""
 
 Forecast = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 """frames observed (T,H,W,3), horizon -> frames to come (horizon,H,W,3) in [0,1]."""
@@ -26,7 +26,7 @@ Forecast = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One method on one set of clips, by clip and step ahead: all (N, horizon)."""
+    """The scores of one method on one set of clips, by clip and step ahead: each is (N, horizon)."""
 
     squared: NDArray[np.float64]
     """Mean squared error of pixels in [0,1]."""
@@ -81,7 +81,7 @@ def score(forecast: Forecast, clips: Iterable[NDArray[np.uint8]], num_observed: 
 
 
 def hardly_moves(copied: Scores) -> NDArray[np.bool_]:
-    """(N,) which clips are told apart, by what copying scores on them."""
+    """(N,): which clips hardly move, by the scores of copying on them."""
     still: NDArray[np.bool_] = copied.squared.mean(axis=1) < 10.0 ** (-STILL_DECIBELS / 10.0)
     return still
 
@@ -102,7 +102,7 @@ def video_metrics(forecast: Scores, copied: Scores) -> dict[str, float]:
 
 
 def digit_metrics(scores: Scores, num_pixels: int) -> dict[str, float]:
-    """MSE and MAE summed over a frame's pixels, averaged over frames and sequences, and SSIM: as OpenSTL tells them."""
+    """MSE and MAE summed over a frame's pixels, averaged over frames and sequences, and SSIM, as in OpenSTL."""
     return {
         "mse": float(scores.squared.mean()) * num_pixels,
         "mae": float(scores.absolute.mean()) * num_pixels,

@@ -22,11 +22,11 @@ Example = tuple[Tensor, Tensor, Tensor]
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """steps (B,T,D) or frames (B,T,H,W,3), lengths (B,), tokens (B,L) filled up with <pad>, labels (B,T,K)."""
 UNSCORED = -1.0
-"""In the place of 0 or 1, where no one knows whether a label holds, and where there is no step."""
+"""Stands for 0 or 1 where it is not known whether a label holds, and where there is no step."""
 
 SHORTEST_PART = 18  # steps
 MIRRORS = ((("pan-left", "pan-right"), (0, 3)), (("tilt-up", "tilt-down"), (1, 3)))
-"""Left to right, and upside down: labels that take each other's place, and motions that are turned about."""
+"""Mirroring left to right and upside down: labels that swap, and motions whose sign changes."""
 
 
 def facts_of(scene: FilmedScene, rate: float) -> Facts | None:
@@ -36,7 +36,7 @@ def facts_of(scene: FilmedScene, rate: float) -> Facts | None:
 
 
 def mirrored(scene: FilmedScene, pair: tuple[str, str], turned: Sequence[int]) -> FilmedScene:
-    """The scene with two labels in each other's place, and what was measured turned about."""
+    """The scene with two labels swapped, and the sign of measured motions changed."""
     order = np.arange(len(LABELS))
     first, second = (LABELS.index(label) for label in pair)
     order[[first, second]] = second, first
@@ -54,16 +54,16 @@ def mirrored(scene: FilmedScene, pair: tuple[str, str], turned: Sequence[int]) -
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Chances of what is done to a scene before it is learnt from."""
+    """Probabilities of changes to a scene before it is learnt from."""
 
     mirror: float = 0.0
-    """Either way."""
+    """For each direction."""
     part: float = 0.0
-    """Replaced by a part of it, where a sentence can be told of that."""
+    """That a part replaces it, if a sentence can be told of that part."""
 
 
 class SceneComments(Dataset[Example]):
-    """Item `draw` is the scene `draw` modulo their number; what is made of it depends on the seed and `draw` alone."""
+    """Item `draw` is scene `draw` modulo their number; its changes depend on the seed and `draw` alone."""
 
     def __init__(self, scenes: Sequence[FilmedScene], rate: float, tokens: Tokens, shares: Shares, seed: int) -> None:
         self.scenes = scenes
@@ -93,7 +93,7 @@ class SceneComments(Dataset[Example]):
 
 
 def _draw_part(num_steps: int, generator: np.random.Generator) -> tuple[int, int]:
-    """Half of the parts keep the beginning, and half the end: what fades in or out is known there."""
+    """(start, end). A third of the parts keep the beginning and a third the end, where fades in and out are known."""
     length = int(generator.integers(min(SHORTEST_PART, num_steps), num_steps + 1))
     start = int(generator.integers(0, num_steps - length + 1))
     kind = generator.random()
@@ -113,5 +113,5 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def certain(scenes: Sequence[FilmedScene], rate: float) -> list[FilmedScene]:
-    """Those of which no fact is in doubt: of all, but for rounding."""
+    """The scenes of which no fact is in doubt: all of them, but for rounding."""
     return [scene for scene in scenes if facts_of(scene, rate) is not None]

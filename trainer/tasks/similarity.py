@@ -9,7 +9,7 @@ WINDOW = 7  # pixels, uniform: scikit-image's default, which the forecasting ben
 def structural_similarity(first: Tensor, second: Tensor, data_range: float = 1.0) -> Tensor:
     """SSIM (N,) of pictures (N,C,H,W), averaged over windows and colours (Wang et al. 2004).
 
-    As scikit-image computes it by default: a uniform window inside the picture, sample covariance.
+    Computed as scikit-image does by default: uniform windows inside the picture, sample covariance.
     """
     unbiased = WINDOW**2 / (WINDOW**2 - 1)
     mean_first, mean_second = F.avg_pool2d(first, WINDOW, 1), F.avg_pool2d(second, WINDOW, 1)

@@ -1,4 +1,4 @@
-"""Random changes to log-mel spectrograms that leave what is said, and how, as it was."""
+"""Random changes to log-mel spectrograms that change neither what is said nor how."""
 
 import math
 
@@ -12,14 +12,14 @@ from trainer.recipe.listen import Augmentation
 
 SILENCE = math.log(LogMel.floor)
 CURVES = 4
-"""Cosines that a random colour is made of: changes over less than an eighth of the mels are no microphone's."""
+"""Cosines that make up a random colour: no microphone changes over less than an eighth of the mels."""
 NOISE_DECIBELS = (5.0, 40.0)
 NOISE_DEVIATION = 0.4
 """Of the logarithm of noise power in a mel band of a 25 ms window, roughly."""
 
 
 def augment(log_mel: Tensor, lengths: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
-    """log-mel (B,T,M), lengths (B,) in steps -> the same, changed; blanks are the sound's own mean."""
+    """log-mel (B,T,M), lengths (B,) in steps -> the same, changed; blanks hold the sound's own mean."""
     log_mel, lengths = stretch(log_mel, lengths, augmentation.tempo, augmentation.pitch)
     valid = valid_steps(log_mel.shape[1], lengths).unsqueeze(2)
     if augmentation.noise:
@@ -51,7 +51,7 @@ def stretch(log_mel: Tensor, lengths: Tensor, tempo: float, pitch: float) -> tup
 
 
 def add_noise(log_mel: Tensor, chance: float) -> Tensor:
-    """Some of the sounds with noise of a random colour and level."""
+    """Adds noise of a random colour and level to some of the sounds."""
     level = log_mel.amax(dim=1).mean(dim=1) - _uniform(len(log_mel), *NOISE_DECIBELS) * NEPERS_PER_DECIBEL
     level = torch.where(torch.rand(len(log_mel)) < chance, level, SILENCE)
     noise = level.reshape(-1, 1, 1) + _curves(len(log_mel)) + NOISE_DEVIATION * torch.randn_like(log_mel)
@@ -69,7 +69,7 @@ def mix(log_mel: Tensor, lengths: Tensor, targets: Tensor, alpha: float) -> tupl
 
 
 def _masks(log_mel: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tensor:
-    """(B,T,M) bool: what is blanked."""
+    """(B,T,M) bool: the places that are blanked."""
     batch_size, num_steps, num_mels = log_mel.shape
     masked = torch.zeros(batch_size, num_steps, num_mels, dtype=torch.bool)
     widths = torch.full((batch_size,), float(augmentation.mel_mask_width))
@@ -81,7 +81,7 @@ def _masks(log_mel: Tensor, lengths: Tensor, augmentation: Augmentation) -> Tens
 
 
 def _spans(size: int, ends: Tensor, widths: Tensor) -> Tensor:
-    """(B,size) bool: one span by row, within [0, end) and up to its width."""
+    """(B,size) bool: in each row one span within [0, end), up to its width."""
     width = torch.rand(len(ends)) * widths
     start = torch.rand(len(ends)) * (ends - width)
     places = torch.arange(size).unsqueeze(0)

@@ -1,4 +1,4 @@
-"""What finished classifiers say of a clip or a sound, for another to learn (Hinton et al. 2015, arXiv:1503.02531)."""
+"""Answers of finished classifiers, for another one to learn from (Hinton et al. 2015, arXiv:1503.02531)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +31,8 @@ class Teachers:
     def __call__(self, pictures: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """pictures (B,T,3,H,W) in [0,1], lengths (B,) -> now, so_far (B,T,K): probabilities, from a fresh state.
 
-        They see the very pictures that the pupil sees, cropped, tinted and blended: an answer about the whole video
-        would be wrong for a crop that misses the point (Beyer et al. 2022, arXiv:2106.05237).
+        They see exactly what the pupil sees, cropped, tinted and blended: an answer about the whole video would be
+        wrong for a crop that misses the action (Beyer et al. 2022, arXiv:2106.05237).
         """
         if self._device != pictures.device:  # a frozen module stays where it was loaded
             self._modules = tuple(torchscript.load(model, pictures.device) for model in self._models)
@@ -55,7 +55,7 @@ class ListeningTeachers:
 
     @torch.no_grad()
     def __call__(self, log_mel: Tensor, lengths: Tensor) -> Tensor:
-        """log-mel (B,T,M), lengths (B,) in steps -> probabilities (B,K): of the very sound that the pupil hears."""
+        """log-mel (B,T,M), lengths (B,) in steps -> probabilities (B,K), for exactly what the pupil hears."""
         found = [network.to(log_mel.device).classify(log_mel, lengths).softmax(1) for network in self._networks]
         return torch.stack(found).mean(0)
 
@@ -68,7 +68,7 @@ def load_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> Teachers | N
 
 
 def load_listening_teachers(runs: Sequence[Path], labels: tuple[str, ...]) -> ListeningTeachers | None:
-    """As `load_teachers`, of sounds; not the published files but their networks, which take a changed spectrogram."""
+    """As `load_teachers`, for sounds. It loads networks, not published files, which take no changed spectrograms."""
     networks = []
     for folder in runs:
         cell, recipe = _read(folder, labels, "audio").cell, read_recipe(folder / RECIPE, (), ListenRecipe)

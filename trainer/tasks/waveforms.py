@@ -22,13 +22,13 @@ Part = tuple[NDArray[np.float32], int, int]
 PartsBatch = tuple[Tensor, Tensor, Tensor, Tensor]
 """waveform (P,N) float32, lengths (P,) int64 samples, labels (P,) int64, places (P,) int64."""
 SHORTEST_PART = SAMPLE_RATE // 2
-"""Samples; what is left over after the last whole part counts from this length on, as in the service."""
+"""Samples. A rest after the last whole part counts if it is at least this long, as in the service."""
 
 
 class TrainingSounds(Dataset[Sound]):
     """Sounds, or parts of them: item `epoch * len(sounds) + index` is that epoch's part of the sound at `index`.
 
-    What is drawn depends on the seed and that number alone, in whichever process.
+    What is drawn depends on the seed and that number alone, whatever process draws it.
     """
 
     def __init__(self, sounds: Sequence[CachedSound], max_samples: int, seed: int) -> None:
@@ -47,7 +47,7 @@ class TrainingSounds(Dataset[Sound]):
 
 
 class WholeSounds(Dataset[Sound]):
-    """Each sound as it is, from its beginning up to what the model hears at once."""
+    """Each sound unchanged, from its beginning, up to the length that the model hears at once."""
 
     def __init__(self, sounds: Sequence[CachedSound], max_samples: int) -> None:
         self.sounds = sounds
@@ -62,7 +62,7 @@ class WholeSounds(Dataset[Sound]):
 
 
 class SoundParts(Dataset[Part]):
-    """Sounds as the service has them heard: all parts of each, in order."""
+    """Sounds as the service gives them to the model: all parts of each, in order."""
 
     def __init__(self, sounds: Sequence[CachedSound], max_samples: int) -> None:
         self.sounds = sounds
@@ -84,7 +84,7 @@ class SoundParts(Dataset[Part]):
 
 
 def mean_logits(logits: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
-    """Logits (P,K) of parts of those lengths (P,) -> (B,K) of the sounds at `places` (P,): means by length."""
+    """Logits (P,K) and lengths (P,) of parts -> (B,K) of the sounds at `places` (P,): means weighted by length."""
     weights = lengths.double().unsqueeze(1)
     sums = torch.zeros(int(places.max()) + 1, logits.shape[1] + 1, dtype=torch.float64, device=logits.device)
     sums.index_add_(0, places, torch.cat((logits * weights, weights), dim=1))
@@ -106,9 +106,9 @@ def collate_parts(parts: Sequence[Part]) -> PartsBatch:
 
 
 class AlikeBatches(Sampler[list[int]]):
-    """Batches of sounds of similar lengths: in mixed batches, two thirds of the steps were padding.
+    """Batches of sounds of similar lengths; in mixed batches two thirds of the steps were padding.
 
-    Lightning calls `sampler.set_epoch`; as with the sampler, the batches of an epoch depend on its number alone.
+    Lightning calls `sampler.set_epoch`. As with the sampler, an epoch's batches depend on its number alone.
     """
 
     pool: Final = 16
@@ -123,7 +123,7 @@ class AlikeBatches(Sampler[list[int]]):
         return max(1, len(self.sampler) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        # What fills no batch is left out while the order is random: of sorted draws it would always be the longest.
+        # The rest that fills no batch is dropped before sorting: after it, the rest would always be the longest sounds.
         draws, size = list(self.sampler)[: len(self) * self.batch_size], self.pool * self.batch_size
         batches: list[list[int]] = []
         for start in range(0, len(draws), size):

@@ -1,4 +1,4 @@
-"""What measures the service from outside, and its models and trainer beside what there is to beat.
+"""Measures the service from outside, and compares its models and its trainer with what they have to beat.
 
-Figures, never assertions.
+It prints figures and asserts nothing.
 """

@@ -17,7 +17,7 @@ Answer = tuple[str, float]
 
 
 def answers(service: Service, model: str, videos: list[Video]) -> list[Answer]:
-    """Of each video, as the service gives them."""
+    """The service's answer for each video."""
     best = [
         service.classify(video.path, model=model, top_k=1, **part_of(video))["results"][0]["labels"][0]
         for video in videos
@@ -26,9 +26,9 @@ def answers(service: Service, model: str, videos: list[Video]) -> list[Answer]:
 
 
 def read_predictions(path: Path, videos: list[Video]) -> list[Answer]:
-    """What the trainer's evaluation answered for each video. Raises ValueError where it judged others of a file.
+    """The trainer's answer for each video. Raises ValueError if it judged a different number of parts of a file.
 
-    It names files, not their parts: those of one file it judges in the order of the data.
+    `path` names files, not their parts; the parts of a file are in the order of the data.
     """
     by_file: dict[Path, list[Answer]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:

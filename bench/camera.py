@@ -1,9 +1,9 @@
-"""How right answers about camera work and edits are, beside a classical estimate and `always static`.
+"""Accuracy on camera work and edits, compared with a classical estimate and with `always static`.
 
 python -m bench.camera clips --data FOLDER [--model camera] [--model camera-one-frame]
 python -m bench.camera scenes --data DATA.csv --split test [--count 60] [--model camera]
 
-clips: real ones. FOLDER holds those that bench/camera_labels.csv names. scenes: generated from the videos of a split.
+clips: real clips, in FOLDER as bench/camera_labels.csv names them. scenes: generated from the videos of a split.
 Needs the extra `bench` (OpenCV).
 """
 
@@ -45,7 +45,7 @@ class Method:
     size: tuple[int, int]
     """Width and height of the frames it asks for, pixels."""
     answer: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
-    """Frames (T, H, W, 3) at RATE -> (T, K): what is said at each step."""
+    """Frames (T, H, W, 3) at RATE -> (T, K): the labels said at each step."""
 
 
 def read_frames(path: Path, spec: FrameSpec) -> NDArray[np.uint8]:
@@ -70,7 +70,7 @@ def by_model(store: Path, name: str) -> Method:
     delay_steps = output.delay_steps
 
     def answer(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        # The last moments are answered after the end: the last frame stays.
+        # The last moments are answered after the end, so the last frame is repeated.
         given = torch.from_numpy(np.concatenate((frames, np.repeat(frames[-1:], delay_steps, axis=0))))[None]
         with torch.inference_mode():
             state = model.module.initial_state(1, *frames.shape[1:3])
@@ -83,7 +83,7 @@ def by_model(store: Path, name: str) -> Method:
 
 
 def _as_told(scores: NDArray[np.float32], output: ClassifyOutput) -> NDArray[np.bool_]:
-    """scores (T, K) -> (T, K): what is on the timeline, without the smoothing of motion that settings ask for."""
+    """scores (T, K) -> (T, K): what the timeline shows, without the smoothing of motion from the settings."""
     segmenter = OverlappingSegmenter(output.labels, RATE, AS_THEY_ARE, output.shortest_seconds)
     segments = [segment for step, row in enumerate(scores) for segment in segmenter.push(step / RATE, row)]
     said = np.zeros(scores.shape, bool)
@@ -99,7 +99,7 @@ def by_thresholds() -> Method:
 
 
 def judge_clips(folder: Path, method: Method) -> list[Answers]:
-    """What is said of the labelled clips."""
+    """The answers about the labelled clips."""
     answers = []
     for clip, rows in read_labels().items():
         said = method.answer(read_frames(folder / clip, FrameSpec(*method.size, "stretch", rate=RATE)))
@@ -109,7 +109,7 @@ def judge_clips(folder: Path, method: Method) -> list[Answers]:
 
 
 def judge_scenes(stills: list[Still], count: int, method: Method) -> list[Answers]:
-    """What is said of generated scenes, the same for all methods and at their own size."""
+    """The answers about generated scenes: the same scenes for all methods, at the scenes' own size."""
     answers = []
     for index in range(count):
         scene = draw_scene(stills, 48, SceneStyle(rate=RATE), np.random.default_rng((SEED, index)))

@@ -1,4 +1,4 @@
-"""Camera work and edits without learning: Lucas–Kanade tracks, RANSAC similarity, thresholds. What there is to beat."""
+"""Camera work and edits without learning, as a baseline: Lucas–Kanade tracks, RANSAC similarity, thresholds."""
 
 import itertools
 
@@ -26,18 +26,18 @@ from trainer.data.scene_labels import (
 
 MAX_CORNERS = 200
 MIN_TRACKED = 12
-"""Points that a similarity has to rest on."""
+"""Fewest points that a similarity is fitted to."""
 RANSAC_PIXELS = 1.0
 STILL_LEVELS = 0.05
-"""Mean grey levels between frames that are one and the same."""
+"""Largest mean difference, in grey levels, between frames that count as the same."""
 CUT_LEVELS, CUT_RATIO = 12.0, 3.0
-"""Mean grey levels between frames, and how many times the median of the second around it, of a cut."""
+"""Least mean difference at a cut: in grey levels, and as a multiple of the median over the second around it."""
 FADE_LEVELS_PER_SECOND = 25.0
-"""Of the mean, in one direction for half a second, without tracks that say the camera turned to the light."""
+"""Slope of the mean, in one direction for half a second, that counts as a fade."""
 
 
 def classical_answers(frames: NDArray[np.uint8], rate: float) -> NDArray[np.bool_]:
-    """frames (T, H, W, 3) at `rate` -> (T, K): what is said at each step."""
+    """frames (T, H, W, 3) at `rate` -> (T, K): the labels said at each step."""
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     said = np.zeros((len(frames), len(LABELS)), bool)
     change = np.array([0.0] + [float(cv2.absdiff(*pair).mean()) for pair in itertools.pairwise(grey)])
@@ -74,7 +74,7 @@ def similarity(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _motion(grey: list[NDArray[np.uint8]], rate: float) -> NDArray[np.bool_]:
-    """(T, len(MOTIONS)) of one shot: the definitions, decided halfway between present and absent."""
+    """(T, len(MOTIONS)) of one shot, by the definitions, with limits halfway between present and absent."""
     said = np.zeros((len(grey), len(MOTIONS)), bool)
     said[:, STATIC] = True
     if len(grey) > 1:
@@ -86,7 +86,7 @@ def _motion(grey: list[NDArray[np.uint8]], rate: float) -> NDArray[np.bool_]:
 
 
 def _cuts(change: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
-    """(T,): frames that differ much from the one before, and much more than is usual around them."""
+    """(T,): frames that differ much from the one before, and much more than the frames around do."""
     radius = max(1, round(rate / 2))
     cuts = np.zeros(len(change), bool)
     for step in np.flatnonzero(change > CUT_LEVELS):
@@ -96,7 +96,7 @@ def _cuts(change: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
 
 
 def _fades(mean: NDArray[np.float64], rate: float) -> NDArray[np.bool_]:
-    """(T,): the mean goes one way, fast, for half a second."""
+    """(T,): where the mean rises or falls fast for half a second."""
     slope = np.diff(mean, prepend=mean[:1]) * rate
     least = max(2, round(rate / 2))
     rising = _long_runs(slope > FADE_LEVELS_PER_SECOND, least)

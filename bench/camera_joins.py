@@ -1,8 +1,8 @@
-"""Cuts of a model of camera work on real clips joined to one video, with flashes and whip pans that are no cuts.
+"""Cuts found in real clips that are joined into videos, with flashes and whip pans among them that are no cuts.
 
 python -m bench.camera_joins --data DATA.csv --split test [--count 60] [--model camera]
 
-Clips that have cuts of their own count against whoever finds them. Needs the extra `bench` (OpenCV).
+If a clip has a cut of its own, finding it counts as an error. Needs the extra `bench` (OpenCV).
 """
 
 import argparse
@@ -24,13 +24,13 @@ from trainer.tables import table
 
 SEED = 4_000_037
 CLIPS = 4
-"""In one video."""
+"""Clips in one video."""
 CLIP_SECONDS = (1.5, 4.0)
 FLASH_STEPS = (1, 2)
 GLARE = (0.4, 0.95)
 WHIP_SECONDS = 0.5
 WHIP_SPEED = (0.6, 1.5)
-"""Picture widths a second: from the fastest pan that scenes are generated with on."""
+"""Picture widths a second, from the speed of the fastest pan in generated scenes."""
 CRF = (20, 32)
 
 
@@ -40,7 +40,7 @@ class Joined:
 
     videos: tuple[Video, ...]
     starts: tuple[float, ...]
-    """Of each clip, as a share of what may be left out before it."""
+    """Start of each clip, as a share of the frames that may be left out before it."""
     num_steps: tuple[int, ...]
     flashes: tuple[tuple[int, int, float], ...]
     """[first, last) step of the whole, and how bright."""
@@ -80,7 +80,7 @@ def draw_joined(lengths: dict[Video, int], generator: np.random.Generator) -> Jo
     flashed, whipped = generator.choice(CLIPS, 2, replace=False)
 
     def place(clip: int, length: int) -> int:
-        # Clear of the clip's own ends: what happens at a cut is part of it.
+        # Away from the clip's ends, since what happens at a cut is part of the cut.
         return int(generator.integers(bounds[clip] + 4, bounds[clip + 1] - length - 3))
 
     flash_length = int(generator.integers(FLASH_STEPS[0], FLASH_STEPS[1] + 1))
@@ -97,7 +97,7 @@ def draw_joined(lengths: dict[Video, int], generator: np.random.Generator) -> Jo
 
 
 def judge(joined: Sequence[Joined], method: Method) -> list[Answers]:
-    """What is said of the cuts of the videos."""
+    """The answers about the cuts of the videos."""
     answers = []
     for index, one in enumerate(joined):
         said = method.answer(one.render(*method.size))

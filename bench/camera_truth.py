@@ -12,21 +12,21 @@ from trainer.data.scene_labels import CUT, EDITS, LABELS, MOTIONS, STATIC
 
 LABELS_FILE = Path(__file__).with_name("camera_labels.csv")
 EDGE_SECONDS = 0.25
-"""Where a motion begins and ends is seen no better than this."""
+"""People see where a motion begins and ends no more closely than this."""
 CUT_EDGE_SECONDS = 0.25
-"""Around a cut that may not be one."""
+"""Not scored around a doubtful cut."""
 NAMED = {"motion": MOTIONS, "edits": EDITS, "all": LABELS}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """[start_seconds, end_seconds) of a clip; a cut is a moment: both are the same."""
+    """[start_seconds, end_seconds) of a clip. A cut is a moment: its start is its end."""
 
     start_seconds: float
     end_seconds: float
     labels: tuple[str, ...]
     doubtful: tuple[str, ...]
-    """Labels that may hold or not: not scored."""
+    """Labels that may or may not hold; they are not scored."""
 
 
 def read_labels(path: Path = LABELS_FILE) -> dict[str, list[Row]]:
@@ -57,11 +57,11 @@ def truth(rows: list[Row], num_steps: int, rate: float) -> tuple[NDArray[np.bool
         for label in row.labels:
             holds[inside, LABELS.index(label)] = True
         certain = [label not in row.doubtful for label in LABELS]
-        if not set(row.labels) & set(MOTIONS[:STATIC]):  # a motion in doubt makes it doubtful that there is none
+        if not set(row.labels) & set(MOTIONS[:STATIC]):  # if a motion is doubtful, so is `static`
             certain[STATIC] = not set(row.doubtful) & set(MOTIONS)
         certain[CUT] = True
         scored[inside] = certain
-    for row in rows:  # where people drew a line, they may be off
+    for row in rows:  # people may be off by this where they drew a line
         for edge in {row.start_seconds, row.end_seconds} - {0.0, rows[-1].end_seconds}:
             near = np.abs(times - edge) < EDGE_SECONDS
             before, after = holds[times < edge][-1:], holds[times >= edge][:1]

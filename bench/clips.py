@@ -1,6 +1,6 @@
-"""The clips that `make bench` is run on: drawn, so that anybody has the same, but as hard to decode as what is filmed.
+"""The clips for `make bench`: drawn, so that everybody has the same, but as hard to decode as filmed video.
 
-A camera moves over a rough ground, things pass in front of it, and the sensor is noisy. Ten seconds each.
+For ten seconds a camera moves over rough ground, things pass in front of it, and the sensor is noisy.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ SMALL, MIDDLE, LARGE = (320, 240), (1280, 720), (1920, 1080)
 _HEVC = {"preset": "superfast", "x265-params": "log-level=none:pools=2:keyint=250:bframes=3"}
 
 CLIPS = (
-    # libx264 as it comes: closed groups of up to 250 frames, three B-frames of which one may be referred to.
+    # libx264's defaults: closed groups of up to 250 frames, three B-frames, of which one may be a reference.
     Clip("240p", SMALL),
     Clip("720p", MIDDLE),
     Clip("1080p", LARGE),
@@ -50,7 +50,7 @@ CLIPS = (
 
 
 def make_clips(folder: Path, names: list[str]) -> dict[str, Path]:
-    """The files of the clips with these names; those that are not there yet are made."""
+    """The files of the clips with these names; missing ones are made."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for clip in CLIPS:

@@ -1,4 +1,4 @@
-"""What a describer says of generated scenes, fact by fact, through the file that is served.
+"""How right a describer's comments on generated scenes are, fact by fact, using the file that is served.
 
 python -m bench.comments --data DATA.csv --split test [--count 300] [--model describe]
 """
@@ -25,7 +25,7 @@ from trainer.tasks.scene_comments import certain
 
 
 class PublishedReader(SceneReader):
-    """Reads pictures through the steps that a published describer carries: its camera need not be today's recipe's."""
+    """Reads pictures through the steps in a published describer, whose camera may differ from the recipe's of today."""
 
     def __init__(self, model: Path) -> None:
         """`model`: the describer's `model.pt`."""
@@ -36,7 +36,7 @@ class PublishedReader(SceneReader):
 
 
 def describe(folder: Path, stills: Sequence[Still], count: int, seed: int, cache: Path) -> Described:
-    """What the version in `folder` says of those of `count` scenes, made of `stills`, of which all is certain."""
+    """The comments of the version in `folder` on those of `count` scenes, made of `stills`, that leave no doubt."""
     model, style = load_version(folder), DESCRIBED_STYLE
     output = model.manifest.output
     assert isinstance(output, CaptionOutput)

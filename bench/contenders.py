@@ -1,4 +1,4 @@
-"""What is measured side by side: each answers a clip with the model's scores by label."""
+"""The contenders that are measured side by side: each answers a clip with the model's scores by label."""
 
 import http.client
 import json
@@ -20,14 +20,14 @@ class Contender(Protocol):
 
     name: str
     pids: list[int]
-    """The processes it was started as."""
+    """The processes that were started for it."""
 
     def ask(self, clip: Path) -> list[float]:
         """The scores by label; safe from any thread."""
 
 
 def cpu_of(contender: Contender) -> float:
-    """Seconds of CPU that all its processes have used so far."""
+    """CPU seconds that all its processes have used so far."""
     return cpu_seconds([below for pid in contender.pids for below in tree(pid)])
 
 
@@ -44,8 +44,8 @@ class Limit:
             for _ in range(len(os.sched_getaffinity(0)))
         ]
         self._idle = list(self._all)
-        # First come, first served. A lock, or a queue of what is idle, would go to whoever has just let go of it, long
-        # before who waits for it wakes: most would never wait, and a median would say nothing of the few that did.
+        # First come, first served. A lock, or a queue of idle processes, would go back to the thread that freed it,
+        # long before a waiting one wakes: most would never wait, and a median would hide the few that do.
         self._turns = ThreadPoolExecutor(len(self._all))
         self.pids = [process.pid for process in self._all]
 
@@ -70,12 +70,12 @@ class Limit:
 
 
 class OverHttp:
-    """A service that takes a clip as the body of a POST, or in the field `file` of a form."""
+    """A service that takes a clip as the body of a POST or in the form field `file`."""
 
     def __init__(
         self, name: str, port: int, pid: int, path: str, *, is_form: bool = False, labels: list[str] | None = None
     ) -> None:
-        """`labels`: in the order of the scores, where it answers labels as ours does; else it answers the scores."""
+        """`labels`: their order, if it answers labels as our service does; else it answers scores."""
         self.name = name
         self.pids = [pid]
         self._port = port

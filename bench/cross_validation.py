@@ -1,12 +1,12 @@
-"""A classifier trained anew for each part of its data, and judged on the part that it was not trained on.
+"""Trains a classifier anew for each part of the data, without that part, and tests it on that part.
 
 python -m bench.cross_validation --data fsdd.csv --by '_(.+)_' --recipe trainer/recipes/digits.yaml
 python -m bench.cross_validation --data fight.csv --by '(\\d+)' --folds 5 --alarm fight
 
-Parts are what the pattern captures in a file's name (speakers, say), by default the groups; with --folds that many
-blocks of them in order, for numbers whose neighbours may be cut from one source. Prints the accuracy on each part and
-on all together. A run that is there already, and was asked for in the same way, is not trained again, and one that was
-stopped goes on.
+A part is what the pattern captures in a file's name (a speaker, say); the default is the group. --folds makes that
+many blocks of neighbouring parts, for numbered clips whose neighbours may come from one source. It prints the accuracy
+on each part and on all together. Runs that exist and were asked for in the same way are not repeated; stopped ones go
+on.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from trainer.run import RESULT, Run, read_run
 from trainer.tables import percent, table
 
 RECALL = 0.95
-"""At which false alarms are counted."""
+"""Recall at which false alarms are counted."""
 WILSON_Z = 1.96
-"""Of 95 % intervals."""
+"""Standard deviations of 95 % intervals."""
 
 
 def parts(videos: Sequence[Video], pattern: str | None, num_folds: int | None) -> dict[str, list[Video]]:
@@ -47,7 +47,7 @@ def parts(videos: Sequence[Video], pattern: str | None, num_folds: int | None) -
 
 
 def _in_order(value: str) -> list[str | int]:
-    """What sorts fi2 before fi10: text and numbers in turn."""
+    """A key that sorts fi2 before fi10: text and numbers in turn."""
     return [int(piece) if place % 2 else piece for place, piece in enumerate(re.split(r"(\d+)", value))]
 
 
@@ -63,9 +63,9 @@ def _value(video: Video, pattern: str | None) -> str:
 def train_without(
     task: Task, left_out: Sequence[Video], videos: Sequence[Video], folder: Path, arguments: Sequence[str]
 ) -> Run:
-    """The run in `folder`, whose name is a number: on all `videos` but those left out, which are its test set.
+    """The run in `folder`, whose name is a number. It trains on all `videos` but those left out, its test set.
 
-    Raises ValueError for a run that is there already and was asked for with other videos or arguments.
+    Raises ValueError for a run that exists and was asked for with other videos or arguments.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     data = folder.parent / f"without-{folder.name}.csv"
@@ -90,7 +90,7 @@ def train_without(
 
 
 def interval(num_right: int, num_examples: int) -> tuple[float, float]:
-    """Of a share, 95 %, by Wilson's score; takes the examples for independent."""
+    """The 95 % interval of a share by Wilson's score, which takes the examples to be independent."""
     share, z = num_right / num_examples, WILSON_Z
     middle = share + z**2 / (2 * num_examples)
     half = z * math.sqrt(share * (1 - share) / num_examples + (z / (2 * num_examples)) ** 2)
@@ -99,7 +99,7 @@ def interval(num_right: int, num_examples: int) -> tuple[float, float]:
 
 
 def false_alarms(rows: Sequence[Mapping[str, str]], label: str) -> float:
-    """Share of the examples of other labels that are called `label` where the threshold finds RECALL of its own."""
+    """The share of other labels' examples that are called `label` at the threshold that finds RECALL of its own."""
     own = sorted((float(row[label]) for row in rows if row["label"] == label), reverse=True)
     others = [float(row[label]) for row in rows if row["label"] != label]
     threshold = own[math.ceil(RECALL * len(own)) - 1]
@@ -131,7 +131,7 @@ def main() -> None:
     runs = options.runs or Path("runs") / f"cross-validation-{options.data.stem}"
 
     told, judged = [["without", "examples", "right"]], []
-    # Numbered: what is captured need be no name of a model, nor of a folder.
+    # Numbered, since what is captured need not be a valid name of a model or a folder.
     for number, (name, left_out) in enumerate(parts(videos, options.by, options.folds).items(), 1):
         folder = runs / str(number)
         train_without("classify", left_out, [*videos, *also], folder, arguments)

@@ -43,7 +43,7 @@ def mfcc(waveform: Waveform) -> NDArray[np.float32]:
 
 @cache
 def _smile(feature_set: str) -> Any:
-    import opensmile  # only where it is asked for: its licence is for research
+    import opensmile  # only on request: its licence is for research
 
     return opensmile.Smile(opensmile.FeatureSet[feature_set], opensmile.FeatureLevel.Functionals)
 

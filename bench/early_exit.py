@@ -1,4 +1,4 @@
-"""What `early_exit=true` spares and what it costs: frames, CPU seconds, and answers that change.
+"""What `early_exit=true` saves and costs: frames, CPU seconds, and answers that change.
 
 python -m bench.early_exit --model actions --data DATA.csv --split test [--loop 60]
 """
@@ -20,7 +20,7 @@ STORE = ROOT / "model_store"
 
 
 def ask(service: Service, model: str, videos: list[Video], **query: Any) -> tuple[list[dict[str, Any]], float]:
-    """The answer for each video, and the CPU seconds of all."""
+    """The answer for each video, and the CPU seconds for all."""
     before = cpu_seconds(service.pids())
     answers = [service.classify(video.path, model=model, **query) for video in videos]
     return answers, cpu_seconds(service.pids()) - before

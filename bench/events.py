@@ -1,10 +1,9 @@
-"""A long video answered in events: when the first comes, how the time goes on, and how much memory it takes; and how
-soon everything is free when the client leaves.
+"""A long video answered in events: time to the first event, time and memory by length, and how soon everything is
+free when the client leaves.
 
 python -m bench.events VIDEO [--model motion] [--lengths 60 600 3600 7200]
 
-Memory is each process's peak, however short it lasted: looked at now and then, a minute's video, which takes a second,
-seems to take less than it does.
+Memory is each process's peak, however short. Sampling would miss it: a video of a minute takes only a second.
 """
 
 import argparse
@@ -36,7 +35,7 @@ def read_events(service: Service, video: Path, model: str) -> tuple[float, float
 
 
 def seconds_until_free(service: Service, video: Path, model: str) -> float:
-    """From the moment a client leaves to the moment that its place and its decoder are free."""
+    """Seconds from a client's departure until its place and its decoder are free."""
     with httpx.Client(base_url=service.client.base_url, timeout=60) as leaver:
         url = f"/classify?model={model}&timeline=true"
         headers = {"Accept": "application/x-ndjson"}

@@ -1,9 +1,9 @@
-"""What `sampling=fast` costs in accuracy and spares in work, on labelled videos encoded with regular key frames.
+"""What `sampling=fast` costs in accuracy and saves in work, on labelled videos encoded with regular key frames.
 
 python -m bench.fast --data DATA.csv --split test [--key-seconds 1] [--folder runs/fast]
 
-Accuracy at the size that the videos have; work at 1280 x 720, by the CPU time of requests one after the other. Where
-key frames are too few, `fast` falls back to `exact`: what is told of it is told of the others alone, too.
+Accuracy is measured at the videos' own size, work at 1280 x 720, by the CPU time of requests one after the other.
+Where key frames are too few, `fast` falls back to `exact`; figures are also given for the other videos alone.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from bench.videos import add_options, chosen, part_of
 from trainer.data.listing import Video
 
 LARGE = (1280, 720)
-_NUM_LARGE = 8  # the longest videos, for what it spares
+_NUM_LARGE = 8  # the longest videos, to measure what it saves
 
 
 def encode_again(video: Path, path: Path, key_seconds: float, size: tuple[int, int] | None = None) -> int:
@@ -45,7 +45,7 @@ def encode_again(video: Path, path: Path, key_seconds: float, size: tuple[int, i
 
 def encode_all(sources: list[Path], folder: Path, key_seconds: float) -> tuple[dict[Path, Path], list[Path]]:
     """The files encoded again, by source, and the longest of them once more, at LARGE."""
-    # With a number: files in two folders may have one name.
+    # Numbered, since files in two folders may share a name.
     encoded = {source: folder / f"{number}-{source.stem}.mp4" for number, source in enumerate(sources)}
     frames = {source: encode_again(source, path, key_seconds) for source, path in encoded.items()}
     longest = sorted(frames, key=frames.__getitem__)[-_NUM_LARGE:]

@@ -1,10 +1,10 @@
-"""A served forecaster beside what it has to beat: copying the last frame, and extrapolating optical flow.
+"""Compares a served forecaster with copying the last frame and with extrapolating optical flow.
 
 python -m bench.forecast videos --data DATA.csv --split test       # or --data FOLDER of any clips
 python -m bench.forecast surprise --data DATA.csv --split test     # frames spliced into videos: are they found?
 python -m bench.forecast digits --data moving_mnist.npz --model forecast-mnist
 
-Runs the file in the store as the service does. Needs the extra `bench` (OpenCV, for its DIS flow).
+It runs the file in the store as the service does. Needs the extra `bench` (OpenCV, for its DIS flow).
 """
 
 import argparse
@@ -44,11 +44,11 @@ from trainer.tasks.predict_scores import (
 HORIZON = 10
 MIN_SIDE = 32  # pixels: below, OpenCV's DIS has no pyramid to work on
 NUM_SPLICED_FRAMES = 40
-"""Of each video, for surprise: what is spliced in is one of these."""
+"""Frames of each video, for surprise: one of them is spliced in."""
 AWAY = 15  # frames
 SEED = 0
 BANDS = (0.0, 20.0, 25.0, 30.0, 35.0, STILL_DECIBELS, np.inf)
-"""dB of copying the last frame: kinds of clips, from wild to still."""
+"""Limits between kinds of clips, from wild to still, by the dB of copying the last frame."""
 
 
 def extrapolate_flow(observed: NDArray[np.uint8], horizon: int) -> NDArray[np.float32]:
@@ -79,7 +79,7 @@ def compare_videos(model: ServedModel, videos: Sequence[NDArray[np.uint8]], name
 
 
 def _gains(forecast: Scores, copied: Scores) -> str:
-    """By how well copying does, what the forecast has over it, in dB."""
+    """The forecast's lead over copying, in dB, by how well copying does."""
     decibels = -10 * np.log10(copied.squared.mean(axis=1).clip(min=1e-12))
     rows = [["copy last, dB", "clips", *(f"forecast over copy, step {step}" for step in STEPS)]]
     for low, high in itertools.pairwise(BANDS):
@@ -92,10 +92,10 @@ def _gains(forecast: Scores, copied: Scores) -> str:
 
 
 def find_spliced(model: ServedModel, videos: Sequence[NDArray[np.uint8]], same: bool) -> str:
-    """Area under the curve of surprise, the error of the forecast of the next frame, and of plain frame differences.
+    """Area under the ROC curve of surprise (the error of the next frame's forecast) and of plain frame differences.
 
-    One frame of each video is replaced by one of another video, or of the `same` one, a second away. It is to be told
-    from all others, but the one after it, where the video goes on: that is a change as well.
+    One frame of each video is replaced by one of another video, or by one of the `same` video a second away. It is to
+    be told from all other frames except the one after it, which is a change as well.
     """
     generator = np.random.default_rng(SEED)
     spliced: list[bool] = []

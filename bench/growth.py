@@ -1,4 +1,4 @@
-"""How the cost of a request grows with the length of its video: CPU time and memory, one request after the other.
+"""How a request's CPU time and memory grow with the length of its video, one request after the other.
 
 python -m bench.growth [--seconds 10 30 90 270] [--folder runs/growth]
 """

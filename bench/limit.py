@@ -1,9 +1,9 @@
-"""What no service can beat by much: one bare process that decodes only what it must and runs the frozen fp32 model.
+"""The limit for any service: one bare process that decodes only what it must and runs the frozen fp32 model.
 
 python -m bench.limit MODEL_FOLDER
 
-Reads the names of video files, a line each, and answers a line of scores each. Which packets to decode is told before,
-by the service's own rules and on nobody's time: it knows the file's frames when it opens it.
+It reads the names of video files, one per line, and answers each with a line of scores. Which packets to decode is
+planned beforehand, by the service's own rules and without counting the time: it knows a file's frames when it opens it.
 """
 
 import json
@@ -50,7 +50,7 @@ def look_at(path: Path, spec: FrameSpec) -> Known:
 def read_clip(path: Path, spec: FrameSpec, known: Known) -> torch.Tensor:
     """(T, H, W, 3) uint8, in one pass over the file."""
     frames = np.empty((len(known.pick.indices), spec.height, spec.width, 3), np.uint8)
-    with av.open(str(path), options={"skip_frame": "all"}) as container:  # nothing is decoded only to open it
+    with av.open(str(path), options={"skip_frame": "all"}) as container:  # opening decodes nothing
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         scaler = None

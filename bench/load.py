@@ -1,4 +1,4 @@
-"""Load on a contender: so many requests at once, what they took, and whether the answers were right."""
+"""Load on a contender: a number of requests at once, their cost, and whether the answers were right."""
 
 import os
 import statistics
@@ -19,7 +19,7 @@ class Measurement:
     clip: str
     concurrency: int
     cpu_seconds: float
-    """A request, in all processes of the contender; the client's are not counted."""
+    """CPU seconds per request in all processes of the contender, not of the client."""
     rate: float
     """Requests a second."""
     latencies: tuple[float, ...]
@@ -53,7 +53,7 @@ def measure(
 
 
 def busy_elsewhere(seconds: float = 2.0) -> float:
-    """The share of all cores that others use while nothing is measured."""
+    """The share of all cores that other processes use while nothing is measured."""
     before, began = _busy_ticks(), time.perf_counter()
     time.sleep(seconds)
     ticks = _busy_ticks() - before

@@ -1,4 +1,4 @@
-"""A service as tutorials write it: FastAPI, OpenCV and `torch.jit.load`, nothing set that is not asked for.
+"""A service as tutorials write it: FastAPI, OpenCV and `torch.jit.load`, all with default settings.
 
 uvicorn bench.naive:app, with MODEL_FOLDER in the environment.
 """

@@ -1,4 +1,4 @@
-"""What a forward pass of a classifier of frames spends on pictures and what on recurrence, and other ways to run it."""
+"""The time a frame classifier's forward pass spends on pictures and on recurrence, and other ways to run it."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _RUNS = 15
 
 @torch.inference_mode()
 def time_parts(model: Path) -> dict[str, float]:
-    """Milliseconds of one thread by part, medians, the parts in turns."""
+    """Milliseconds on one thread by part: medians, with the parts measured in turns."""
     torch.set_num_threads(1)
     wanted = read_manifest(model / "manifest.json").input
     data = (model / "model.pt").read_bytes()

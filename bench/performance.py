@@ -1,9 +1,9 @@
-"""The service beside the limit and beside a naive service, in one interleaved run: CPU, rate, latency, memory, start.
+"""The service, the limit and a naive service in one interleaved run: CPU, rate, latency, memory, start.
 
 python -m bench.performance [--rounds 3] [--output bench/results.md] [--clips runs/bench]
 
-The same TorchScript model, the same clips, 16 frames spread over each. Every answer is compared with that of decoding
-everything. The machine need not be idle: what counts are ratios of neighbours in time, of which the median is told.
+All run the same TorchScript model on the same clips, 16 frames spread over each. Every answer is compared with the one
+from decoding everything. The machine need not be idle: the figures are medians of ratios of neighbours in time.
 """
 
 import argparse
@@ -36,14 +36,14 @@ from bench.service import ROOT, started
 STORE = ROOT / "model_store"
 
 MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
-"""Clips asked at every concurrency, and how many requests make a measurement; half as many of them one by one."""
+"""Clips that are asked at every concurrency, and requests per measurement; half as many one by one."""
 _OTHER_REQUESTS = 4  # of every other clip, one after the other
 _STARTS = 7
 
 
 @torch.inference_mode()
 def reference_scores(clip: Path, model: Path) -> list[float]:
-    """What the model says when every frame is decoded, and picked afterwards in exact fractions."""
+    """The model's scores when every frame is decoded, and the right ones are picked afterwards in exact fractions."""
     module, spec = limit.load(model)
     with av.open(str(clip)) as container:
         times = [frame.pts for frame in container.decode(video=0) if frame.pts is not None]
@@ -74,7 +74,7 @@ def our_service(model: Path) -> Iterator[list[OverHttp]]:
 
 
 def precision_of(model: Path, port: int = 8131) -> tuple[Precision, float]:
-    """What our running service computes the model in, and what a score may then be off by."""
+    """The precision in which our running service computes the model, and how far off a score may then be."""
     with urlopen(f"http://127.0.0.1:{port}/models/{model.parent.name}") as response:
         precision: Precision = json.load(response)["versions"][-1]["precision"]
     bfloat16 = read_manifest(model / "manifest.json").golden_tolerance.bfloat16
@@ -100,10 +100,10 @@ def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[f
 def compare(
     contenders: list[Contender], clips: dict[str, Path], model: Path, rounds: int, at_once: list[int]
 ) -> Iterator[Measurement]:
-    """Everything, again and again; what is compared with one another is measured one after the other."""
+    """Measures everything `rounds` times; what is compared is measured one right after the other."""
     references = {name: reference_scores(path, model) for name, path in clips.items()}
     for contender in contenders:
-        contender.ask(next(iter(clips.values())))  # what comes first is slower everywhere
+        contender.ask(next(iter(clips.values())))  # the first one is slower everywhere
     for number in range(rounds):
         for name, path in clips.items():
             for concurrency in at_once if name in MAIN_CLIPS else [1]:

@@ -1,6 +1,7 @@
-"""What a vector of a whole sound tells a linear classifier: ours beside what others describe sound by.
+"""How well a linear classifier does on vectors of whole sounds: ours and those of other descriptions.
 
-The same probe for all: standardised, logistic regression, its strength chosen by cross-validation on the training set.
+The probe is the same for all: standardisation, then logistic regression whose strength is chosen by cross-validation on
+the training set.
 
 python -m bench.probe --module runs/audio-features/model.pt --fsdd fsdd.csv --ravdess ravdess.csv --opensmile
 python -m bench.probe --fsdd fsdd.csv --sounds sounds.csv --recipe trainer/recipes/audio-features.yaml
@@ -36,7 +37,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 """C of scikit-learn."""
 NUM_FOLDS = 3
 MAX_DEVIATIONS = 10.0
-"""Standardised values beyond are cut off: some openSMILE functionals of short sounds are off by thousands."""
+"""Standardised values are clipped to this: some openSMILE functionals of short sounds are off by thousands."""
 OURS = "audio-features"
 
 
@@ -80,7 +81,7 @@ def probe(
     train = ~is_test
     scaler = StandardScaler().fit(features[train])
     scaled = np.clip(scaler.transform(features), -MAX_DEVIATIONS, MAX_DEVIATIONS)
-    if scaled.shape[1] > train.sum():  # turned into the space the training set spans: all products stay the same
+    if scaled.shape[1] > train.sum():  # rotated into the space that the training set spans, which keeps all products
         scaled = scaled @ np.linalg.svd(scaled[train], full_matrices=False)[2].T
     labels = data.labels
 
@@ -125,9 +126,9 @@ class Described:
 def speaker_rows(
     data: Sounds, names: list[str], described: Described, module: Callable[[int, str], Any]
 ) -> dict[str, list[float]]:
-    """By description, the recall on each speaker of what was fitted to all others.
+    """By description, the recall on each speaker of a probe that was fitted to all others.
 
-    `module`: ours without a speaker, whose number it is told too.
+    `module`: gives our module that was trained without a speaker, from the speaker and their number.
     """
     found: dict[str, list[float]] = {name: [] for name in [*names, OURS]}
     for number, speaker in enumerate(sorted(set(data.speakers)), 1):
@@ -186,7 +187,7 @@ def main() -> None:
 
 
 def _module_without(options: argparse.Namespace, number: int, speaker: str) -> Any:
-    """The describer of sound that has never heard the speaker: of what it is trained on, `test` is left out."""
+    """The describer of sound that has never heard the speaker: its training leaves out `test`."""
     arguments = ["--recipe", str(options.recipe), "--cell", options.cell, "--cache", str(options.cache)]
     arguments += ["--val-fraction", "0.02", *(part for setting in options.set for part in ("--set", setting))]
     videos = [video for video in read_listing(options.sounds) if video.split != "test"]

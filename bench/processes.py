@@ -1,4 +1,4 @@
-"""What processes have used: CPU time and memory of a process and all that it started, from proc(5)."""
+"""CPU time and memory of a process and of all that it started, from proc(5)."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
-    """The process and everything it started; none of one that has ended, as a worker may meanwhile."""
+    """The process and everything it started, without those that have ended meanwhile, as workers may."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def memory_mb(pids: list[int]) -> float:
-    """Proportional set size: what they share counts once."""
+    """Proportional set size: shared memory counts once."""
     total = 0
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):  # a worker that is being replaced
@@ -41,19 +41,19 @@ def memory_mb(pids: list[int]) -> float:
 
 
 def forget_peaks(pids: list[int]) -> None:
-    """The peaks of the processes start anew."""
+    """Resets the peaks of the processes."""
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peak_mb(pid: int) -> float:
-    """The most that the process ever had resident, or since its peak was forgotten, however short it lasted."""
+    """The most that the process ever had resident, however short, or since its peak was reset."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 class MemoryWatch:
-    """The largest memory of a process and all that it started, looked at twice a second and at the end."""
+    """The largest memory of a process and all that it started, sampled twice a second and at the end."""
 
     def __init__(self, pid: int) -> None:
         self.peak_mb = 0.0

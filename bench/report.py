@@ -18,7 +18,7 @@ mpl.use("agg")
 from matplotlib import pyplot as plt
 
 RIGHT = 0.001
-"""A score within it is the reference's, in float32: the service rounds to 0.001 and less."""
+"""A float32 score within this equals the reference's: the service rounds to 0.001 and less."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Report:
     parts: dict[str, float]
     """Milliseconds of the model."""
     busy_elsewhere: float
-    """Share of the cores that others used before the run."""
+    """Share of the cores that other processes used before the run."""
     precision: Precision
-    """What the service runs the model in."""
+    """Precision in which the service runs the model."""
     tolerance: float
-    """What a score of the service may be off by in that."""
+    """How far off a score of the service may be in that precision."""
 
     @property
     def most_at_once(self) -> int:
@@ -102,12 +102,12 @@ def machine(busy_elsewhere: float) -> str:
     """Its cores, its processor, and the share of them that others used."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
-    busy = 100 * max(busy_elsewhere, 0.0)  # of so short a look, ticks can be missing
+    busy = 100 * max(busy_elsewhere, 0.0)  # so short a sample can miss ticks
     return f"{os.cpu_count()} cores of {model}, of which others used {busy:.0f} % before the run"
 
 
 def alone(model: str) -> str:
-    """What the figures of the service's memory and start leave out."""
+    """What the figures of the service's memory and start do not cover."""
     return (
         f"The service has this one model loaded (`AFTERFRAME_MODELS={model}`): with all of the store it needs more"
         " memory and longer to start, so size no container by this."

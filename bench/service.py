@@ -1,4 +1,4 @@
-"""Servers that run for a measurement: ours, or any."""
+"""Starts and stops servers for a measurement: ours, or any other."""
 
 import http.client
 import os
@@ -27,7 +27,7 @@ class Service:
         self.client = client
 
     def classify(self, video: Path, **query: object) -> dict[str, Any]:
-        """The answer of POST /classify; raises httpx.HTTPStatusError where it is none."""
+        """The answer of POST /classify; raises httpx.HTTPStatusError for an error status."""
         with video.open("rb") as file:
             response = self.client.post("/classify", params=query, content=file)
         response.raise_for_status()
@@ -68,7 +68,7 @@ def started(
         started_by_it = tree(process.pid)[1:] if process.poll() is None else []
         process.terminate()
         process.wait(60)
-        for pid in started_by_it:  # LitServe leaves its own behind
+        for pid in started_by_it:  # LitServe leaves its processes behind
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""What streams cost: frames per second by the number of sessions, against sliding windows; how many keep up; memory.
+"""What streams cost: frames per second by number of sessions and against sliding windows, how many keep up, memory.
 
 python -m bench.streams [--model motion] [--seconds 5] [--rate 8] [--picture 160x120]
 
@@ -27,7 +27,7 @@ from bench.processes import cpu_seconds
 from bench.service import Service, running_service
 
 SESSIONS = (1, 4, 16, 64)
-WINDOW = 16  # frames that are judged anew for each frame where there is no state
+WINDOW = 16  # frames that are judged anew for each frame if there is no state
 KEEPS_UP_SECONDS = 0.125
 PORT = 8124
 
@@ -69,7 +69,7 @@ class Client:
         self.num_sent += 1
 
     async def hear(self) -> bool:
-        """Whether there was one more step."""
+        """Whether another step came."""
         answer = json.loads(await self.socket.recv())
         if answer["type"] == "done":
             return False
@@ -78,7 +78,7 @@ class Client:
         return True
 
     async def as_fast_as_it_goes(self, until: float, ahead: int) -> None:
-        """Keeps `ahead` pictures on the way."""
+        """Keeps `ahead` pictures in flight."""
         for _ in range(ahead):
             await self.show()
         while time.perf_counter() < until:
@@ -88,7 +88,7 @@ class Client:
             await self.hear()
 
     async def as_a_camera(self, until: float, delay: float) -> None:
-        """A picture every 1 / rate seconds, whatever is answered when."""
+        """Sends a picture every 1 / rate seconds, however late the answers are."""
         listener = asyncio.create_task(self._listen())
         due = time.perf_counter() + delay
         while (now := time.perf_counter()) < until:
@@ -136,7 +136,7 @@ async def slowest_percent(clients: list[Client], seconds: float) -> float:
 
 
 def windows_per_second(client: httpx.Client, model: str, pictures: list[bytes], seconds: float) -> float:
-    """Frames judged a second where each is judged with the 15 before it, from nothing: what one does without state."""
+    """Frames a second if each is judged anew with the 15 before it, as one does without a state."""
     began, number = time.perf_counter(), 0
     while time.perf_counter() < began + seconds:
         window = [("picture", pictures[(number + at) % len(pictures)]) for at in range(WINDOW)]
@@ -150,7 +150,7 @@ def resident_bytes(service: Service) -> int:
 
 
 async def memory_per_session(service: Service, model: str, pictures: list[bytes], rate: float) -> float:
-    """Bytes the server grows by with each of 64 sessions that have seen ten frames."""
+    """Bytes that each of 64 sessions adds to the server after ten frames."""
 
     async def one(client: Client) -> None:
         for _ in range(10):
@@ -163,7 +163,7 @@ async def memory_per_session(service: Service, model: str, pictures: list[bytes]
             await one(client)
         return (resident_bytes(service) - before) / len(clients)
 
-    for _ in range(3):  # what is allocated once is allocated here
+    for _ in range(3):  # one-time allocations happen here
         await with_sessions(8, model, pictures, rate, grow)
     return await with_sessions(64, model, pictures, rate, grow)
 

@@ -1,8 +1,8 @@
-"""How well timelines find the parts of a video: seeded concatenations of three clips of different classes.
+"""How well timelines find the parts of a video, on seeded concatenations of three clips of different classes.
 
 python -m bench.timelines --model actions --data DATA.csv --split test [--count 250] [--seed 0]
 
-Reports the share of time that has the right label, and the share of true boundaries with a boundary of the timeline
+It reports the share of time with the right label, and the share of true boundaries that have a boundary of the timeline
 within one second.
 """
 
@@ -48,14 +48,14 @@ def concatenate(videos: list[Video], output: Path) -> list[Part]:
 
 
 def _frames(path: Path) -> Iterator[av.VideoFrame]:
-    """Frames at FRAME_RATE: at each tick the first that begins no more than half a tick before it.
+    """Frames at FRAME_RATE: at each tick the first one that begins no more than half a tick earlier.
 
-    Of slower videos, that is the one that comes next.
+    In slower videos that is the next frame.
     """
     with av.open(str(path)) as container:
         tick = 0
         for frame in container.decode(video=0):
-            seconds = frame.time  # asked once: the frame that is handed out gets another time
+            seconds = frame.time  # read once, since the frame that is given out gets another time
             while seconds is not None and seconds * FRAME_RATE >= tick - 0.5:
                 yield frame.reformat(*SIZE, format="yuv420p")
                 tick += 1

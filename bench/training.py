@@ -1,9 +1,9 @@
-"""What an epoch takes beside the bare forward and backward pass over the same clips, which wait in memory.
+"""The time of an epoch compared with bare forward and backward passes over the same clips, held in memory.
 
 python -m bench.training --data DATA.csv [--recipe trainer/recipes/actions.yaml] [--epochs 3]
 
 An epoch draws its clips from the cache on disk, augments them, steps the optimizer, averages the weights and logs. The
-bare loop has none of that: the network in the same precision, cross-entropy, its gradient.
+bare loop does none of that: it runs the network in the same precision, cross-entropy, and its gradient.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""How fast an upload comes in: raw and as a form, beside what a bare Starlette application takes of the same bytes.
+"""How fast an upload comes in, raw and as a form, compared with a bare Starlette application and the same bytes.
 
 python -m bench.uploads [--megabytes 64] [--rounds 7]
 
-The service gets a video of a few small frames, padded to the size; the time that the same video takes without the
-padding is told, and taken off. The bare application counts the bytes and keeps none.
+The service gets a video of a few small frames, padded to the size. The time of the same video without padding is
+printed and subtracted. The bare application counts the bytes and keeps none.
 """
 
 import argparse
@@ -41,7 +41,7 @@ bare = Starlette(routes=[Route("/", _count, methods=["GET", "POST"])])
 
 
 def padded_video(num_bytes: int) -> bytes:
-    """An MP4 of 16 frames, with so many bytes of noise after all that a player reads."""
+    """An MP4 of 16 frames, followed by so many bytes of noise that players ignore."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=8)

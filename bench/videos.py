@@ -14,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen(options: argparse.Namespace, *, parts: bool = False) -> list[Video]:
-    """What the options of `add_options` mean; unless `parts` of files are judged as such, there may be none."""
+    """The videos that the options of `add_options` choose. Without `parts`, none of them may be a part of a file."""
     listed = read_listing(options.data, under=options.under, extra_columns=True)
     videos = [video for video in listed if video.split == options.split]
     if not parts and any(part_of(video) for video in videos):

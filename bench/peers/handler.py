@@ -1,6 +1,6 @@
-"""What every one of the servers does with a video: as careful as one can be who writes it in an afternoon.
+"""What each of the servers does with a video, as carefully as one can write it in an afternoon.
 
-One thread for each worker, only as many frames as are wanted are scaled, the model is frozen.
+Each worker has one thread, scales only the frames that are wanted, and runs a frozen model.
 """
 
 import io

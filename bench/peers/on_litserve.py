@@ -1,4 +1,4 @@
-"""LitServe: a worker per core, no batches, since decoding is what takes time and cannot be batched."""
+"""LitServe: a worker per core, without batches, since decoding takes most of the time and cannot be batched."""
 
 import sys
 

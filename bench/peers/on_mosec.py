@@ -1,4 +1,4 @@
-"""mosec: a worker per core that takes the body as it is; decoding and the model in one, so that no frames travel."""
+"""mosec: a worker per core takes the raw body; it decodes and runs the model itself, so that no frames travel."""
 
 from mosec import Server, Worker
 

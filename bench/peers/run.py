@@ -51,7 +51,7 @@ def peers(model: Path) -> Iterator[list[Contender]]:
 
 
 def peak_mb(contender: Contender, clip: Path, at_once: int) -> float:
-    """The largest memory of the contender's processes under so many requests at once."""
+    """The largest memory of the contender's processes with so many requests at once."""
     scores = contender.ask(clip)
     with MemoryWatch(contender.pids[0]) as watch:
         measure(contender, clip, scores, at_once, 2 * at_once)

@@ -12,7 +12,7 @@ from torch import Tensor
 from app.models import precision
 from app.models.golden import read_golden
 from app.models.manifest import GoldenTolerance, read_manifest
-from app.models.precision import GAIN, Precision, gain, has_bfloat16
+from app.models.precision import GAIN, Precision, PrecisionChoice, gain, has_bfloat16
 from app.models.rehearsal import rehearse
 from app.models.store import ServedModel, freeze_version, load_version
 from app.models.work import Work, run_works
@@ -95,8 +95,25 @@ def test_the_gain_is_that_of_one_over_the_other(folder: Path) -> None:
 def test_auto_takes_what_is_faster(
     folder: Path, monkeypatch: pytest.MonkeyPatch, measured: float, expected: Precision
 ) -> None:
+    monkeypatch.setattr(precision, "convolution_gain", lambda: 1.0)
     monkeypatch.setattr(precision, "gain", lambda *_: measured)
     assert load_version(folder, choice="auto").precision == (expected if precision.has_bfloat16(CPU) else "float32")
+
+
+@needs_bfloat16
+@pytest.mark.parametrize(("choice", "expected"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_no_model_is_measured_where_convolutions_are_slower(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, choice: PrecisionChoice, expected: Precision
+) -> None:
+    monkeypatch.setattr(precision, "convolution_gain", lambda: 0.99)
+    monkeypatch.setattr(precision, "gain", lambda *_: pytest.fail("it was"))
+    assert load_version(folder, choice=choice).precision == expected
+
+
+def test_convolutions_are_measured_once() -> None:
+    first = precision.convolution_gain()
+    assert 0.001 < first < 1000
+    assert precision.convolution_gain() == first
 
 
 def test_other_tasks_stay_exact(tmp_path: Path) -> None:

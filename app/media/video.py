@@ -117,13 +117,14 @@ class VideoReader:
             raise SurpriseError
         with ExitStack() as opened:
             container, stream, planned = self._plan(opened)
-            self.outcome.frames_skipped = len(planned.timeline.times) - len(planned.plan.produced)
             if planned.groups:
-                yield from self._hold(self._read_groups(planned, stream))
-                return
-            packets = planned.packets(container, stream)
-            frames = decode_planned(packets, stream, planned.plan, planned.timeline)
-            yield from self._hold(self._collect(container, stream, planned.timeline, planned.picks, frames))
+                items = self._read_groups(planned, stream)
+            else:
+                packets = planned.packets(container, stream)
+                frames = decode_planned(packets, stream, planned.plan, planned.timeline)
+                items = self._collect(container, stream, planned.timeline, planned.picks, frames)
+            yield from self._hold(items)
+        self.outcome.frames_skipped = len(planned.timeline.times) - len(planned.plan.produced)
 
     @property
     def _threads(self) -> dict[str, str]:

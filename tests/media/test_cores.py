@@ -84,10 +84,12 @@ def test_pictures_whose_size_changes_are_those_of_a_single_decoder(
     write_pictures(path, [(96, 64)] * 20 + [(64, 96)] * 20)
     firsts = count_groups(monkeypatch)
     spec = FrameSpec(40, 40, fit="keep", clip_length=8)
-    (frames,), _ = read_frames(path, MediaRequest(frames=(spec,), cores=2))
+    (frames,), events = read_frames(path, MediaRequest(frames=(spec,), cores=2))
     pictures, seconds, _ = decode_everything(path, spec)
     np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 8)])
     assert firsts
+    assert isinstance(events[-1], MediaSummary)
+    assert events[-1].frames_skipped == 0  # in the end, all are decoded
 
 
 def write_pictures(path: Path, sizes: list[tuple[int, int]]) -> None:

@@ -52,7 +52,8 @@ class Augmentation(Section):
     colour_decibels: float = Field(ge=0)
     """Deviation of a smooth random change over the mels: other microphones and rooms."""
     noise: Share
-    """Chance that coloured noise is added, 5 to 40 dB below the sound's loudest step."""
+    """Chance that coloured noise is added, 5 to 40 dB below the mean, in decibels, of what each mel comes to at its
+    loudest: in speech at 16 kHz about the mean of the loudest step, at 8 kHz, with empty upper mels, 16 dB less."""
     mel_masks: int = Field(ge=0)
     """SpecAugment (Park et al. 2019): bands that are blanked, each of up to `mel_mask_width` mels."""
     mel_mask_width: int = Field(ge=0, le=64)

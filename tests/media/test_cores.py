@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from app.media import sandbox
 from app.media.groups import GroupDecoder
 from app.media.request import FrameChunk, FrameSpec, MediaRequest, MediaSummary
 from app.media.sandbox import DecoderPool
@@ -131,6 +132,19 @@ def test_one_core_is_used_where_there_is_no_memory_for_several(tmp_path: Path) -
     path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
     (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
     np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=80 << 20), expected)
+
+
+@pytest.mark.parametrize(
+    ("looks", "most", "found"),
+    [([2], 2, 2), ([1, 2], 2, 2), ([1, 1], 2, 1), ([2, 1], 4, 2), ([8], 4, 4), ([], 1, 1)],
+)
+def test_idle_cores_are_looked_for_again_where_there_are_too_few(
+    looks: list[int], most: int, found: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = iter(looks)
+    monkeypatch.setattr(sandbox, "_idle_cores", lambda: next(left))
+    assert asyncio.run(sandbox._found_idle(most)) == found
+    assert not list(left)
 
 
 def read_in_worker(path: Path, **options: int) -> np.ndarray:

@@ -125,7 +125,7 @@ class DecoderPool:
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = "cancelled"
             try:
-                cores = await _found_idle(min(1 + self.idle_workers, _MAX_CORES))
+                cores = await self._cores_for_one()
                 asked = replace(request, cores=max(request.cores, cores))
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
                     number = 0
@@ -153,6 +153,19 @@ class DecoderPool:
                     raise InvalidMedia("The file cannot be decoded: it crashed the decoder twice.") from error
             finally:
                 self._give_back(worker, reason)
+
+    async def _cores_for_one(self) -> int:
+        """Its own, and those that are idle: at the second of two looks of 0.6 ms, if the first finds too few.
+
+        What ends as a request begins, such as the thread that wrote the last of its upload, is gone by then: with one
+        look, six of twenty lone requests were decoded on one core. Of several that come together, none is alone then.
+        """
+        most = min(1 + self.idle_workers, _MAX_CORES)
+        if most == 1 or (found := _idle_cores()) >= most:
+            return most
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        most = min(1 + self.idle_workers, most)
+        return min(most, max(found, _idle_cores()))
 
     async def _take_worker(self, deadline: float) -> WorkerProcess:
         if self._is_closed:
@@ -247,19 +260,6 @@ def _end_fork_server() -> None:
     if not multiprocessing.active_children():
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
         util._run_finalizers(-100)  # type: ignore[attr-defined]  # of which the one that removes the folder is the last
-
-
-async def _found_idle(most: int) -> int:
-    """Idle cores, one at least and `most` at most, at the better of two looks of 0.6 ms each.
-
-    What ends as a request begins, such as the thread that wrote the last of its upload, is gone by the second: with one
-    look, six of twenty lone requests were decoded on one core.
-    """
-    found = min(most, _idle_cores()) if most > 1 else 1
-    if found < most:
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        found = max(found, min(most, _idle_cores()))
-    return found
 
 
 def _idle_cores() -> int:

@@ -135,16 +135,25 @@ def test_one_core_is_used_where_there_is_no_memory_for_several(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("looks", "most", "found"),
-    [([2], 2, 2), ([1, 2], 2, 2), ([1, 1], 2, 1), ([2, 1], 4, 2), ([8], 4, 4), ([], 1, 1)],
+    ("looks", "idle_workers", "cores"),
+    [
+        ([2], [1], 2),
+        ([1, 2], [1, 1], 2),
+        ([1, 1], [1, 1], 1),
+        ([1, 2], [1, 0], 1),  # another request has come meanwhile
+        ([2, 1], [3, 3], 2),
+        ([8], [7], 4),
+        ([], [0], 1),
+    ],
 )
 def test_idle_cores_are_looked_for_again_where_there_are_too_few(
-    looks: list[int], most: int, found: int, monkeypatch: pytest.MonkeyPatch
+    looks: list[int], idle_workers: list[int], cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = iter(looks)
-    monkeypatch.setattr(sandbox, "_idle_cores", lambda: next(left))
-    assert asyncio.run(sandbox._found_idle(most)) == found
-    assert not list(left)
+    looks_left, workers_left = iter(looks), iter(idle_workers)
+    monkeypatch.setattr(sandbox, "_idle_cores", lambda: next(looks_left))
+    monkeypatch.setattr(DecoderPool, "idle_workers", property(lambda _: next(workers_left)))
+    assert asyncio.run(DecoderPool()._cores_for_one()) == cores
+    assert not list(looks_left)
 
 
 def read_in_worker(path: Path, **options: int) -> np.ndarray:

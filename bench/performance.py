@@ -35,9 +35,11 @@ from bench.service import ROOT, started
 
 STORE = ROOT / "model_store"
 
-MAIN_CLIPS = {"240p": 32, "720p": 16, "1080p": 16}
-"""Clips that are asked at every concurrency, and requests per measurement; half as many one by one."""
-_OTHER_REQUESTS = 4  # of every other clip, one after the other
+MAIN_CLIPS = {"240p": 16, "720p": 8, "1080p": 8}
+"""Clips that are asked at every concurrency, and how many requests one after the other are a measurement."""
+_OTHER_REQUESTS = 4  # with every other clip, one after the other
+_REQUESTS_A_CLIENT = 3
+"""At once, at least: with one each, much of a measurement is its end, where cores stand idle by chance."""
 _STARTS = 7
 
 
@@ -97,6 +99,12 @@ def seconds_to_start(model: Path, clip: Path, reference: list[float]) -> tuple[f
     return median(ours), median(bare)
 
 
+def num_requests(clip: str, concurrency: int) -> int:
+    """How many requests with the clip are one measurement."""
+    alone = MAIN_CLIPS.get(clip, _OTHER_REQUESTS)
+    return alone if concurrency == 1 else max(2 * alone, _REQUESTS_A_CLIENT * concurrency)
+
+
 def compare(
     contenders: list[Contender], clips: dict[str, Path], model: Path, rounds: int, at_once: list[int]
 ) -> Iterator[Measurement]:
@@ -110,8 +118,7 @@ def compare(
                 for contender in contenders:
                     if contender.name == "service, fast" and concurrency > 1:
                         continue
-                    count = MAIN_CLIPS[name] // (1 if concurrency > 1 else 2) if name in MAIN_CLIPS else _OTHER_REQUESTS
-                    found = measure(contender, path, references[name], concurrency, count)
+                    found = measure(contender, path, references[name], concurrency, num_requests(name, concurrency))
                     print(
                         f"round {number + 1}, {name}, {concurrency} at once, {contender.name}:"
                         f" {found.cpu_seconds:.3f} s CPU, {found.rate:.2f}/s, off by {found.error:.1g}",

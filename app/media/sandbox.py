@@ -119,7 +119,8 @@ class DecoderPool:
         """
         began = asyncio.get_running_loop().time()
         fds = (fd,) if growth is None else (fd, growth)
-        delivered = crashes = 0
+        delivered: Counter[tuple[type, int]] = Counter()  # by kind and spec, whose order hangs on the cores
+        crashes = 0
         while True:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
@@ -128,15 +129,16 @@ class DecoderPool:
                 cores = await self._cores_for_one()
                 asked = replace(request, cores=max(request.cores, cores))
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
-                    number = 0
+                    numbers: Counter[tuple[type, int]] = Counter()
                     async for event in events:
-                        number += 1
+                        kind = type(event), getattr(event, "spec", 0)
+                        numbers[kind] += 1
                         if isinstance(event, MediaSummary):
                             reason = ""
                         if not isinstance(event, MediaInfo):
                             event = replace(event, queue_seconds=queue_seconds)
-                        if number > delivered:  # what a crashed worker has delivered is not repeated
-                            delivered = number
+                        if numbers[kind] > delivered[kind]:  # what a crashed worker has delivered is not repeated
+                            delivered[kind] = numbers[kind]
                             yield event
                 return
             except ServiceError:

@@ -15,9 +15,11 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, UnsupportedMedia
+from app.media import sandbox
 from app.media.decode import read_media
 from app.media.request import (
     FrameChunk,
@@ -187,6 +189,37 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(long_video: Path) -> 
             assert contents(events) == contents(expected)
             assert pool.restarts == {"crashed": 1}
             await until(lambda: pool.idle_workers == 2)
+
+    run(test)
+
+
+@pytest.mark.parametrize("num_events", [3, 8, 13, 18])
+def test_a_worker_that_had_several_cores_is_followed_by_one_that_has_one(
+    num_events: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives back the same chunks of each spec, in another order."""
+    path = write_video(tmp_path / "v.mp4", moving_frames(320), 25, options={"g": "40"})
+    specs = tuple(FrameSpec(96, 64, rate=25.0, chunk_length=length) for length in (11, 5, 8, 25))
+    idle_cores = [2]
+    monkeypatch.setattr(sandbox, "_idle_cores", lambda: idle_cores[0])
+
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            events: list[MediaEvent] = []
+            with path.open("rb") as file:
+                deadline = asyncio.get_running_loop().time() + 30
+                async for event in pool.read(file.fileno(), MediaRequest(frames=specs), deadline):
+                    events.append(event)
+                    if len(events) == num_events:
+                        idle_cores[0] = 1
+                        for worker in pool._workers:
+                            if worker.num_jobs:
+                                worker._process.kill()
+            assert pool.restarts == {"crashed": 1}
+        for spec in range(len(specs)):
+            chunks = [event for event in events if isinstance(event, FrameChunk) and event.spec == spec]
+            times = np.concatenate([chunk.times for chunk in chunks])
+            np.testing.assert_allclose(times, np.arange(320) / 25)
 
     run(test)
 

@@ -4,6 +4,7 @@ A packet is CLEAN where decoding can start and give the same pixels as decoding 
 from frames that are displayed before it. It is DISPOSABLE where no other frame is predicted from it.
 """
 
+import re
 from collections.abc import Callable
 
 from av.packet import Packet
@@ -12,13 +13,17 @@ from av.video.stream import VideoStream
 CLEAN = 1
 DISPOSABLE = 2
 HEADERS = 4
-"""Carries parameters that later packets may need."""
+"""Carries parameters that later packets may need, or ends a sequence, after which they are decoded otherwise."""
 HIDDEN = 8
 """Decodes to nothing that is displayed."""
 ODD = 16
 """Holds more than one frame, or what cannot be told: the whole file is then decoded in full."""
 LAYER_SHIFT = 5
 """Above these bits: the temporal layer, 0 to 6. DISPOSABLE then means within this layer."""
+
+_X264_BUILD = re.compile(rb"x264 - core (\d+)")
+_FIRST_BUILD_AS_SPECIFIED = 151
+_HEAD_BYTES = 4096
 
 Classify = Callable[[bytes], int]
 
@@ -27,7 +32,9 @@ def classifier(stream: VideoStream) -> Classify:
     """The function that tells flags from a packet's bytes, for the stream's codec. It never raises for bad bytes."""
     name = stream.codec_context.name
     if name in ("h264", "hevc"):
-        return _nal_classifier(name, stream.codec_context.extradata or b"")
+        classify = _nal_classifier(name, stream.codec_context.extradata or b"")
+        is_lossless = stream.codec_context.profile == "High 4:4:4 Predictive"
+        return (lambda data: ODD if _is_of_old_x264(data) else classify(data)) if is_lossless else classify
     return {
         "vp8": _vp8,
         "vp9": _vp9,
@@ -77,6 +84,15 @@ def _nal_classifier(name: str, extradata: bytes) -> Classify:
     return classify
 
 
+def _is_of_old_x264(data: bytes) -> bool:
+    """Whether the packet names a build of x264 whose lossless blocks have to be decoded in another way.
+
+    FFmpeg does so if it has read that packet, the first of the file alone (`x264_build` in libavcodec/h264_mb.c).
+    """
+    build = _X264_BUILD.search(data, 0, _HEAD_BYTES)
+    return build is not None and int(build[1]) < _FIRST_BUILD_AS_SPECIFIED
+
+
 def _prefixed_units(data: bytes, prefix: int) -> list[int]:
     starts, at = [], 0
     while at + prefix < len(data):
@@ -106,14 +122,14 @@ def _h264_unit(data: bytes, start: int) -> int | None:
 
 def _hevc_unit(data: bytes, start: int) -> int | None:
     kind = (data[start] >> 1) & 63
-    if kind in (32, 33, 34):
+    if kind in (32, 33, 34, 36):  # parameter sets; the end of a sequence, after which leading frames are not displayed
         return HEADERS
-    if kind > 31 or start + 1 >= len(data):
+    if kind > 31 or start + 2 >= len(data):
         return None
     if data[start] & 1 or data[start + 1] >> 3:  # a layer above the base: the second view
         return None
     if 16 <= kind <= 21:
-        return CLEAN
+        return 0 if data[start + 2] & 0x40 else CLEAN  # no_output_of_prior_pics_flag: frames before it are discarded
     layer = max(0, (data[start + 1] & 7) - 1) << LAYER_SHIFT
     return layer | DISPOSABLE if kind <= 14 and kind % 2 == 0 else layer
 

@@ -151,12 +151,12 @@ def _trusted(flags: NDArray[np.uint16]) -> NDArray[np.uint16]:
     A frame that is no reference within its temporal layer may be one for the layers above. Where parameters come in
     between, a packet without its own may need those of one that would be left out.
     """
-    layers = flags >> LAYER_SHIFT
-    flags = np.where(layers < layers.max(), flags & ~np.uint16(DISPOSABLE), flags)
-    carries = flags & HEADERS > 0
-    if np.any(carries[1:] & (flags[1:] & CLEAN == 0)):
+    layers, carries = flags >> LAYER_SHIFT, flags & HEADERS > 0
+    flags = np.where((layers < layers.max()) | carries, flags & ~np.uint16(DISPOSABLE), flags)
+    between = carries[1:-1]
+    if np.any(between & (flags[1:-1] & CLEAN == 0)):
         return flags & ~np.uint16(CLEAN)
-    if carries[1:].any():
+    if between.any():
         return np.where(carries, flags, flags & ~np.uint16(CLEAN))
     return flags
 

@@ -1,9 +1,11 @@
 """sampling=exact gives what decoding everything and picking gives, to the bit, and decodes less."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import av
 import numpy as np
 import pytest
 
@@ -90,7 +92,7 @@ STREAMS = {
 }
 
 
-def check(path: Path, start_seconds: float | None = None, end_seconds: float | None = None) -> MediaSummary:
+def check(path: Path) -> MediaSummary:
     """Compare every way to sample with the reference, and several cores with one.
 
     Gives back the summary of 5 spread frames alone.
@@ -157,3 +159,52 @@ def test_generated(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(packets, "KEPT_BYTES", 0)  # as of a larger file, whose packets are read again
     assert check(path).frames_decoded == decoded
     assert decoded == {"less": min(decoded, 59), "all": 60, "twice": 120}[stream.decodes]
+
+
+def write_changed(source: Path, path: Path, change: Callable[[int, bytearray], None]) -> Path:
+    """The video with each packet changed, by its number."""
+    with av.open(str(source)) as given, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(packet for packet in given.demux(video=0) if packet.size):
+            data = bytearray(bytes(packet))
+            change(number, data)
+            changed = av.Packet(bytes(data))
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.duration, changed.is_keyframe, changed.stream = packet.duration, packet.is_keyframe, stream
+            output.mux(changed)
+    return path
+
+
+def test_lossless_blocks_of_an_old_x264(tmp_path: Path) -> None:
+    """They are decoded as it wrote them only by a decoder that has read the first packet, which names it."""
+    options = {"x264-params": "keyint=10:min-keyint=10:scenecut=0:qp=0:8x8dct=1"}
+    path = write_video(tmp_path / "v.mp4", moving_frames(60), 25, options=options)
+    data = path.read_bytes()
+    at = data.index(b"x264 - core ") + len(b"x264 - core ")
+    path.write_bytes(data[:at] + b"148" + data[at + 3 :])
+    check(path)
+
+
+def test_frames_that_a_key_frame_discards(tmp_path: Path) -> None:
+    def discard(number: int, data: bytearray) -> None:
+        """Sets no_output_of_prior_pics_flag (ITU-T H.265 7.3.6.1) of a packet that is one IDR picture."""
+        if 16 <= data[4] >> 1 <= 21:
+            data[6] |= 0x40
+
+    options = x265(bframes="3", keyint="10", scenecut="0", **{"open-gop": "0", "min-keyint": "10"})
+    source = write_video(tmp_path / "source.mp4", moving_frames(60), 25, "libx265", options=options)
+    check(write_changed(source, tmp_path / "v.mp4", discard))
+
+
+def test_the_end_of_a_sequence(tmp_path: Path) -> None:
+    """After it, frames that refer to what came before are not displayed."""
+    options = x265(bframes="3", keyint="10", scenecut="0", **{"open-gop": "1", "min-keyint": "10"})
+    source = write_video(tmp_path / "source.mp4", moving_frames(60), 25, "libx265", options=options)
+    with av.open(str(source)) as container:
+        keys = [number for number, packet in enumerate(container.demux(video=0)) if packet.is_keyframe]
+
+    def end(number: int, data: bytearray) -> None:
+        if number + 1 in keys[2:]:
+            data += b"\0\0\0\2\x48\1"
+
+    check(write_changed(source, tmp_path / "v.mp4", end))

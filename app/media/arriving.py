@@ -11,12 +11,11 @@ from app.media.audio import AudioReader
 from app.media.clock import FileClock
 from app.media.decoding import decode_all
 from app.media.display import Display
-from app.media.probe import describe, open_media
+from app.media.probe import describe, only_stream, open_media
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
 from app.media.timeline import check_duration
-from app.media.video import only_stream
 
 _UNKNOWN_FRAME_SECONDS = Fraction(1, 25)  # how long a last frame is displayed where nothing says so
 

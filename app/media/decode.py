@@ -15,7 +15,7 @@ from app.media.first_frame import read_first_frame
 from app.media.onepass import VideoOutcome
 from app.media.packets import SMALL_BYTES
 from app.media.pictures import read_pictures
-from app.media.probe import Readable
+from app.media.probe import Readable, file_size
 from app.media.request import (
     FrameChunk,
     MediaEvent,
@@ -26,7 +26,7 @@ from app.media.request import (
     WaveformChunk,
 )
 from app.media.socket_file import SocketFile
-from app.media.video import VideoReader, file_size
+from app.media.video import VideoReader
 
 DEFAULT_LIMITS = MediaLimits()
 

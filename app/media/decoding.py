@@ -16,6 +16,9 @@ from app.media.clock import FileClock
 from app.media.packets import Plan, demux
 from app.media.timeline import Timeline, last_duration
 
+_MAX_PIXEL_BYTES = 8
+"""Of a frame in the decoder: 6 for three colours of 16 bits, the rest for motion vectors."""
+
 
 class SurpriseError(Exception):
     """What came out of the decoder is not what the packets announced."""
@@ -33,6 +36,7 @@ def decode_all(container: InputContainer, stream: VideoStream) -> Iterator[Video
         except MemoryError:
             raise
         except (av.FFmpegError, ValueError):
+            _check_memory(stream)
             continue
         num_frames += len(frames)
         yield from frames
@@ -67,20 +71,6 @@ def decode_times(container: InputContainer, stream: VideoStream) -> Timeline:
     return Timeline(ticks, end, stream.time_base)
 
 
-def decode_expected(
-    container: InputContainer, stream: VideoStream, timeline: Timeline
-) -> Iterator[tuple[int, VideoFrame]]:
-    """Every displayed frame with its timeline index; raises SurpriseError where they are not those of `timeline`."""
-    num_frames = 0
-    for index, frame in enumerate(decode_all(container, stream)):
-        num_frames = index + 1
-        if num_frames > len(timeline.times) or frame.pts != timeline.times[index]:
-            raise SurpriseError
-        yield index, frame
-    if num_frames < len(timeline.times):
-        raise SurpriseError
-
-
 def decode_planned(
     packets: "Iterable[Packet[VideoStream]]", stream: VideoStream, plan: Plan, timeline: Timeline
 ) -> Iterator[tuple[int, VideoFrame]]:
@@ -109,4 +99,11 @@ def _feed(packets: "Iterable[Packet[VideoStream]]", stream: VideoStream, plan: P
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
+        _check_memory(stream)
         raise SurpriseError from error
+
+
+def _check_memory(stream: VideoStream) -> None:
+    """Raise MemoryError where there is no room for one more frame: FFmpeg's H.264 decoder then calls the data invalid,
+    and every frame to come would be passed over."""
+    np.empty((stream.codec_context.height, stream.codec_context.width, _MAX_PIXEL_BYTES), np.uint8)

@@ -9,9 +9,8 @@ from app.media.decoding import SurpriseError
 from app.media.descriptors import GrowingFile
 from app.media.first_frame import read_first_frame
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.probe import open_media
+from app.media.probe import only_stream, open_media
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest
-from app.media.video import only_stream
 
 _TOLD_BY_THE_END = ("mp3",)
 """Containers of which FFmpeg says only of a complete file how much of the last packet is sound."""

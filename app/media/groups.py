@@ -1,7 +1,7 @@
-"""Groups of pictures that do without each other, several decoded at once where cores are idle.
+"""Groups of pictures that do not depend on each other, several decoded at once where cores are idle.
 
-A decoder's own threads wait for each other wherever a frame refers to the one before it, and have little to do where
-few frames of a group are wanted. Groups never wait: on two cores they come in half the time, for the same CPU time.
+The threads of a single decoder wait for each other wherever a frame refers to the one before it, and have little to do
+where few frames of a group are wanted. Groups never wait: on two cores they take half the time, for the same CPU time.
 """
 
 from collections import deque
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heapreplace
 from itertools import islice
-from queue import SimpleQueue
-from threading import Event
+from threading import Event, local
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,45 +29,52 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 _AHEAD = 2
-"""Groups a decoder that are decoded and not yet given back, so that none waits long for one that takes longer."""
+"""Groups for each decoder that may be begun and not yet given back: one that takes longer holds up no decoder."""
 _MAX_HELD_BYTES = 32 << 20
-"""Of their frames."""
+"""Of the frames of those groups."""
 _MAX_GROUPS = 64
+"""Where there are more, neighbours are joined."""
 _LEAST_SPEEDUP = 0.75
-"""Of a decoder more. On two cores a decoder's own threads come to 1.2 to 1.7 of one."""
+"""For each decoder. On two cores, a single decoder with threads of its own is 1.2 to 1.7 times as fast as without."""
+
+
+class AtOnceError(Exception):
+    """Groups could not be decoded at once: something is wrong with the file, or there is too little memory for several
+    decoders, which FFmpeg often calls invalid data as well. One decoder can tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Packets with which a decoder can begin that knows nothing of what comes before."""
+    """Packets that a decoder can begin with."""
 
     first: int
-    """Of the file's packets; those of `plan` are counted from this one."""
+    """Number of its first packet in the file; the packets in `plan` are counted from there."""
     plan: Plan
     picks: tuple[Pick, ...]
-    """Its frames among those of each spec."""
+    """What each spec wants of its frames."""
 
 
 _Look = tuple[tuple[int, int], Fraction]
-"""Of every frame: (width, height) as displayed, and the aspect of a pixel. Where it changes, what becomes of a frame
-hangs on the first one of all."""
+"""Of a frame: (width, height) as displayed, and width / height of a pixel. Where it changes, frames are scaled to fit
+the first one of the file, which only one decoder has seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedGroup:
-    """What a group gave."""
-
     look: _Look
+    """Of each of its frames."""
     num_decoded: int
+    """Frames."""
     chunks: list[FrameChunk]
+    """Of all specs; those of one spec in order."""
 
 
 def plan_at_once(
     plan: Plan, table: PacketTable, specs: Sequence[FrameSpec], picks: Sequence[Pick], num_decoders: int
 ) -> list[Group]:
-    """The groups of `plan`, to be decoded by so many decoders.
+    """The groups of `plan` for `num_decoders` decoders; `picks` says which frames each spec wants.
 
-    None where a decoder's own threads would be as fast, or the frames that are held meanwhile too many.
+    There are none where one decoder with threads of its own is as fast, or where too many frames would have to be held.
     """
     sides = [spec.longest_side or max(spec.width, spec.height) for spec in specs]
     if num_decoders < 2 or not all(sides):
@@ -82,7 +88,7 @@ def plan_at_once(
 
 
 def _split(plan: Plan, table: PacketTable, picks: Sequence[Pick]) -> list[Group]:
-    """Groups, small ones together, of which each is displayed before the next; none where they are not."""
+    """At most _MAX_GROUPS; none where a frame of one is displayed after the first frame of the next."""
     entries = np.array(plan.entries)
     fed_before = np.cumsum(plan.feed)[entries] - 1
     _, chosen = np.unique(fed_before * _MAX_GROUPS // int(np.count_nonzero(plan.feed)), return_index=True)
@@ -103,7 +109,7 @@ def _within(pick: Pick, produced: NDArray[np.int32]) -> Pick:
 
 
 def _speedup(groups: Sequence[Group], num_decoders: int) -> float:
-    """How many times as fast the groups are decoded at once, if all packets take as long."""
+    """How many times as fast the groups are decoded at once, if every packet takes equally long."""
     lengths = [int(np.count_nonzero(group.plan.feed)) for group in groups]
     busy_until = [0] * num_decoders
     for length in lengths:
@@ -112,7 +118,7 @@ def _speedup(groups: Sequence[Group], num_decoders: int) -> float:
 
 
 class GroupDecoder:
-    """A decoder that is given groups in the order of the file, never twice the same."""
+    """A decoder that takes groups in the order of the file, none of them twice."""
 
     def __init__(
         self,
@@ -121,7 +127,7 @@ class GroupDecoder:
         timeline: Timeline,
         specs: Sequence[FrameSpec],
     ) -> None:
-        """`packets`: all of the file's. `stream`: with a decoder that nobody else uses."""
+        """`stream`: of a container that nobody else uses. `packets`: all that the file has of it."""
         self._stream = stream
         self._packets = iter(packets)
         self._position = 0
@@ -129,7 +135,7 @@ class GroupDecoder:
         self._specs = specs
 
     def decode(self, group: Group, stop: Event) -> DecodedGroup:
-        """Raises SurpriseError where something else comes out than is planned, or when `stop` is set."""
+        """Raises SurpriseError where something comes out that was not planned, or once `stop` is set."""
         if self._position:
             self._stream.codec_context.flush_buffers()
         packets = islice(self._packets, group.first - self._position, None)
@@ -157,30 +163,30 @@ class GroupDecoder:
 
 
 def decode_at_once(groups: Sequence[Group], decoders: Sequence[GroupDecoder]) -> Generator[DecodedGroup]:
-    """Each group, in their order. Raises SurpriseError where one does not decode as planned, or looks different."""
-    free: SimpleQueue[GroupDecoder] = SimpleQueue()
-    for decoder in decoders:
-        free.put(decoder)
+    """The groups in their order, each by the next decoder that has nothing to do.
+
+    Raises SurpriseError where one does not decode as planned or looks unlike the first, RuntimeError where no thread
+    can be started.
+    """
+    unused = iter(decoders)
+    own = local()  # a thread is given groups in order; a decoder that threads shared might be given an earlier one
     stop = Event()
 
+    def begin() -> None:
+        own.decoder = next(unused)
+
     def decode(group: Group) -> DecodedGroup:
-        decoder = free.get()
-        try:
-            return decoder.decode(group, stop)
-        finally:
-            free.put(decoder)
+        decoded: DecodedGroup = own.decoder.decode(group, stop)
+        return decoded
 
     ahead: deque[Future[DecodedGroup]] = deque()
     look: _Look | None = None
     waiting = iter(groups)
-    with ThreadPoolExecutor(len(decoders), "group") as threads:
+    with ThreadPoolExecutor(len(decoders), "group", begin) as threads:
         try:
             while True:
                 for group in islice(waiting, _AHEAD * len(decoders) - len(ahead)):
-                    try:
-                        ahead.append(threads.submit(decode, group))
-                    except RuntimeError as error:  # no thread can be started
-                        raise SurpriseError from error
+                    ahead.append(threads.submit(decode, group))
                 if not ahead:
                     return
                 decoded = ahead.popleft().result()

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import av
@@ -71,20 +71,20 @@ class PacketTable:
         return bool(np.any(self.pts[1:] < self.pts[:-1]))
 
     @property
-    def timeline_after_cut(self) -> Timeline | None:
-        """What is displayed where decoding can only begin at the first CLEAN packet, as in a recording that was cut.
-
-        None where that makes no difference.
-        """
+    def has_lead(self) -> bool:
+        """Whether frames come before the first CLEAN packet, in the file or on display. In a recording that was cut
+        they refer to what is not there, and are not displayed."""
         clean = np.flatnonzero(self.flags & CLEAN)
-        if not len(clean):
+        return bool(len(clean)) and bool(clean[0] > 0 or self.timeline.times[0] < self.pts[clean[0]])
+
+    def without_lead(self, first_pts: int | None) -> "PacketTable | None":
+        """What is displayed where the first frame that decodes is that of `first_pts`; None where no packet has it."""
+        if first_pts is None or first_pts not in self.timeline.times:
             return None
-        is_left = (self.shown >= 0) & (self.pts >= self.pts[clean[0]])
-        is_left[: clean[0]] = False
+        is_left = (self.shown >= 0) & (self.pts >= first_pts)
         times = np.sort(self.pts[is_left])
-        if len(times) in (0, len(self.timeline.times)):
-            return None
-        return Timeline(times, self.timeline.end_ticks, self.timeline.time_base)
+        shown = np.where(is_left, np.searchsorted(times, self.pts), -1).astype(np.int32)
+        return replace(self, shown=shown, timeline=replace(self.timeline, times=times))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import SEEK_END
 from typing import BinaryIO, Protocol
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from app.errors import InvalidMedia, MediaTooLarge, UnsupportedMedia
@@ -113,6 +114,22 @@ def best_video(container: InputContainer, limits: MediaLimits) -> VideoStream | 
         )
     stream.codec_context.thread_count = 1
     stream.codec_context.options = decoder_options(limits)
+    return stream
+
+
+def file_size(file: BinaryIO | Readable) -> int:
+    """Bytes."""
+    return file.seek(0, SEEK_END)
+
+
+def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:
+    """The moving picture, its decoder with `options`; other streams will not be read. Raises InvalidMedia for none."""
+    stream = best_video(container, limits)
+    if stream is None:
+        raise InvalidMedia("The file has no moving picture.")
+    for other in container.streams:
+        other.discard = Discard.default if other.index == stream.index else Discard.all
+    stream.codec_context.options = {**decoder_options(limits), **options}
     return stream
 
 

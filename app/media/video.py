@@ -1,16 +1,17 @@
 """The frames that a request asks for, all of its sizes from one decode.
 
 Frames at a rate alone come from one pass over a large file (`app.media.onepass`). Otherwise, or where that pass meets a
-surprise, the times of all frames are read from the packets first, so that only what the wanted frames need is decoded.
-Each frame that comes out is checked against that plan; at the first surprise (a packet that does not decode, a time
-that no packet announced) the file is decoded in full, once for the times and once for the frames.
+surprise, the times of all frames are read from the packets first, so that only what the wanted frames need is decoded:
+by one decoder, or by several at once (`app.media.groups`). Each frame that comes out is checked against that plan; at
+the first surprise (a packet that does not decode, a time that no packet announced) the file is decoded in full, once
+for the times and once for the frames.
 """
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from io import SEEK_END
 from itertools import islice
 from threading import Lock
 from typing import BinaryIO
@@ -18,18 +19,17 @@ from typing import BinaryIO
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from app.errors import InvalidMedia
-from app.media.decoding import SurpriseError, decode_all, decode_expected, decode_planned, decode_times
+from app.errors import ServiceError
+from app.media.decoding import SurpriseError, decode_all, decode_planned, decode_times
 from app.media.frames import ChunkJoiner, FrameCollector
-from app.media.groups import Group, GroupDecoder, decode_at_once, plan_at_once
+from app.media.groups import AtOnceError, Group, GroupDecoder, decode_at_once, plan_at_once
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
 from app.media.packets import SMALL_BYTES, Plan, demux, plan_decoding, read_packets
-from app.media.probe import Readable, best_video, decoder_options, describe, open_media
+from app.media.probe import Readable, describe, file_size, only_stream, open_media
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
 from app.media.shared_file import SharedFile
@@ -57,6 +57,7 @@ class _Planned:
     kept: "list[Packet[VideoStream]] | None"
     """All packets, unless they are to be read again."""
     is_probed: bool
+    """Whether the file has to be probed, whenever it is opened again."""
 
     def packets(self, container: InputContainer, stream: VideoStream) -> "Iterable[Packet[VideoStream]]":
         """All packets, of which a file that was just opened gives those that were not kept."""
@@ -79,22 +80,24 @@ class VideoReader:
         self._limits = limits
         self._given = list(num_given or [0] * len(request.frames))
         self._described = False
-        self._after_cut: Timeline | None = None
         self.outcome = VideoOutcome()
 
     def read(self) -> Iterator[MediaInfo | FrameChunk]:
         """MediaInfo, then the chunks of all specs. Raises InvalidMedia where there is no picture."""
-        attempts = [self._read_all, self._read_after_cut, self._read_planned, self._read_in_one_pass]
+        attempts = [self._read_all, self._read_planned, self._read_in_one_pass]
         while attempts:
             try:
                 yield from attempts[-1]()
                 return
             except SurpriseError:
                 attempts.pop()
-            except MemoryError:
+                self._described = False  # what was said came from a plan that does not hold
+                continue
+            except (MemoryError, AtOnceError):
                 if self._request.cores == 1:
                     raise
-                self._request = replace(self._request, cores=1)  # what is answered does not hang on idle cores
+            self._request = replace(self._request, cores=1)  # what is answered does not hang on idle cores
+            gc.collect()  # PyAV's objects refer to each other: until then they hold the memory of all decoders
 
     def _read_in_one_pass(self) -> Iterator[MediaInfo | FrameChunk]:
         """Give back each frame as soon as it is known, with memory that does not grow with the video.
@@ -118,8 +121,12 @@ class VideoReader:
         with ExitStack() as opened:
             container, stream, planned = self._plan(opened)
             if planned.groups:
-                items = self._read_groups(planned, stream)
+                items = self._read_groups(planned, self._num_decoders(stream))
             else:
+                if planned.kept is None:
+                    opened.close()
+                    options = _STRICT | self._threads
+                    container, stream = opened.enter_context(self._open(options, probe=planned.is_probed))
                 packets = planned.packets(container, stream)
                 frames = decode_planned(packets, stream, planned.plan, planned.timeline)
                 items = self._collect(container, stream, planned.timeline, planned.picks, frames)
@@ -141,9 +148,10 @@ class VideoReader:
         for probe in (False, True):
             container, stream = opened.enter_context(self._open(_STRICT | self._threads, probe=probe))
             table = read_packets(container, stream)
+            if table is not None and table.has_lead:
+                table = table.without_lead(self._first_pts())
             if table is None:
                 break
-            self._after_cut = table.timeline_after_cut
             picks = self._pick(table.timeline, table.key_frames)
             plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
             is_alone = len(container.streams.video) == 1
@@ -153,22 +161,31 @@ class VideoReader:
                 awaited = [Pick(pick.indices[n:], pick.moments[n:]) for pick, n in zip(picks, self._given, strict=True)]
                 groups = plan_at_once(plan, table, self._request.frames, awaited, self._num_decoders(stream))
                 planned = _Planned(table.timeline, picks, plan, groups, table.kept, probe)
-                if table.kept is None:
-                    opened.close()
-                    container, stream = opened.enter_context(self._open(_STRICT | self._threads, probe=probe))
                 return container, stream, planned
             opened.close()
         raise SurpriseError
 
+    def _first_pts(self) -> int | None:
+        """Of the first frame that decodes. Raises InvalidMedia where none does."""
+        with self._open() as (container, stream):
+            return next(decode_all(container, stream)).pts
+
     def _num_decoders(self, stream: VideoStream) -> int:
-        """That may be at work at once: of so many pixels together as one may have."""
+        """That may be at work at once: together their pictures have no more pixels than one picture may have."""
         pixels = max(1, stream.codec_context.width * stream.codec_context.height)
         return min(self._request.cores, self._limits.max_pixels // pixels)
 
-    def _read_groups(self, planned: _Planned, stream: VideoStream) -> Iterator[MediaInfo | FrameChunk]:
+    def _read_groups(self, planned: _Planned, num_decoders: int) -> Iterator[MediaInfo | FrameChunk]:
+        """Decode the groups of the plan at once. Raises AtOnceError, whatever is wrong, and MemoryError."""
+        try:
+            yield from self._decode_groups(planned, num_decoders)
+        except (SurpriseError, ServiceError, RuntimeError) as error:
+            raise AtOnceError from error
+
+    def _decode_groups(self, planned: _Planned, num_decoders: int) -> Iterator[MediaInfo | FrameChunk]:
         with ExitStack() as opened:
             decoders, lock = [], Lock()
-            for _ in range(self._num_decoders(stream)):
+            for _ in range(num_decoders):
                 container, own = opened.enter_context(
                     self._open(_STRICT, probe=planned.is_probed, file=SharedFile(self._file, lock))
                 )
@@ -182,16 +199,6 @@ class VideoReader:
                     yield from self._counted(joiners[chunk.spec].add(chunk))
             for joiner in joiners:
                 yield from self._counted(joiner.finish())
-
-    def _read_after_cut(self) -> Iterator[MediaInfo | FrameChunk]:
-        """Decode everything once, on the guess that nothing is displayed before the first clean packet."""
-        timeline = self._after_cut
-        if timeline is None:
-            raise SurpriseError
-        picks = self._pick(timeline, None)
-        with self._open() as (container, stream):
-            frames = decode_expected(container, stream, timeline)
-            yield from self._hold(self._collect(container, stream, timeline, picks, frames))
 
     def _hold(self, items: Iterator[MediaInfo | FrameChunk]) -> Iterator[MediaInfo | FrameChunk]:
         """The items, but frames that are spread over the video only at the end: their choice depends on all of it."""
@@ -270,19 +277,3 @@ class VideoReader:
         """`options`: of the decoder."""
         with open_media(file or self._file, self._limits, probe=probe) as container:
             yield container, only_stream(container, self._limits, **(options or {}))
-
-
-def file_size(file: BinaryIO | Readable) -> int:
-    """Bytes."""
-    return file.seek(0, SEEK_END)
-
-
-def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:
-    """The moving picture, its decoder with `options`; other streams will not be read. Raises InvalidMedia for none."""
-    stream = best_video(container, limits)
-    if stream is None:
-        raise InvalidMedia("The file has no moving picture.")
-    for other in container.streams:
-        other.discard = Discard.default if other.index == stream.index else Discard.all
-    stream.codec_context.options = {**decoder_options(limits), **options}
-    return stream

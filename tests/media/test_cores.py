@@ -3,13 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from types import FrameType
 
 import av
 import numpy as np
 import pytest
 
+from app.errors import MediaTooLarge
 from app.media import sandbox
 from app.media.groups import GroupDecoder
 from app.media.request import FrameChunk, FrameSpec, MediaRequest, MediaSummary
@@ -51,6 +54,28 @@ def test_groups_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert events[-1].frames_decoded + events[-1].frames_skipped == 40
 
 
+def test_a_thread_that_is_held_up_gets_no_decoder_that_is_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_groups(tmp_path / "video.mp4", 80, (96, 64))
+    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+    others_went_on = threading.Event()
+    firsts = count_groups(monkeypatch, lambda: len(firsts) < 3 or others_went_on.set())
+
+    def hold_up(frame: FrameType, event: str, _: object) -> None:
+        is_called = event == "call" and frame.f_code.co_qualname == "decode_at_once.<locals>.decode"
+        if is_called and frame.f_locals["group"].first == 10:  # the second
+            assert others_went_on.wait(20)
+
+    threading.setprofile(hold_up)
+    try:
+        (frames,), _ = read_frames(path, MediaRequest(frames=(SPEC,), cores=2))
+    finally:
+        threading.setprofile(None)
+    np.testing.assert_array_equal(frames, expected)
+    assert others_went_on.is_set()
+
+
 def test_only_groups_of_which_something_is_wanted_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_groups(tmp_path / "video.mp4", 160, (96, 64))
     firsts = count_groups(monkeypatch)
@@ -90,7 +115,7 @@ def test_pictures_whose_size_changes_are_those_of_a_single_decoder(
     np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 8)])
     assert firsts
     assert isinstance(events[-1], MediaSummary)
-    assert events[-1].frames_skipped == 0  # in the end, all are decoded
+    assert events[-1].frames_skipped == 32  # in the end, by one decoder
 
 
 def write_pictures(path: Path, sizes: list[tuple[int, int]]) -> None:
@@ -132,6 +157,29 @@ def test_one_core_is_used_where_there_is_no_memory_for_several(tmp_path: Path) -
     path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
     (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
     np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=80 << 20), expected)
+
+
+@pytest.mark.parametrize("megabytes", [8, 34, 46])
+def test_frames_for_which_there_is_no_memory_are_not_passed_over(tmp_path: Path, megabytes: int) -> None:
+    """FFmpeg calls them invalid data."""
+    path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
+    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+    with suppress(MediaTooLarge):
+        np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=megabytes << 20), expected)
+
+
+def test_without_more_threads_one_decoder_keeps_to_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_groups(tmp_path / "video.mp4")
+    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    (frames,), events = read_frames(path, MediaRequest(frames=(SPEC,), cores=2))
+    np.testing.assert_array_equal(frames, expected)
+    assert isinstance(events[-1], MediaSummary)
+    assert events[-1].frames_skipped > 0
 
 
 @pytest.mark.parametrize(

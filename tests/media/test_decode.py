@@ -229,6 +229,10 @@ def test_a_recording_that_begins_in_the_middle(tmp_path: Path, codec: str) -> No
     frames, events = read_one(path)
     np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 5)])
     assert events[-1].frames_decoded <= len(pictures) + 1  # decoded once, not once more for the times
+    part, events = read_one(path, start_seconds=1.0)
+    later = [number for number, time in enumerate(seconds) if time >= 1]
+    np.testing.assert_array_equal(part[[0, -1]], pictures[[later[0], later[-1]]])
+    assert events[-1].duration_seconds == pytest.approx(float(seconds[-1]) - 1 + 0.04)
 
 
 def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
@@ -243,8 +247,10 @@ def test_damage_in_the_middle_is_passed_over(tmp_path: Path) -> None:
     assert len(pictures) > 20
     frames, _ = read_one(path)
     np.testing.assert_array_equal(frames, pictures[pick_spread(seconds, 5)])
-    by_rate, _ = read_one(path, spec=FrameSpec(48, 32, rate=25.0))
+    by_rate, events = read_one(path, spec=FrameSpec(48, 32, rate=25.0))
     assert len(by_rate) >= len(pictures)
+    info = [event for event in events if isinstance(event, MediaInfo)][-1]
+    assert info.frame_rate * info.duration_seconds == pytest.approx(len(pictures))
 
 
 @pytest.mark.parametrize("spec", [FrameSpec(512, 512, clip_length=60), FrameSpec(0, 0, fit="keep", clip_length=300)])

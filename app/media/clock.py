@@ -17,12 +17,12 @@ MAX_GAP_SECONDS = 10.0
 
 
 def may_be_set_anew(container: InputContainer) -> bool:
-    """Whether a gap of more than MAX_GAP_SECONDS is none."""
+    """Whether a gap of more than MAX_GAP_SECONDS means another clock, not a pause."""
     return bool(container.format.flags & _TS_DISCONT)
 
 
 class FileClock:
-    """What the time stamps of a stream's frames mean, in ticks of its time base."""
+    """Turns the time stamps of a stream's frames into times that never fall, in ticks of its time base."""
 
     def __init__(self, container: InputContainer, time_base: Fraction) -> None:
         self._is_joined = may_be_set_anew(container)
@@ -31,12 +31,12 @@ class FileClock:
         self._ahead = 0
 
     def is_set_anew(self, last: int, ticks: int) -> bool:
-        """Between two time stamps, one after the other."""
+        """Whether the clock was set anew between the time stamp `last` and `ticks`, the one after it."""
         return ticks < last - self._max_fall or (self._is_joined and ticks > last + self._max_gap)
 
     def time_of(self, pts: int, last: int, due: int) -> int:
-        """When a frame is displayed that follows one of `last`: never before that, and when it is `due` if `pts` is of
-        another time."""
+        """When a frame is displayed that follows one displayed at `last`: never earlier; at `due` where the clock was
+        set anew in between."""
         if self.is_set_anew(last, pts - self._ahead):
             self._ahead = pts - due
         return max(last, pts - self._ahead)

@@ -21,6 +21,7 @@ class FrameCollector:
     """Collects the frames of one pick into chunks."""
 
     def __init__(self, number: int, spec: FrameSpec, pick: Pick, skip: int = 0) -> None:
+        """`number`: of the spec in the request. `skip`: frames of the pick that were given back before."""
         self._number = number
         self._spec = spec
         self._pick = pick
@@ -64,14 +65,14 @@ class FrameCollector:
 
 
 class ChunkJoiner:
-    """Makes chunks of a spec that are shorter than they need be as long as those of a FrameCollector."""
+    """Joins short chunks of one spec to those that a single FrameCollector would have given."""
 
     def __init__(self, spec: FrameSpec) -> None:
         self._spec = spec
         self._waiting: list[FrameChunk] = []
 
     def add(self, chunk: FrameChunk) -> Iterator[FrameChunk]:
-        """The chunks that become complete. The size of the frames never changes."""
+        """The chunks that `chunk` completes; all frames have one size."""
         self._waiting.append(chunk)
         length = _chunk_length(self._spec, chunk.frames[0].nbytes)
         while sum(len(one.frames) for one in self._waiting) >= length:
@@ -82,7 +83,7 @@ class ChunkJoiner:
             yield replace(joined, frames=joined.frames[:length], times=joined.times[:length])
 
     def finish(self) -> Iterator[FrameChunk]:
-        """What is left."""
+        """What is left, as the last chunk."""
         if self._waiting:
             yield _join(self._waiting)
 

@@ -124,10 +124,11 @@ class DecoderPool:
         while True:
             worker = await self._take_worker(deadline)
             queue_seconds = asyncio.get_running_loop().time() - began
-            reason = "cancelled"
+            reason = ""
             try:
                 cores = await self._cores_for_one()
                 asked = replace(request, cores=max(request.cores, cores))
+                reason = "cancelled"
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
                     numbers: Counter[tuple[type, int]] = Counter()
                     async for event in events:
@@ -157,10 +158,10 @@ class DecoderPool:
                 self._give_back(worker, reason)
 
     async def _cores_for_one(self) -> int:
-        """Its own, and those that are idle: at the second of two looks of 0.6 ms, if the first finds too few.
+        """How many cores a file gets: one, and those that are idle now or, if these are too few, a moment later.
 
-        What ends as a request begins, such as the thread that wrote the last of its upload, is gone by then: with one
-        look, six of twenty lone requests were decoded on one core. Of several that come together, none is alone then.
+        By then what ends as a request begins is gone, such as the thread that wrote the last of its upload: with one
+        look, six of twenty lone requests were decoded on one core. And requests that come together see each other.
         """
         most = min(1 + self.idle_workers, _MAX_CORES)
         if most == 1 or (found := _idle_cores()) >= most:

@@ -1,4 +1,4 @@
-"""One file read by several threads, each at its own place."""
+"""One file that several threads read, each from a place of its own."""
 
 from io import SEEK_CUR, SEEK_END, SEEK_SET
 from threading import Lock
@@ -8,7 +8,7 @@ from app.media.probe import Readable
 
 
 class SharedFile:
-    """A reader of a file that others read too, all of them under one `lock`."""
+    """One reader of the file. All of them are given the same `lock`."""
 
     def __init__(self, file: BinaryIO | Readable, lock: Lock) -> None:
         self._file = file

@@ -193,6 +193,25 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(long_video: Path) -> 
     run(test)
 
 
+def test_a_request_that_leaves_before_its_file_is_read_costs_no_worker(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_idle_cores", lambda: 1)
+    monkeypatch.setattr(sandbox, "_LOOK_AGAIN_SECONDS", 60.0)
+
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            reading = asyncio.create_task(collect(pool, video, EVERYTHING, seconds=120.0))
+            await until(lambda: pool.idle_workers == 1)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+            assert pool.idle_workers == 2
+            assert not pool.restarts
+
+    run(test)
+
+
 @pytest.mark.parametrize("num_events", [3, 8, 13, 18])
 def test_a_worker_that_had_several_cores_is_followed_by_one_that_has_one(
     num_events: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,6 +24,9 @@ LAYER_SHIFT = 5
 _X264_BUILD = re.compile(rb"x264 - core (\d+)")
 _FIRST_BUILD_AS_SPECIFIED = 151
 _HEAD_BYTES = 4096
+_MPEG4_ENCODER = re.compile(rb"\x00\x00\x01\xb2(XviD|DivX|Lavc|FF?mpeg)", re.IGNORECASE)
+"""User data by which FFmpeg decodes all that follows in another way. With parameters it also stands in the file's
+header; alone, only a decoder that has read this packet knows of it."""
 
 Classify = Callable[[bytes], int]
 
@@ -192,9 +195,9 @@ def _mpeg4(data: bytes) -> int:
     """ISO/IEC 14496-2 6.2.5: vop_coding_type is the first 2 bits. Several in one packet: a packed B-frame."""
     starts = _start_code_units(data)
     kinds = [data[start + 1] >> 6 for start in starts if data[start] == 0xB6 and start + 1 < len(data)]
-    if len(kinds) != 1:
-        return ODD
     headers = HEADERS if any(0x20 <= data[start] <= 0x2F for start in starts) else 0
+    if len(kinds) != 1 or (not headers and _MPEG4_ENCODER.search(data)):
+        return ODD
     return headers | {0: CLEAN, 2: DISPOSABLE}.get(kinds[0], 0)
 
 

@@ -185,6 +185,18 @@ def test_lossless_blocks_of_an_old_x264(tmp_path: Path) -> None:
     check(path)
 
 
+def test_an_encoder_that_only_the_first_packet_names(tmp_path: Path) -> None:
+    """What Xvid wrote is decoded with its own inverse transform."""
+
+    def name(number: int, data: bytearray) -> None:
+        if number == 0:
+            data[:0] = b"\0\0\1\xb2XviD0046"
+
+    options = {"g": "10", "flags": "+bitexact"}
+    source = write_video(tmp_path / "source.mp4", moving_frames(60), 25, "mpeg4", options=options)
+    check(write_changed(source, tmp_path / "v.mp4", name))
+
+
 def test_frames_that_a_key_frame_discards(tmp_path: Path) -> None:
     def discard(number: int, data: bytearray) -> None:
         """Sets no_output_of_prior_pics_flag (ITU-T H.265 7.3.6.1) of a packet that is one IDR picture."""

@@ -267,6 +267,11 @@ class StreamProtocol(Impatient, WebSocketsSansIOProtocol):
         self._heard = self.loop.time()
         if self.conn.parser_exc is None:  # else it has been told so
             super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # No handshake, or one that is too long: uvicorn would neither answer it nor end it.
+            answer = b"".join(self.conn.data_to_send()) or self.conn.reject(HTTPStatus.BAD_REQUEST, "").serialize()
+            self.transport.write(answer)
+            self.transport.close()
 
     def handle_parser_exception(self) -> None:
         """Tells the client by a close frame, and takes what it still sends: a connection that is closed with bytes

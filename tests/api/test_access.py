@@ -155,15 +155,25 @@ def assert_refused(guarded: Guarded, status: int, path: str = "/stream", headers
     assert guarded.server.line(problem["request_id"])["status"] == status
 
 
-def test_a_handshake_that_is_none(guarded: Guarded) -> None:
+@pytest.mark.parametrize(
+    ("target", "more", "status"),
+    [
+        ("/stream", "", 400),
+        ("/stream", f"Sec-WebSocket-Key: {'A' * 22}==\r\nContent-Length: 5\r\n", 400),
+        ("/stream", f"Cookie: {'a' * 9000}\r\n", 431),
+        (f"/stream?model={'a' * 9000}", "", 414),
+    ],
+)
+def test_a_handshake_that_is_none(guarded: Guarded, target: str, more: str, status: int) -> None:
     with guarded.server.connect() as connection:
         connection.sendall(
-            b"GET /stream HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\n\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{more}"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
-        status, headers, body = read_answer(connection)
-    assert (status, headers["content-type"]) == (400, "application/problem+json")
-    assert guarded.server.line(json.loads(body)["request_id"])["status"] == 400
+        answer = read_answer(connection)
+        assert connection.recv(1) == b""
+    assert (answer[0], answer[1]["content-type"]) == (status, "application/problem+json")
+    assert guarded.server.line(json.loads(answer[2])["request_id"])["status"] == status
 
 
 def test_operations_are_on_their_port_alone_and_need_no_key(guarded: Guarded, client: httpx.Client) -> None:

@@ -48,6 +48,7 @@ def main() -> None:
     config = ServingConfig(
         app,
         patience_seconds=settings.patience_seconds,
+        min_bytes_per_second=settings.min_upload_bytes_per_second,
         max_connections=settings.max_connections,
         host=settings.host,
         port=settings.port,

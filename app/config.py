@@ -81,7 +81,8 @@ class Settings(BaseSettings):
 
     Up to a fifth more, by chance, so that clients that came together do not all end together."""
     min_upload_bytes_per_second: int = Field(default=16 * 2**10, ge=0)
-    """Uploads that are slower for `patience_seconds` end with 408. 0: a byte now and then is enough."""
+    """Uploads that are slower for `patience_seconds` end with 408; a connection whose answer is taken more slowly ends
+    without one. 0: a byte now and then is enough."""
 
     api_keys_file: Path | None = None
     """TOML with the hashes of API keys (`python -m app.api.keys NAME`), read again when it changes; none: no keys."""

@@ -5,9 +5,11 @@ sent. Here each of these has `patience_seconds`, and there are no more than `max
 """
 
 import asyncio
+import fcntl
 import random
-import re
 import secrets
+import struct
+import termios
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -25,96 +27,78 @@ from websockets.server import ServerProtocol
 from app.api.body import SPREAD
 from app.api.observe import UNMATCHED
 from app.api.problems import MEDIA_TYPE, problem_body
+from app.api.strict import MAX_HEADER_BYTES, StrictConnection
 from app.telemetry import access_logger
 
-MAX_HEADER_BYTES = 2**16
-CRUMBS = 1024
-"""Parts of a body after which they must have been of `MIN_PART_BYTES` on average."""
-MIN_PART_BYTES = 256
-"""A chunk costs some 25 µs however small it is: those of one byte in one read would hold all others up for a second."""
 MALFORMED = "Malformed request"
-ABSOLUTE_FORM = re.compile(rb"https?://([^/?#@]+)(.*)", re.IGNORECASE)
 
 
 class ServingConfig(uvicorn.Config):
     """uvicorn's settings and ours."""
 
-    def __init__(self, app: Callable[..., Any], patience_seconds: float, max_connections: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        patience_seconds: float,
+        min_bytes_per_second: int,
+        max_connections: int,
+        **settings: Any,
+    ) -> None:
         super().__init__(
             app, http=HttpProtocol, ws=StreamProtocol, h11_max_incomplete_event_size=MAX_HEADER_BYTES, **settings
         )
         self.patience_seconds = patience_seconds
+        self.min_bytes_per_second = min_bytes_per_second
+        """That a client takes of an answer, on average over each `patience_seconds`."""
         self.max_connections = max_connections
         self.idle: dict[HttpProtocol, None] = {}
         """Connections without a request, the one that has waited longest first."""
 
 
-class StrictConnection(h11.Connection):
-    """Refuses headers over the limit also where they come at once, and bodies in crumbs; remembers why it refused."""
-
-    refusal: h11.RemoteProtocolError | None = None
-    _num_parts = 0
-    _num_bytes = 0
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            event = super().next_event()
-            if isinstance(event, h11.Request):
-                self._num_parts = self._num_bytes = 0
-                self._check_header(event)
-                event = _origin_form(event)
-            elif isinstance(event, h11.Data):
-                self._check_part(event)
-        except h11.RemoteProtocolError as error:
-            self.refusal = error
-            raise
-        return event
-
-    def _check_header(self, request: h11.Request) -> None:
-        lines = sum(len(name) + len(value) + len(b": \r\n") for name, value in request.headers)
-        if len(request.target) + lines > MAX_HEADER_BYTES:
-            raise h11.RemoteProtocolError("header over the limit", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-
-    def _check_part(self, part: h11.Data) -> None:
-        self._num_parts += 1
-        self._num_bytes += len(part.data)
-        if self._num_parts > CRUMBS and self._num_bytes < self._num_parts * MIN_PART_BYTES:
-            raise h11.RemoteProtocolError("body in crumbs")
-
-
-def _origin_form(request: h11.Request) -> h11.Request:
-    """`request` for a path, also where it names the whole address, as to a proxy (RFC 9112, section 3.2.2)."""
-    found = ABSOLUTE_FORM.match(request.target)
-    if found is None:
-        return request
-    host, rest = found.groups()
-    headers = [(name, host if name == b"host" else value) for name, value in request.headers]
-    target = rest if rest.startswith(b"/") else b"/" + rest
-    return h11.Request(method=request.method, headers=headers, target=target, http_version=request.http_version)
-
-
 class Impatient(asyncio.Protocol):
-    """Cuts off a client that takes nothing of what it is sent. Before one of uvicorn's protocols."""
+    """Cuts off a client that takes too little of what it is sent. Before one of uvicorn's protocols."""
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     config: ServingConfig
     app_state: dict[str, Any]
-    _stalled: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.resume_writing()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.config.patience_seconds, self._end, "unread")
+        self._watch_taking()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        if not self.transport.is_closing():  # else the client has still to take the rest
+            self._stop_watching()
+
+    def _watch_taking(self) -> None:
+        self._stop_watching()
+        self._taking = self.loop.call_later(self.config.patience_seconds, self._check_taking, self._num_untaken())
+
+    def _check_taking(self, before: int) -> None:
+        seconds, rate = self.config.patience_seconds, self.config.min_bytes_per_second
+        if before - self._num_untaken() < max(1.0, seconds * rate):
+            self._end("unread")
+        else:
+            self._watch_taking()
+
+    def _num_untaken(self) -> int:
+        """Bytes sent and not yet acknowledged, those that the kernel holds (tcp(7), SIOCOUTQ) included."""
+        connection = self.transport.get_extra_info("socket")
+        (queued,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+        return int(queued) + self.transport.get_write_buffer_size()
+
+    def _stop_watching(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _end(self, reason: str) -> None:
         self.app_state["service"].telemetry.connections_ended.labels(reason).inc()
@@ -148,6 +132,7 @@ class HttpProtocol(Impatient, H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._unset_keepalive_if_required()  # uvicorn does so only where the connection ended without an error
         self.config.idle.pop(self, None)
         super().connection_lost(exc)
 
@@ -173,7 +158,7 @@ class HttpProtocol(Impatient, H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self._wait_for(lambda: self._end("unread"))
+        self._watch_taking()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_waiting()
@@ -210,8 +195,9 @@ class HttpProtocol(Impatient, H11Protocol):
             answer = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
             for event in (answer, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+        self._stop_waiting()
         self.transport.close()
-        self._wait_for(lambda: self._end("unread"))
+        self._watch_taking()
 
     def _wait_for(self, then: Callable[[], None]) -> None:
         self._stop_waiting()

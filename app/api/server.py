@@ -68,4 +68,5 @@ class Server(uvicorn.Server):
             await self.lifespan.shutdown()
             sys.exit(START_FAILED)
         port = self._operations.sockets[0].getsockname()[1]
-        logger.info("Operations on http://%s:%d", self.config.host, port)
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        logger.info("Operations on http://%s:%d", host, port)

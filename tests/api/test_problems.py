@@ -159,10 +159,13 @@ def test_a_video_without_its_pictures_is_422(client: httpx.Client, red_video: Pa
     assert_problem(client.post("/classify", content=bytes(video)), 422)
 
 
-def test_what_is_not_http_is_a_problem_too(server: RunningServer) -> None:
-    address = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((address[0], int(address[1])), timeout=10) as connection:
-        connection.sendall(b"HELLO?\r\n\r\n")
+TWO_LENGTHS = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [b"HELLO?\r\n\r\n", TWO_LENGTHS])
+def test_what_is_not_http_is_a_problem_too(server: RunningServer, sent: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(sent)
         answer = b""
         while part := connection.recv(4096):
             answer += part

@@ -46,6 +46,7 @@ def serving(
     config = ServingConfig(
         counting,
         patience_seconds=10.0,
+        min_bytes_per_second=2**14,
         max_connections=10,
         port=0,
         lifespan="off",

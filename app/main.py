@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[Depends(check_repeated)],
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
     _guard(app, settings, telemetry, places)
     app.add_middleware(Opening)

@@ -28,7 +28,10 @@ async def ready(request: Request) -> schemas.Readiness:
 
 
 @router.get(
-    "/metrics", summary="Prometheus metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
     return Response(service_of(request).telemetry.render(), media_type=CONTENT_TYPE)

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.openapi import PROBLEM
@@ -82,12 +81,12 @@ async def show_model(request: Request, name: str) -> Model:
 @router.get(
     "/{name}/card",
     summary="A model's card",
-    response_class=PlainTextResponse,
-    responses={200: {"content": {"text/markdown": {}}}, 404: PROBLEM},
+    response_class=Response,
+    responses={200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}, 404: PROBLEM},
 )
-async def show_card(request: Request, name: str, query: Annotated[CardQuery, Query()]) -> PlainTextResponse:
+async def show_card(request: Request, name: str, query: Annotated[CardQuery, Query()]) -> Response:
     """Data, licence, split, metrics, seed, command and limits, as Markdown."""
-    return PlainTextResponse(service_of(request).store.get(name, query.version).card, media_type="text/markdown")
+    return Response(service_of(request).store.get(name, query.version).card, media_type="text/markdown")
 
 
 def _model(service: Service, name: str) -> Model:

@@ -35,7 +35,7 @@ PROBLEM: dict[str, Any] = {
 OVERLOADED = {**PROBLEM, "headers": {"Retry-After": header("Seconds after which to come back.", 1, "integer")}}
 
 UPLOAD_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    **dict.fromkeys((400, 404, 408, 411, 413, 415, 422, 503, 504, 507), PROBLEM),
+    **dict.fromkeys((400, 404, 408, 411, 413, 415, 422, 500, 503, 504, 507), PROBLEM),
     429: OVERLOADED,
 }
 """What can go wrong where something is uploaded."""

@@ -22,7 +22,7 @@ router = APIRouter()
 
 
 @router.get("/stream/schema", summary="The messages of the WebSocket /stream", tags=["stream"])
-async def schema() -> dict[str, JsonValue]:
+async def stream_schema() -> dict[str, JsonValue]:
     """JSON Schemas of what the client may send and of what the service answers; docs/streams.md explains them."""
     return message_schemas()
 

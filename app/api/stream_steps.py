@@ -134,7 +134,7 @@ class _Sent:
     responses={**UPLOAD_PROBLEMS, 401: PROBLEM, 409: PROBLEM},
     response_model=StepsResponse,
 )
-async def steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Response:
+async def stream_steps(request: Request, query: Annotated[StepsQuery, Query()]) -> Response:
     """Steps over a chunk of video or sound, or over pictures, continuing from the state of the answer before.
 
     Any replica can answer, for the server keeps nothing. The same state may be sent twice, which forks the stream.

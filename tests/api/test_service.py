@@ -22,7 +22,7 @@ def test_the_document_has_every_kind_of_answer_to_a_file() -> None:
     for path in ("/classify", "/predict", "/caption", "/features"):
         answers = document["paths"][path]["post"]["responses"]
         assert {"application/json", "application/x-ndjson", "text/event-stream"} <= answers["200"]["content"].keys()
-        assert {"408", "413", "429", "503", "504", "507"} <= answers.keys()
+        assert {"408", "413", "429", "500", "503", "504", "507"} <= answers.keys()
 
 
 def described_answer(client: httpx.Client, path: str, method: str, status: int) -> tuple[dict, dict]:
@@ -192,8 +192,10 @@ def test_each_task_has_a_default_of_its_own(store: Path) -> None:
 
 def test_card_is_markdown(client: httpx.Client) -> None:
     response = client.get("/models/tiny/card")
-    assert response.headers["content-type"].startswith("text/markdown")
+    assert response.headers["content-type"] == "text/markdown; charset=utf-8"
     assert response.text.startswith("# tiny")
+    answer, _ = described_answer(client, "/models/{name}/card", "get", 200)
+    assert answer["content"].keys() == {"text/markdown"}
 
 
 def test_health(client: httpx.Client) -> None:

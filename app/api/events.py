@@ -56,7 +56,8 @@ class EventResponse(Response):
         work: Callable[[Emit], Awaitable[Event]],
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(media_type=kind, headers={"Cache-Control": "no-store", "Vary": "Accept", **(headers or {})})
+        at_once = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Vary": "Accept"}  # nginx would hold it back
+        super().__init__(media_type=kind, headers={**at_once, **(headers or {})})
         del self.headers["content-length"]
         self._request = request
         self._kind = kind

@@ -127,7 +127,7 @@ class Inbox {
 }
 
 function address(model) {
-  const url = new URL(`/stream?${new URLSearchParams({ model })}`, location.href);
+  const url = new URL(`stream?${new URLSearchParams({ model })}`, location.href);
   url.protocol = url.protocol.replace("http", "ws");
   return url;
 }

@@ -7,7 +7,7 @@ export async function* askClip(file, { name, task }, key, signal) {
   const headers = { Accept: "application/x-ndjson" };
   if (key) headers.Authorization = `Bearer ${key}`;
   const query = new URLSearchParams({ model: name, timeline: "true" });
-  const response = await fetch(`/${task}?${query}`, { method: "POST", body: file, headers, signal });
+  const response = await fetch(`${task}?${query}`, { method: "POST", body: file, headers, signal });
   if (!response.ok) throw await problemOf(response);
   let rest = "";
   const decoder = new TextDecoder();

@@ -126,7 +126,7 @@ function chooseModel() {
 
 async function loadModels() {
   const headers = key() ? { Authorization: `Bearer ${key()}` } : {};
-  const response = await fetch("/models", { headers });
+  const response = await fetch("models", { headers });
   if (!response.ok) return refuse(await problemOf(response));
   const served = (await response.json()).models;
   models = Object.keys(TASKS).flatMap((task) => served.filter((model) => taskOf(model) === task));

@@ -41,6 +41,7 @@ def test_the_last_line_is_the_whole_answer(client: httpx.Client, long_video):
     whole = client.post(url, content=long_video).json()
     response = client.post(url, content=long_video, headers=NDJSON)
     assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.headers["x-accel-buffering"] == "no"
     lines = [json.loads(line) for line in response.text.splitlines()]
     assert [line["type"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"]
     assert without_timing(lines[-1]) == without_timing(whole)

@@ -130,6 +130,8 @@ class Form:
         if name in self._layout.texts:
             if b"filename" in options:
                 raise MalformedRequest(f"The form's field '{name}' is a file, not text.")
+            if name in self.texts:
+                raise MalformedRequest(f"The form has more than one field '{name}'.")
             self._text = name
         elif not self._layout.passes_over_others:
             known = ", ".join(sorted({*self._layout.files, *self._layout.texts}))

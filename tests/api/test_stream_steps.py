@@ -152,6 +152,7 @@ def test_times_are_the_clients(client: httpx.Client, pictures):
         ({"times": "soon"}, 400, "not a JSON list"),
         ({"times": "[0, NaN]"}, 400, "not a JSON list"),
         ({"times": "[0, 1e13]"}, 400, "1e12 at most"),
+        ({"times": ["[0, 1]", "[1, 2]"]}, 400, "more than one field 'times'"),
         ({"state": "AAAA"}, 401, "not signed by this service"),
         ({"state": "?"}, 401, "not base64"),
         ({"state": ""}, 401, "not signed by this service"),

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from openapi_schema_validator import OAS31Validator
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from app.api.stream_schemas import message_schemas
 from tests.server import RunningServer
 
+MESSAGES = OAS31Validator(message_schemas()["server"])
 WAIT_SECONDS = 60.0
 KEYS = "k" * 32
 MAX_MESSAGE_BYTES = 2**20
@@ -59,10 +62,11 @@ class StreamClient:
         self.socket.send(data)
 
     def hear(self) -> dict[str, Any]:
-        """The next text message."""
+        """The next text message, which is as the schema says."""
         message = self.socket.recv(WAIT_SECONDS)
         assert isinstance(message, str)
         found: dict[str, Any] = json.loads(message)
+        MESSAGES.validate(found)
         return found
 
     def hear_bytes(self) -> bytes:

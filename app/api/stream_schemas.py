@@ -34,7 +34,7 @@ class Welcome(BaseModel):
     """A secret: who knows it can go on with the session."""
     model: ModelRef
     task: Literal["classify", "predict", "features"]
-    labels: list[str] | None
+    labels: list[str] | None = None
     """`scores`, `smoothed` and `so_far` are in this order."""
     rate: float
     """Steps a second that the model was trained for: send as many pictures."""

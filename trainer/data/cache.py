@@ -1,4 +1,4 @@
-"""Each video decoded once, through the decoder of the service, into plain uint8 pixels on disk."""
+"""Decodes each video once, with the service's own decoder, into plain uint8 pixels on disk."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
@@ -14,7 +14,7 @@ from trainer.data.filling import BrokenVideo, Kind, fill_cache
 from trainer.data.listing import Video
 
 LAYOUT = 1
-"""Part of every key; another number makes all entries again."""
+"""Part of every key: a new number makes all entries again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DecodedVideo:
         return self.entry.sha256
 
     def facts(self) -> dict[str, float]:
-        """What splits should be alike in, by name and unit."""
+        """The facts in which splits should be alike, by name and unit."""
         return {
             "duration (s)": self.entry.duration_seconds,
             "frame rate": self.entry.frame_rate or 0.0,
@@ -61,7 +61,7 @@ def decode_all(
 ) -> tuple[list[DecodedVideo], list[BrokenVideo]]:
     """Decodes what is not yet in the cache `folder`; both lists in the order of `videos`.
 
-    The key of an entry is the content of the file, its start and end, and the spec: a file may be moved or renamed.
+    An entry's key is the content of the file, its start and end, and the spec, so a file may be moved or renamed.
     """
 
     def key(video: Video, sha256: str) -> tuple[Any, ...]:
@@ -72,9 +72,9 @@ def decode_all(
 
 
 def open_video(decoded: DecodedVideo, labels: Sequence[str]) -> CachedVideo:
-    """The pixels of a decoded video, mapped copy-on-write: nothing done to them reaches the cache.
+    """The pixels of a decoded video, mapped copy-on-write: changing them does not change the cache.
 
-    torch.from_file, unlike np.memmap, keeps no descriptor open, of which a process may have 1,024 by default.
+    Unlike np.memmap, torch.from_file keeps no descriptor open; by default a process may have 1,024 of them.
     """
     entry = decoded.entry
     num_frame_bytes, num_clip_bytes = int(np.prod(entry.frames_shape)), int(np.prod(entry.clip_shape))

@@ -1,4 +1,4 @@
-"""How a camera moves that no one has filmed with: eased pans, tilts, zooms and rolls, held by hand, jerked."""
+"""How a virtual camera moves: eased pans, tilts, zooms and rolls, held by hand, jerked."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from trainer.data.chance import log_uniform
 
 FINE_RATE = 60.0
-"""Positions per second that a path is drawn at; frames are looked up between them."""
+"""Positions per second of a path; frames are looked up between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathStyle:
-    """Ranges that paths are drawn from; speeds log-uniform."""
+    """Ranges from which paths are drawn; speeds are log-uniform."""
 
     pan: tuple[float, float] = (0.02, 0.6)
     """Picture widths per second; picture heights per second for tilts."""
@@ -22,30 +22,30 @@ class PathStyle:
     roll: tuple[float, float] = (0.03, 0.6)
     """Radians per second."""
     part_seconds: tuple[float, float] = (0.8, 3.5)
-    """How long a camera goes on in the same way."""
+    """How long a camera keeps moving in the same way."""
     easing_seconds: tuple[float, float] = (0.1, 0.6)
-    """From one way of moving to the next."""
+    """How long it takes to change from one way of moving to the next."""
     still_share: float = 0.4
-    """Of the parts: no wanted motion."""
+    """Of the parts: no intended motion."""
     two_share: float = 0.2
     """Of the parts: two motions at once, such as a pan with a zoom."""
     held_share: float = 0.5
-    """Of the paths: by hand, too little to be called a shake."""
+    """Of the paths: held by hand, with too little motion to be called a shake."""
     shake_share: float = 0.15
-    """Of the paths: shaken, for all of the path or a part of it."""
+    """Of the paths: shaken, all of the way or part of it."""
     held: tuple[float, float] = (0.005, 0.06)
     """Root mean square of the unwanted speed, picture widths per second."""
     shake: tuple[float, float] = (0.13, 0.45)
     jerk_share: float = 0.1
-    """Of the paths: whipped aside once, or jerked there and back."""
+    """Of the paths: whipped aside once, or jerked away and back."""
     jerk: tuple[float, float] = (0.6, 3.0)
     """Picture widths per second, at its fastest; log-uniform."""
     jerk_seconds: tuple[float, float] = (0.08, 0.6)
-    """There; log-uniform."""
+    """One way; log-uniform."""
 
 
 def draw_path(seconds: float, style: PathStyle, generator: np.random.Generator) -> NDArray[np.float64]:
-    """(N, 4) at FINE_RATE: how far the view has moved, as `scene_labels.describe_motion` takes it."""
+    """(N, 4) at FINE_RATE: how far the view has moved, in the form that `scene_labels.describe_motion` takes."""
     num_positions = int(np.ceil(seconds * FINE_RATE)) + 2
     speeds = _wanted_speeds(num_positions, style, generator)
     kind = generator.random()
@@ -72,7 +72,7 @@ def look_up(path: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArray[
 
 
 def _wanted_speeds(num_positions: int, style: PathStyle, generator: np.random.Generator) -> NDArray[np.float64]:
-    """(N, 4) per second: constant by parts, eased from one to the next."""
+    """(N, 4) per second: constant within each part, eased from one part to the next."""
     speeds = np.zeros((num_positions, 4))
     ranges = (style.pan, style.pan, style.zoom, style.roll)
     start = 0
@@ -104,7 +104,7 @@ def _jerk(num_positions: int, style: PathStyle, generator: np.random.Generator) 
 
 def _unrest(num_positions: int, band: tuple[float, float], generator: np.random.Generator) -> NDArray[np.float64]:
     """(N, 2): noise within a band of frequencies in Hz; its root mean square, over both directions, is 1."""
-    # Drawn longer than asked for: a band below 4 Hz needs seconds to have an amplitude of its own.
+    # Longer than asked for: a band below 4 Hz takes seconds to show its amplitude.
     length = max(num_positions, round(4 * FINE_RATE))
     spectrum = np.fft.rfft(generator.standard_normal((length, 2)), axis=0)
     frequencies = np.fft.rfftfreq(length, 1 / FINE_RATE)

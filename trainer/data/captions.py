@@ -1,4 +1,4 @@
-"""Videos that people have described: a CSV of our own, and the layouts of MSVD and MSR-VTT that become one."""
+"""Videos that people have described: our own CSV, and the layouts of MSVD and MSR-VTT, which become one."""
 
 import csv
 import json
@@ -17,17 +17,17 @@ VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """One video and what people say of it."""
+    """One video and what people say about it."""
 
     video: Video
     captions: tuple[str, ...]
 
 
 def read_captions(data: Path, group_pattern: str | None = None) -> list[Captioned]:
-    """The videos of a CSV with the columns `path` and `caption`, and perhaps `split` and `group`: a row per caption.
+    """The videos of a CSV with the columns `path` and `caption`, and perhaps `split` and `group`, one row per caption.
 
-    Paths are relative to the CSV itself; the rows of a video need not follow one another. The group is the CSV's, else
-    what `group_pattern` captures in the path, else the path. Raises InvalidListing.
+    Paths are relative to the CSV itself. The rows of a video need not be together. The group comes from the CSV, else
+    from what `group_pattern` captures in the path, else it is the path. Raises InvalidListing.
     """
     if not data.is_file():
         raise InvalidListing(f"no such CSV file: {data}")
@@ -66,7 +66,7 @@ def read_msvd(descriptions: Path, videos: Path) -> list[Captioned]:
 def read_msr_vtt(annotations: Path, videos: Path) -> list[Captioned]:
     """MSR-VTT: the JSON with `videos` (`video_id`, `split`, `url`) and `sentences` (`video_id`, `caption`), and clips.
 
-    The clips of one URL are one group, unless the data set's own splits part them: then its splits hold. Raises
+    The clips of one URL are one group, unless the data set puts them in different splits: then its splits count. Raises
     InvalidListing.
     """
     captions: dict[str, list[str]] = {}
@@ -85,7 +85,7 @@ def read_msr_vtt(annotations: Path, videos: Path) -> list[Captioned]:
 
 
 def write_captions(captioned: Iterable[Captioned], output: Path) -> None:
-    """Writes a CSV that `read_captions` reads back; paths below its folder are relative, others absolute."""
+    """Writes a CSV that `read_captions` can read; paths below its folder are relative, others absolute."""
     folder = output.resolve().parent
     with output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -97,7 +97,7 @@ def write_captions(captioned: Iterable[Captioned], output: Path) -> None:
 
 
 def _present(rows: Iterable[tuple[str, str, Split | None, list[str]]], videos: Path) -> list[Captioned]:
-    """(name, group, split, captions) of those whose file is there. Raises InvalidListing where none is."""
+    """(name, group, split, captions) of the videos that have a file. Raises InvalidListing if none has."""
     files = {path.stem: path for path in sorted(videos.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES}
     found = [
         Captioned(Video(files[name], LABEL, group, split), tuple(captions))

@@ -1,4 +1,4 @@
-"""Random numbers of the shapes that nature has them in."""
+"""Random numbers distributed as nature distributes them."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What is wrong with a data set before any training: the report of `inspect` and the warnings of `train`."""
+"""Finds what is wrong with a data set before training, for the report of `inspect` and the warnings of `train`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,14 +13,14 @@ from trainer.data.listing import Split, Video, labels_of
 from trainer.data.splits import groups_in_several_splits
 
 MAX_IMBALANCE = 5.0
-"""Largest over smallest class beyond which accuracy says little."""
+"""Largest class over smallest; beyond this, accuracy says little."""
 MAX_MEDIAN_RATIO = 1.5
 """Between the medians of two splits."""
 MAX_BROKEN_SHARE = 0.05
 
 
 class Decoded(Protocol):
-    """What is in the cache: a DecodedVideo or a DecodedSound."""
+    """An entry of the cache: a DecodedVideo or a DecodedSound."""
 
     @property
     def video(self) -> Video: ...
@@ -30,7 +30,7 @@ class Decoded(Protocol):
         """Of the file."""
 
     def facts(self) -> dict[str, float]:
-        """What splits should be alike in, by name and unit."""
+        """The facts in which splits should be alike, by name and unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def spreads(decoded: Sequence[Decoded]) -> list[Spread]:
 
 
 def count_table(videos: Sequence[Video]) -> list[list[str]]:
-    """Rows of label, videos per split, groups; the first row is the heading, the last the sum."""
+    """Rows of label, videos per split, and groups. The first row is the heading, the last the sum."""
     splits = _ordered({video.split or "all" for video in videos})
     counts: Counter[tuple[str, str]] = Counter((video.label, video.split or "all") for video in videos)
     rows = [["label", *splits, "groups"]]
@@ -70,7 +70,7 @@ def count_table(videos: Sequence[Video]) -> list[list[str]]:
 
 
 def find_problems(videos: Sequence[Video], decoded: Sequence[Decoded], broken: Sequence[BrokenVideo]) -> list[str]:
-    """One sentence for each thing that would make training or its figures worth less; empty: nothing found."""
+    """One sentence for each problem that would make training or its figures worth less; empty if there is none."""
     problems = _broken_problems(broken, len(videos))
     if decoded:
         problems += _class_problems(labels_of(videos), [item.video for item in decoded])
@@ -79,7 +79,7 @@ def find_problems(videos: Sequence[Video], decoded: Sequence[Decoded], broken: S
 
 
 def file_problems(decoded: Sequence[Decoded], broken: Sequence[BrokenVideo]) -> list[str]:
-    """Those of `find_problems` that are problems whatever the labels are for."""
+    """The problems of `find_problems` that do not depend on what the labels are for."""
     return [*_broken_problems(broken, len(decoded) + len(broken)), *_overlap_problems(decoded)]
 
 
@@ -96,7 +96,7 @@ def _broken_problems(broken: Sequence[BrokenVideo], num_videos: int) -> list[str
 
 
 def _class_problems(labels: Sequence[str], videos: Sequence[Video]) -> list[str]:
-    """`labels`: of all that was listed; `videos`: what of it is decoded."""
+    """`labels`: of everything listed; `videos`: those that were decoded."""
     problems = []
     counts = Counter(video.label for video in videos)
     if lost := [label for label in labels if label not in counts]:
@@ -139,7 +139,7 @@ def _overlap_problems(decoded: Sequence[Decoded]) -> list[str]:
 
 
 def _shift_problems(decoded: Sequence[Decoded]) -> list[str]:
-    """Where videos of validation or test are not like those of training, the figures are of something else."""
+    """Where validation or test videos are unlike those of training, the figures measure something else."""
     problems = []
     medians = {(spread.fact, spread.split): spread.median for spread in spreads(decoded)}
     for fact in dict.fromkeys(fact for fact, _ in medians):

@@ -16,7 +16,7 @@ SEED = 0
 
 
 def draw_contact_sheet(videos: Sequence[CachedVideo], labels: Sequence[str], path: Path) -> None:
-    """Writes a PNG of the middle frames of up to 8 videos of each label, picked at random but always the same."""
+    """Writes a PNG with the middle frames of up to 8 videos per label, picked at random but always the same."""
     height, width = videos[0].clip.shape[1:3]
     generator = np.random.default_rng(SEED)
     sheet = Image.new("RGB", (NUM_COLUMNS * width, len(labels) * (height + LABEL_HEIGHT)))

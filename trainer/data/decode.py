@@ -1,4 +1,4 @@
-"""One video decoded into the cache. Runs in worker processes: torch is never imported here."""
+"""Decodes one video into the cache. Runs in worker processes, so it never imports torch."""
 
 import json
 from collections.abc import Iterable
@@ -24,25 +24,25 @@ class CacheSpec:
     """How videos are sampled, once for all epochs."""
 
     width: int
-    """Pixels; width, height, fit and clip_length are the manifest's, so that `clip` is what the service samples."""
+    """Pixels. Width, height, fit and clip_length are the manifest's, so that `clip` is what the service samples."""
     height: int
     fit: Fit
     clip_length: int
     frames_width: int
-    """Pixels; larger than `width` by as much as random crops need."""
+    """Pixels; as much larger than `width` as random crops need."""
     frames_height: int
     frames_rate: float
-    """Frames per second; 0: no frames, the clip alone."""
+    """Frames per second; 0: the clip alone, no frames."""
 
 
 def stream_spec(width: int, height: int, fit: Fit, rate: float) -> CacheSpec:
-    """All frames as the service steps through them. The clip that goes with them, one frame, nothing reads."""
+    """All frames as the service steps through them. The clip beside them has one frame, and nothing reads it."""
     return CacheSpec(width, height, fit, 1, width, height, rate)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """What is known of a decoded video. Its pixels lie beside it: the frames, then the clip."""
+    """What is known about a decoded video. Its pixels lie beside it: the frames, then the clip."""
 
     sha256: str
     """Of the file."""
@@ -63,7 +63,7 @@ class CacheEntry:
 def decode_video(video: Video, sha256: str, spec: CacheSpec, pixels: Path, partial: Path) -> None:
     """Writes the frames and the clip of `video` to `pixels`, and its CacheEntry to `pixels` with `.json`.
 
-    Both are written to `partial` first, and the entry last: where it is, the pixels are complete.
+    Writes both to `partial` first, and the entry last: if it is there, the pixels are complete.
     Raises ServiceError or OSError.
     """
     clip = FrameSpec(spec.width, spec.height, spec.fit, clip_length=spec.clip_length)
@@ -82,7 +82,7 @@ def decode_video(video: Video, sha256: str, spec: CacheSpec, pixels: Path, parti
 
 
 def read_entry(pixels: Path) -> CacheEntry | None:
-    """The entry of `pixels`, or None where it is not decoded yet."""
+    """The entry of `pixels`, or None if they are not decoded yet."""
     try:
         fields: dict[str, Any] = json.loads(pixels.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -92,7 +92,7 @@ def read_entry(pixels: Path) -> CacheEntry | None:
 
 
 def _write_pixels(events: Iterable[MediaEvent], sha256: str, output: IO[bytes]) -> CacheEntry:
-    """Frames go to the file as they come, so that a long video needs no memory."""
+    """Writes frames to the file as they come, so that a long video needs no memory."""
     info: MediaInfo | None = None
     summary: MediaSummary | None = None
     clip: list[NDArray[np.uint8]] = []

@@ -1,4 +1,4 @@
-"""The sound of one file decoded into the cache. Runs in worker processes: torch is never imported here."""
+"""Decodes the sound of one file into the cache. Runs in worker processes, so it never imports torch."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ CHUNK_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class SoundEntry:
-    """What is known of a decoded sound. Its samples lie beside it: mono float32 in [-1, 1]."""
+    """What is known about a decoded sound. Its samples lie beside it: mono float32 in [-1, 1]."""
 
     sha256: str
     """Of the file."""
@@ -28,8 +28,8 @@ class SoundEntry:
 def decode_sound(video: Video, sha256: str, sample_rate: int, samples: Path, partial: Path) -> None:
     """Writes the sound of `video` to `samples`, and its SoundEntry to `samples` with `.json`.
 
-    Both are written to `partial` first, and the entry last: where it is, the samples are complete.
-    Raises ServiceError (InvalidMedia where there is no sound) or OSError.
+    Writes both to `partial` first, and the entry last: if it is there, the samples are complete.
+    Raises ServiceError (InvalidMedia if there is no sound) or OSError.
     """
     request = MediaRequest(
         waveforms=(WaveformSpec(sample_rate, CHUNK_SECONDS * sample_rate),),
@@ -54,7 +54,7 @@ def decode_sound(video: Video, sha256: str, sample_rate: int, samples: Path, par
 
 
 def read_entry(samples: Path) -> SoundEntry | None:
-    """The entry of `samples`, or None where it is not decoded yet."""
+    """The entry of `samples`, or None if they are not decoded yet."""
     try:
         return SoundEntry(**json.loads(samples.with_suffix(".json").read_text(encoding="utf-8")))
     except FileNotFoundError:

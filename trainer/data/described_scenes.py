@@ -1,4 +1,4 @@
-"""Scenes of which a sentence can say everything, and what it says: by the parameters that made them."""
+"""Scenes that one sentence can fully describe, and what it says, known from the parameters that made them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -33,33 +33,33 @@ DESCRIBED_STYLE = SceneStyle(
     ),
     faults=FaultStyle(clean_share=0.0),
 )
-"""The ranges of `camera`'s scenes, but slower: a motion lasts two seconds or more, since each takes a clause."""
+"""As the scenes of `camera`, but slower: a motion lasts two seconds or more, since each takes a clause."""
 NUM_STEPS = (36, 97)
-"""Of a scene, drawn evenly: 3 to 8 s at 12 steps a second."""
+"""Length of a scene, drawn evenly: 3 to 8 s at 12 steps a second."""
 END_FADE_SHARE = 0.12
 """Share of the scenes that open with a fade from black, and of those that end in a fade to black."""
 END_FADE_SECONDS = (0.4, 1.4)
 
 SHORTEST_MOVE = 6
-"""Steps that a motion must hold to be told."""
+"""Steps for which a motion must hold before the sentence mentions it."""
 LONGEST_DOUBT = 9
-"""Most steps in a row for which the camera's motion may be unknown; nothing is said of a scene with more."""
+"""Most steps in a row for which the camera's motion may be unknown; a scene with more is not described."""
 DARK, NOT_DARK, NOT_BRIGHT, BRIGHT = 0.18, 0.21, 0.44, 0.48
-"""Mean luma of all steps; between the first two and between the last two, people would disagree."""
+"""Mean luma of all steps. Between the first two, and between the last two, people would disagree."""
 PLAIN, NOT_PLAIN, NOT_BUSY, BUSY = 0.014, 0.016, 0.031, 0.034
-"""Mean difference in luma between neighbouring pixels, of all steps, in the size that the model sees."""
+"""Mean difference in luma between neighbouring pixels, over all steps, at the size that the model sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What happens in each of T steps, and how sure it is."""
+    """What happens in each of T steps, and how certain that is."""
 
     holds: NDArray[np.bool_]
     """(T, K): which of scene_labels.LABELS hold."""
     scored: NDArray[np.bool_]
-    """(T, K): of which of them that is certain."""
+    """(T, K): for which of them this is certain."""
     shots: NDArray[np.int64]
-    """(T,): the number of the shot, of two the later one."""
+    """(T,): the number of the shot; where there are two, the later one."""
     light: NDArray[np.float64]
     """(T,): of fades, in [0, 1]."""
     changing: NDArray[np.bool_]
@@ -75,7 +75,7 @@ class Script:
 def draw_described(
     stills: Sequence[Still], style: SceneStyle, generator: np.random.Generator
 ) -> tuple[Scene, Script, Facts]:
-    """A scene, what happens in it, and all there is to say. Scenes of which a fact is in doubt are drawn again."""
+    """A scene, what happens in it, and all there is to say. A scene with a doubtful fact is drawn again."""
     while True:
         num_steps = int(generator.integers(*NUM_STEPS))
         montage = _with_end_fades(draw_montage(num_steps, style.rate, style.montage, generator), style.rate, generator)
@@ -84,7 +84,7 @@ def draw_described(
             draw_shot(with_textures(stills, style.texture_share, generator), seconds, style.shot, generator)
             for _ in range(int(montage.shots.max()) + 1)
         ]
-        if not _certain(shots, montage, style.rate):  # before what takes long
+        if not _certain(shots, montage, style.rate):  # before the slow part
             continue
         scene = film(shots, montage, style, generator)
         script = Script(scene.holds, scene.scored, montage.shots[:, 1], montage.light, montage.changing, montage.held)
@@ -93,20 +93,20 @@ def draw_described(
 
 
 def describe(script: Script, measures: NDArray[np.float32], rate: float) -> Facts | None:
-    """All there is to say of a script whose steps `measure` so (T, 2); None where a fact is in doubt."""
+    """All there is to say about a script with these `measures` (T, 2); None if a fact is in doubt."""
     story, seen = tell(script, rate), look(*measures.mean(axis=0).tolist())
     return None if story is None or seen is None else Facts(*seen, story)
 
 
 def measure(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """frames (T, H, W, 3) -> (T, 2): light and detail of each."""
+    """frames (T, H, W, 3) -> (T, 2): the light and detail of each."""
     pictures = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].to(torch.float32) / 255.0
     measures: NDArray[np.float32] = light_and_detail(luma(pictures))[0].numpy()
     return measures
 
 
 def tell(script: Script, rate: float) -> tuple[Move | Event, ...] | None:
-    """The story of a script, in order of time; None where something in it is in doubt."""
+    """The story of a script, in order of time; None if anything in it is in doubt."""
     edits, moves = _edits(script, rate), _moves(script)
     if edits is None or moves is None:
         return None
@@ -119,7 +119,7 @@ def tell(script: Script, rate: float) -> tuple[Move | Event, ...] | None:
 
 
 def look(luma: float, difference: float) -> tuple[Light | None, Detail | None] | None:
-    """How bright and how busy pictures are of that mean luma and mean difference; None where opinions differ."""
+    """How bright and busy pictures with this mean luma and mean difference are; None where opinions differ."""
     if DARK < luma < NOT_DARK or NOT_BRIGHT < luma < BRIGHT:
         return None
     if PLAIN < difference < NOT_PLAIN or NOT_BUSY < difference < BUSY:
@@ -130,7 +130,7 @@ def look(luma: float, difference: float) -> tuple[Light | None, Detail | None] |
 
 
 def _with_end_fades(montage: Montage, rate: float, generator: np.random.Generator) -> Montage:
-    """The montage, now and then with a fade from black before all or to black after all."""
+    """The montage, sometimes with a fade from black at the start or to black at the end."""
     clock = np.arange(len(montage.light)) / rate
     light = montage.light.copy()
     before, after = generator.uniform(*END_FADE_SECONDS, 2)
@@ -143,7 +143,7 @@ def _with_end_fades(montage: Montage, rate: float, generator: np.random.Generato
 
 
 def _certain(shots: Sequence[Shot], montage: Montage, rate: float) -> bool:
-    """Whether the motion of all shots can be told, as far as their paths say."""
+    """Whether the motion of all shots can be told from their paths."""
     num_steps = len(montage.seconds)
     holds, scored = np.zeros((num_steps, len(MOTIONS)), bool), np.ones((num_steps, len(MOTIONS)), bool)
     for index, shot in enumerate(shots):
@@ -156,7 +156,7 @@ def _certain(shots: Sequence[Shot], montage: Montage, rate: float) -> bool:
 
 
 def _moves(script: Script) -> list[tuple[float, Move]] | None:
-    """What the camera does, from which step on; None where that is in doubt."""
+    """What the camera does, and from which step on; None if that is in doubt."""
     found: list[tuple[float, Move]] = []
     holds = script.holds[:, : len(MOTIONS)]
     known = script.scored[:, : len(MOTIONS)].all(axis=1) & ~script.held & ~script.changing & (script.light == 1)
@@ -165,7 +165,7 @@ def _moves(script: Script) -> list[tuple[float, Move]] | None:
         inside = script.shots == shot
         if (doubt := stretches(inside & ~known & ~excused)) and max(e - s for s, e in doubt) > LONGEST_DOUBT:
             return None
-        runs: list[list[int]] = []  # [first, last] of steps alike, whatever is in doubt between them
+        runs: list[list[int]] = []  # [first, last] of equal steps, ignoring doubtful ones between them
         for step in np.flatnonzero(inside & known):
             split = runs and script.held[runs[-1][1] : step].any()
             if runs and not split and (holds[step] == holds[runs[-1][1]]).all():
@@ -181,7 +181,7 @@ def _moves(script: Script) -> list[tuple[float, Move]] | None:
 
 
 def _edits(script: Script, rate: float) -> list[tuple[float, Event]] | None:
-    """Which edits there are, sorted by the step where they are; None where one is in doubt."""
+    """The edits, each with its step; None if one is in doubt."""
     found: list[tuple[float, Event]] = []
     num_steps = len(script.light)
     near_light = script.light < 1
@@ -189,7 +189,7 @@ def _edits(script: Script, rate: float) -> list[tuple[float, Event]] | None:
     if (~script.scored[:, CUT] & ~near_light & ~script.holds[:, BLACK]).any():
         return None
     dim = script.light < 1
-    if (script.holds[:, CUT] & dim).any():  # what ends in a fade to black does not end in a cut
+    if (script.holds[:, CUT] & dim).any():  # a shot that fades to black does not end in a cut
         return None
     found.extend((step - 0.5, Event("cut", step / rate)) for step in np.flatnonzero(script.holds[:, CUT]).tolist())
     for start, end in stretches(script.changing & ~dim):
@@ -211,7 +211,7 @@ def _edits(script: Script, rate: float) -> list[tuple[float, Event]] | None:
 
 
 def _freezes(script: Script, rate: float) -> list[tuple[float, Event]] | None:
-    """Where the picture freezes, where no one can tell whether it does, None."""
+    """Where the picture freezes; None if no one can tell whether it does."""
     found: list[tuple[float, Event]] = []
     sure = script.holds[:, FREEZE] & script.scored[:, FREEZE]
     for start, end in stretches(script.held):

@@ -1,4 +1,4 @@
-"""Files decoded once, by processes that may be lost, into a cache whose keys are what the files hold."""
+"""Decodes files once, in processes that may die, into a cache keyed by what the files hold."""
 
 import hashlib
 import os
@@ -18,13 +18,13 @@ from trainer.progress import progress
 E = TypeVar("E")
 ABSENT = "no such file"
 _FAILED: dict[Path, str] = {}
-"""Why what is to be at these places could not be decoded. In this process it is not tried again: `tune` asks for the
-same data with each trial, and a file that hangs takes its whole deadline."""
+"""Why decoding to these paths failed. This process does not try again: `tune` asks for the same data in each trial, and
+a file that hangs takes its whole deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokenVideo:
-    """A file that is left out, and why: it cannot be decoded, or is held back in another split."""
+    """A file that is left out, and why: it cannot be decoded, or another split holds it back."""
 
     video: Video
     reason: str
@@ -32,14 +32,14 @@ class BrokenVideo:
 
 @dataclass(frozen=True, slots=True)
 class Kind(Generic[E]):
-    """What is kept of each file, and how it is made."""
+    """What the cache keeps of each file, and how to make it."""
 
     decode: Callable[..., None]
-    """(video, sha256, wanted, path, partial): writes `path` and its entry, by way of `partial`. Of `module`."""
+    """(video, sha256, wanted, path, partial): writes `path` and its entry by way of `partial`. Defined in `module`."""
     module: str
-    """Workers find it imported."""
+    """Imported before workers start."""
     read_entry: Callable[[Path], E | None]
-    """What is known of `path`; None where it is not decoded yet."""
+    """What is known about `path`; None if it is not decoded yet."""
     suffix: str
     told: str
     """What the progress bar says."""
@@ -53,11 +53,11 @@ def fill_cache(
     folder: Path,
     num_processes: int | None,
 ) -> tuple[list[tuple[Video, E, Path]], list[BrokenVideo]]:
-    """Decodes what is not yet in `folder`; what is there then, and what is left out, in the order of `videos`.
+    """Decodes what `folder` lacks. Gives what is there then, and what is left out, in the order of `videos`.
 
-    A video whose content is also in a split that is held back from its own is left out, whatever its name.
-    `key`: what an entry of a video with that SHA-256 hangs on; the name of the file never does, so that it may be
-    moved. `wanted` goes to the worker. Raises NoSpaceError where the folder has no room for all.
+    A video is left out if a split held back from its own has the same content, whatever the file names. `key` gives
+    everything that an entry depends on for a video with that SHA-256; never the file's name, so that it may be moved.
+    `wanted` goes to the worker. Raises NoSpaceError if the folder has no room for everything.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digests, unread = _digests(videos)
@@ -83,7 +83,7 @@ def fill_cache(
     except NoSpaceError as error:
         raise NoSpaceError(f"{folder} has no room for what is decoded: another --cache, or make some") from error
     finally:
-        for *_, partial in jobs:  # of those that were not over
+        for *_, partial in jobs:  # of jobs that did not finish
             partial.unlink(missing_ok=True)
 
     decoded, broken = [], []
@@ -100,12 +100,12 @@ def fill_cache(
 
 
 def find_copies(videos: Sequence[Video]) -> dict[Video, BrokenVideo]:
-    """Those that `fill_cache` leaves out of these for what is in another split: of one split alone it cannot know."""
+    """The videos that `fill_cache` would leave out for a copy in another split; it needs all splits to find them."""
     return _copies(videos, _digests(videos)[0])
 
 
 def tell(broken: Iterable[BrokenVideo], problems: Iterable[str] = ()) -> None:
-    """Names on standard error what is left out, and what else is wrong."""
+    """Names on standard error what is left out and what else is wrong."""
     for item in broken:
         sys.stderr.write(f"left out: {item.video.path}: {item.reason}\n")
     for problem in problems:
@@ -118,7 +118,7 @@ def _copies(videos: Sequence[Video], digests: Sequence[str | None]) -> dict[Vide
 
 
 def _digests(videos: Sequence[Video]) -> tuple[list[str | None], dict[Path, str]]:
-    """SHA-256 of the files, None where one cannot be read; and why not, by path."""
+    """SHA-256 of the files, None for one that cannot be read; and the reasons, by path."""
     unread: dict[Path, str] = {}
 
     def digest(path: Path) -> str | None:

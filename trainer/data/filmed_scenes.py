@@ -1,4 +1,4 @@
-"""Scenes filmed once and measured once: what a describer learns from instead of pictures."""
+"""Films and measures scenes once, for a describer to learn from instead of pictures."""
 
 import hashlib
 import math
@@ -21,7 +21,7 @@ from trainer.progress import progress
 from trainer.recipe.reading import RecipeError
 
 LAYOUT = 3
-"""Part of every key; another number makes all reels again."""
+"""Part of every key: a new number makes all reels again."""
 SCENES_PER_REEL = 50
 
 
@@ -62,10 +62,10 @@ def film_scenes(
     cache: Path,
     num_processes: int = 0,
 ) -> list[FilmedScene]:
-    """`count` scenes, the same for the same arguments; each is filmed once for all trainings that share the `cache`.
+    """`count` scenes, always the same for the same arguments; trainings that share the `cache` film each only once.
 
-    A scene takes a third of a second to film, and half as long to be measured. `num_processes`: that film side by
-    side; 0: this one does, alone.
+    A scene takes a third of a second to film, and half as long to measure. `num_processes`: how many processes film
+    side by side; 0: only this one.
     """
     cache.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(repr((LAYOUT, style, seed, reader.digest)).encode())
@@ -78,7 +78,7 @@ def film_scenes(
 
 @dataclass(frozen=True, slots=True)
 class _Reels(Dataset[Path]):
-    """Item `index` is a file of SCENES_PER_REEL scenes, the last one of fewer: there once it is asked for."""
+    """Item `index` is a file of SCENES_PER_REEL scenes, fewer in the last one. It is made when first asked for."""
 
     stills: Sequence[Still]
     count: int
@@ -86,7 +86,7 @@ class _Reels(Dataset[Path]):
     seed: int
     reader: SceneReader
     stem: Path
-    """How the name of each begins."""
+    """How each file name begins."""
 
     def __len__(self) -> int:
         return math.ceil(self.count / SCENES_PER_REEL)
@@ -108,11 +108,11 @@ def _film(stills: Sequence[Still], style: SceneStyle, seed: int, index: int, rea
 
 
 def write_reel(reel: Path, scenes: Sequence[FilmedScene]) -> None:
-    """Writes scenes to a file that is either complete or not there."""
+    """Writes scenes to a file, completely or not at all."""
     tracks = {
         field.name: np.concatenate([getattr(scene.script, field.name) for scene in scenes]) for field in fields(Script)
     }
-    partial = reel.with_suffix(f".{os.getpid()}.part.npz")  # another may film the same
+    partial = reel.with_suffix(f".{os.getpid()}.part.npz")  # another process may film the same reel
     tracks |= {
         "lengths": np.array([len(scene.steps) for scene in scenes]),
         "steps": np.concatenate([scene.steps for scene in scenes]),

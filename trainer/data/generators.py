@@ -1,4 +1,4 @@
-"""Videos that we draw ourselves: nothing to download, no licence, and the right answer is known."""
+"""Draws videos: nothing to download, no licence, and the right answer is known."""
 
 import itertools
 from collections.abc import Collection, Iterator
@@ -15,10 +15,11 @@ DIRECTIONS = {"down": (1, 0), "left": (0, -1), "right": (0, 1), "still": (0, 0),
 """Rows and columns per unit of motion."""
 FRAME_RATES = (24, 25, 30)
 DRAWN = ".drawn"
-"""Says in a folder of drawn videos how they were drawn."""
+"""The file in a folder of drawn videos that says how they were drawn."""
 DARK, BRIGHT = (30, 100), (140, 225)
-"""Levels of backgrounds and of shapes. With either at any level, brightening means the front of one shape and the back
-of another: a network of 0.1M parameters that learnt this to 100 % in 300 steps had learnt nothing of that in 370."""
+"""Levels of backgrounds and of shapes. With any level for either, brightening would mean the front of one shape and the
+back of another. With these levels, a network of 0.1M parameters reached 100 % in 300 steps; without them it had
+learnt nothing in 370."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +27,21 @@ class MotionStyle:
     """Sizes and speeds of generated motion."""
 
     width: int = 160
-    """Pixels, even, as H.264's 4:2:0 wants them."""
+    """Pixels; even, as H.264's 4:2:0 requires."""
     height: int = 120
     min_seconds: float = 2.0
     max_seconds: float = 3.0
     min_speed: float = 0.2
-    """Heights of the picture per second: 64x48 at 8 frames per second sees steps of 1.2 to 3.3 pixels."""
+    """Picture heights per second: at 64x48 and 8 frames per second, steps of 1.2 to 3.3 pixels."""
     max_speed: float = 0.55
 
 
 def write_motion(folder: Path, count: int, seed: int, style: MotionStyle = MotionStyle()) -> Iterator[Path]:
-    """Writes `count` videos of each label to `folder/<label>/<label>-<index>.mp4`, and yields each as it is there.
+    """Writes `count` videos of each label to `folder/<label>/<label>-<index>.mp4`, and yields each once it is there.
 
-    A textured shape moves over a textured background, beside others that stand still, and comes back in on the
-    opposite side: where it is says nothing of where it goes, so that no single frame gives the label away.
-    The same seed draws the same pixels; a larger count only adds files: what is there of them stays. Raises
-    FileExistsError for a folder of anything else.
+    A textured shape moves over a textured background, beside others that stand still, and comes back in on the opposite
+    side. Where it is does not tell where it goes, so no single frame gives the label away. The same seed draws the same
+    pixels, and a larger count only adds files. Raises FileExistsError for a folder of anything else.
     """
     wanted = {
         folder / label / f"{label}-{index:05}.mp4": (label, (seed, place, index))
@@ -53,14 +53,14 @@ def write_motion(folder: Path, count: int, seed: int, style: MotionStyle = Motio
             generator = np.random.default_rng(drawn)
             frame_rate = int(generator.choice(FRAME_RATES))
             path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(f".{path.name}")  # of a drawing that is stopped, nothing incomplete is left
+            partial = path.with_name(f".{path.name}")  # if drawing is stopped, no incomplete video is left
             write_video(partial, draw_motion(label, frame_rate, style, generator), frame_rate)
             partial.replace(path)
         yield path
 
 
 def _claim(folder: Path, drawn: str, wanted: Collection[Path]) -> None:
-    """Makes the folder one of what is drawn. Raises FileExistsError where it holds more, or anything else."""
+    """Marks the folder as one of drawn videos. Raises FileExistsError if it holds more, or anything else."""
     mark = folder / DRAWN
     if not mark.exists() and folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} already exists and was not made by `generate`: choose another --output")
@@ -93,7 +93,7 @@ def draw_motion(
 
 
 def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], frame_rate: int) -> None:
-    """Encodes (H, W, 3) RGB frames as H.264 in MP4. One thread: more would make other bytes on other machines."""
+    """Encodes (H, W, 3) RGB frames as H.264 in MP4. With more than one thread, machines would write different bytes."""
     first = next(frames)
     options = {"preset": "veryfast", "crf": "23", "threads": "1"}
     with av.open(str(path), "w") as container:
@@ -106,7 +106,7 @@ def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], frame_rate: int
 
 
 def _texture(height: int, width: int, levels: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float32]:
-    """(H, W, 3) in [0, 255]: a random colour with random blobs of it, which wrap around."""
+    """(H, W, 3) in [0, 255]: a random colour with random blobs in its shades, which wrap around."""
     colour = generator.uniform(*levels, 3)
     contrast = generator.uniform(8, 25)
     scale = float(generator.choice([0.04, 0.08, 0.16]))  # cycles per pixel that are kept

@@ -1,4 +1,4 @@
-"""Videos of our own making, by which a published model is checked: nobody's frames are handed on with it."""
+"""Drawn videos for checking a published model, so that it passes on nobody's frames."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The index of a data set as its makers wrote it: a CSV with columns of its own, files that lie elsewhere."""
+"""Reads the index of a data set as its makers wrote it: a CSV with its own columns, whose files lie elsewhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +16,10 @@ def parse_columns(pairs: list[str]) -> dict[str, str]:
 
 
 def read_index(index: Path, root: Path, columns: Mapping[str, str]) -> list[Video]:
-    """The rows of `index` in order; their paths are below `root`. Raises InvalidListing.
+    """The rows of `index` in order, with paths below `root`. Raises InvalidListing.
 
-    `columns`: the index's name for `path`, `label`, `split` and `group`. Without a group, each file is its own.
+    `columns`: the index's names for `path`, `label`, `split` and `group`. Without a group column, each file is its own
+    group.
     """
     own = Grouping(None)
     videos = [

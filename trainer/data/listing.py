@@ -1,4 +1,4 @@
-"""Which videos there are: a folder per class, or a CSV file."""
+"""Lists labelled videos, from a folder per class or a CSV file."""
 
 import csv
 import os
@@ -32,9 +32,9 @@ class Video:
     path: Path
     label: str
     group: str
-    """Videos of one group come from the same source and never end up in different splits."""
+    """Videos of one group come from one source and never end up in different splits."""
     split: Split | None = None
-    """None: still to be chosen by `splits.split_by_group`."""
+    """None: `splits.split_by_group` will choose it."""
     start_seconds: float | None = None
     """From the first displayed frame; None: the beginning."""
     end_seconds: float | None = None
@@ -46,10 +46,10 @@ def read_listing(
 ) -> list[Video]:
     """All labelled videos of `data`, a folder or a CSV file, in a stable order.
 
-    A folder holds `<class>/**/<video>`, or that inside `train`, `val` and `test`. A CSV has the columns `path` and
+    A folder holds `<class>/**/<video>`, or the same inside `train`, `val` and `test`. A CSV has the columns `path` and
     `label`, and may have `split`, `group`, `start` and `end` (seconds); its paths are relative to the CSV itself.
-    The group is the CSV's, else what the groups of `group_pattern` capture in the path below `data`, else the path.
-    `under` keeps only the rows of a CSV whose path begins so; `prefix` tells groups that are paths from those of
+    The group comes from the CSV, else from what `group_pattern` captures in the path below `data`, else it is the path.
+    `under` keeps only the rows of a CSV whose path begins with it. `prefix` tells groups that are paths from those of
     another data set. Raises InvalidListing.
     """
     grouping = Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
@@ -62,27 +62,27 @@ def read_listing(
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """From which source a video is, where no column says it."""
+    """Finds the source of a video where no column names it."""
 
     pattern: re.Pattern[str] | None
     prefix: str = ""
 
     def group(self, path: str) -> str:
-        """Of the video at `path`, which is relative to the data."""
+        """The group of the video at `path`, which is relative to the data."""
         if self.pattern is None:
             return self.prefix + path
         match = self.pattern.search(path)
         if match is None:
             raise InvalidListing(f"the group pattern {self.pattern.pattern!r} is not found in {path!r}")
-        captured = [group for group in match.groups() if group is not None]  # of alternatives, one is found
+        captured = [group for group in match.groups() if group is not None]  # only one of several alternatives captures
         return "/".join(captured) or match.group()
 
 
 def list_files(folder: Path, group_pattern: str | None = None, prefix: str | None = None) -> list[Video]:
-    """All files below a folder, for learning without labels: theirs is the folder's name.
+    """All files below a folder, for learning without labels: their label is the folder's name.
 
-    The group is what `group_pattern` captures in the path below the folder, else each file is its own, and `prefix`, or
-    the folder's name, tells it from those of others. Raises InvalidListing.
+    The group is what `group_pattern` captures in the path below the folder. Without a pattern each file is its own
+    group, and `prefix`, or the folder's name, tells it from groups of other folders. Raises InvalidListing.
     """
     prefix = f"{folder.name}/" if prefix is None else prefix
     grouping = Grouping(re.compile(group_pattern) if group_pattern else None, prefix)
@@ -90,12 +90,12 @@ def list_files(folder: Path, group_pattern: str | None = None, prefix: str | Non
 
 
 def labels_of(videos: Iterable[Video]) -> tuple[str, ...]:
-    """The distinct labels in the order of the model's logits: sorted, as the folders are."""
+    """The distinct labels in the order of the model's logits: sorted, like the folders."""
     return tuple(sorted({video.label for video in videos}))
 
 
 def write_listing(videos: Iterable[Video], output: Path) -> None:
-    """Writes a CSV that `read_listing` reads back; paths below the CSV's folder are relative, others absolute."""
+    """Writes a CSV that `read_listing` can read; paths below the CSV's folder are relative, others absolute."""
     folder = output.resolve().parent
     with output.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -124,9 +124,9 @@ def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
 
 
 def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
-    """The folders of `folder` that are called as splits are, if they are all it has, and `train` or folders in them.
+    """The subfolders named like splits, if there are no others and one is `train` or they hold folders.
 
-    Raises InvalidListing for others beside `train` and one of the two: all would be classes.
+    Raises InvalidListing for other folders beside `train` and one of the two: all would become classes.
     """
     folders = _subfolders(folder)
     splits = [SPLIT_NAMES.get(path.name.lower()) for path in folders]
@@ -141,9 +141,9 @@ def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below `folder` in order, but for what is hidden. Raises InvalidListing for a name that is not UTF-8.
+    """All files below `folder` in order, except hidden ones. Raises InvalidListing for a name that is not UTF-8.
 
-    A link to nothing is a file that cannot be read: whoever decodes it says so.
+    A link to nothing counts as a file that cannot be read: decoding it says so.
     """
     paths = sorted(
         path
@@ -173,7 +173,7 @@ def _read_csv(file: Path, grouping: Grouping, under: str, extra_columns: bool) -
 
 
 def read_row(row: dict[str, str], where: str, folder: Path, grouping: Grouping) -> Video:
-    """What a row of our own columns says; its path is relative to `folder`. Raises InvalidListing."""
+    """The video of a row with our own columns; its path is relative to `folder`. Raises InvalidListing."""
     label, split = row["label"], row.get("split", "").lower()
     if not label:
         raise InvalidListing(f"{where}: no label")

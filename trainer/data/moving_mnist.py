@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 SIDE = 64  # pixels
 DIGIT_SIDE = 28
-SPEED = 0.1  # of the canvas that a digit's corner has, per frame
+SPEED = 0.1  # per frame, as a share of the range that a digit's corner has
 NUM_DIGITS = 2
 
 
@@ -35,7 +35,7 @@ def read_sequences(path: Path) -> NDArray[np.uint8]:
 
 
 def draw_sequence(digits: NDArray[np.uint8], num_frames: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """(num_frames, 64, 64): two random digits on paths of their own, the brighter one where they overlap."""
+    """(num_frames, 64, 64): two random digits, each on its own path; where they overlap, the brighter one shows."""
     frames = np.zeros((num_frames, SIDE, SIDE), np.uint8)
     for _ in range(NUM_DIGITS):
         digit = digits[int(generator.integers(len(digits)))]
@@ -46,9 +46,9 @@ def draw_sequence(digits: NDArray[np.uint8], num_frames: int, generator: np.rand
 
 
 def bounce(num_frames: int, generator: np.random.Generator) -> NDArray[np.int32]:
-    """(num_frames, 2) top and left of a digit: straight on at a constant speed, mirrored at the walls.
+    """(num_frames, 2) top and left of a digit that moves straight at a constant speed and bounces off the walls.
 
-    A path begins one step from a place drawn evenly, in a direction drawn evenly.
+    A path begins one step away from a random place, in a random direction, both drawn evenly.
     """
     x, y = generator.random(2)
     angle = generator.random() * 2 * np.pi

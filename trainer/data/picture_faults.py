@@ -1,4 +1,4 @@
-"""What happens to pictures on their way: exposure, sensor noise, bars, captions, compression."""
+"""Spoils pictures as the real world does: exposure, sensor noise, bars, captions, compression."""
 
 import io
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ GRAIN_PICTURES = 7
 
 @dataclass(frozen=True, slots=True)
 class FaultStyle:
-    """Ranges that faults are drawn from."""
+    """Ranges from which faults are drawn."""
 
     gain: tuple[float, float] = (0.5, 1.25)
     """Of a shot's light; log-uniform."""
@@ -28,23 +28,23 @@ class FaultStyle:
     drift_share: float = 0.3
     """Of the shots: exposure changes slowly, by up to a third."""
     noise: tuple[float, float] = (0.3, 6.0)
-    """Grey levels, standard deviation, anew in each frame; log-uniform."""
+    """Standard deviation in grey levels, drawn anew in each frame; log-uniform."""
     clean_share: float = 0.3
-    """Of the scenes: no noise at all, as drawn pictures have it and cameras after much compression."""
+    """Of the scenes: no noise at all, as in drawn pictures and in strongly compressed video."""
     bars_share: float = 0.2
     """Black bars above and below, or left and right."""
     caption_share: float = 0.15
-    """A plate that stays where it is, whatever the camera does."""
+    """A plate that stays in place whatever the camera does."""
     grey_share: float = 0.1
     """No colour."""
     compressed_share: float = 0.6
     crf: tuple[int, int] = (18, 35)
-    """H.264's constant rate factor: 18 is hardly visible, 35 very."""
+    """H.264's constant rate factor: 18 is hardly visible, 35 clearly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Those of one scene of T steps."""
+    """The faults of one scene of T steps."""
 
     gain: NDArray[np.float64]
     """(T, num_shots)"""
@@ -109,7 +109,7 @@ def draw_faults(num_steps: int, num_shots: int, style: FaultStyle, generator: np
 
 
 def _grain(num_steps: int, height: int, width: int, chance: torch.Generator) -> Tensor:
-    """(T, 3, H, W) of deviation 1: a few pictures of noise, shifted anew each time. To draw T costs five times that."""
+    """(T, 3, H, W) of deviation 1: a few noise pictures, shifted anew each time. Drawing T costs five times as much."""
     drawn = torch.randn(GRAIN_PICTURES, 3, height, width, generator=chance)
     shifts = torch.stack([torch.randint(size, (num_steps,), generator=chance) for size in (height, width)], dim=1)
     return torch.stack(
@@ -129,7 +129,7 @@ def compress(frames: NDArray[np.uint8], rate: float, crf: int, key_frame_distanc
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     file.seek(0)
-    to_rgb = VideoReformatter()  # one for all: to set one up takes longer than such a small frame
+    to_rgb = VideoReformatter()  # one for all frames: setting one up takes longer than converting such a small frame
     with av.open(file, "r") as decoder:
         decoded = (to_rgb.reformat(frame, format="rgb24") for frame in decoder.decode(video=0))
         return np.stack([frame.to_ndarray().astype(np.uint8) for frame in decoded])

@@ -1,4 +1,4 @@
-"""From a folder or CSV to decoded videos in splits: the way in that all commands share."""
+"""From a folder or CSV to decoded videos in splits; all commands come in this way."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trainer.recipe.classify import ClassifyRecipe
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """Where labelled videos are, and how they are divided."""
+    """Where labelled videos are and how to divide them."""
 
     data: Path
     """A folder or a CSV."""
@@ -28,7 +28,7 @@ class DataOptions:
     """Another folder or CSV: all of it is `test`."""
     cache: Path = Path("cache")
     num_processes: int | None = None
-    """Decoders at once; None: one per core."""
+    """How many decoders run at once; None: one per core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class DataSet:
     broken: list[BrokenVideo]
 
     def opened(self, split: Split) -> list[CachedVideo]:
-        """The videos of one split as training and evaluation take them."""
+        """The videos of one split, as training and evaluation take them."""
         return [open_video(item, self.labels) for item in self.decoded if item.video.split == split]
 
     def num_videos(self) -> dict[str, int]:
-        """By split, those that are decoded."""
+        """By split, counting only decoded videos."""
         return count_by_split(item.video for item in self.decoded)
 
 
 def cache_spec(recipe: ClassifyRecipe) -> CacheSpec:
-    """What a recipe wants kept of each video."""
+    """What the recipe wants the cache to keep of each video."""
     return CacheSpec(
         width=recipe.input.width,
         height=recipe.input.height,
@@ -63,9 +63,9 @@ def cache_spec(recipe: ClassifyRecipe) -> CacheSpec:
 
 
 def list_videos(options: DataOptions) -> list[Video]:
-    """All videos that the options name, with the splits they were given so far. Raises InvalidListing.
+    """All videos that the options name, with the splits given so far. Raises InvalidListing.
 
-    With test data, what shares a group with them is left out.
+    If there is test data, videos that share a group with it are left out.
     """
     videos = read_listing(options.data, options.group_pattern)
     if options.test_data:
@@ -82,12 +82,12 @@ def list_videos(options: DataOptions) -> list[Video]:
 
 
 def test_prefix(test_data: Path) -> str:
-    """Of groups that are paths: those of the test data are no other data's, also where all names are the same."""
+    """A prefix for groups that are paths, so that test data has its own groups even if all names are the same."""
     return f"{test_data.resolve()}/"
 
 
 def without_groups(videos: Sequence[Video], test: Sequence[Video]) -> list[Video]:
-    """The videos but for those of a group of the test data, told on standard error: a test would be of both."""
+    """The videos without those whose group is in the test data. Tells on standard error which those are."""
     held_back = {video.group for video in test}
     if shared := [video for video in videos if video.group in held_back]:
         first = shared[0]
@@ -98,7 +98,7 @@ def without_groups(videos: Sequence[Video], test: Sequence[Video]) -> list[Video
 
 
 def decode_data(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) -> DataSet:
-    """The videos, decoded. Those left out are named on standard error, and so is what else is wrong."""
+    """The videos, decoded. Names on standard error those left out and whatever else is wrong."""
     decoded, broken = decode_all(videos, spec, options.cache, options.num_processes)
     tell(broken, find_problems(videos, decoded, broken))
     if not decoded:

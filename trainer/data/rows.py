@@ -1,4 +1,4 @@
-"""The rows of a CSV that somebody else wrote."""
+"""Reads a CSV that somebody else wrote."""
 
 import csv
 import re
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 class InvalidListing(ValueError):
-    """The data cannot be read as labelled videos; the message says what to change."""
+    """The data cannot be read as labelled videos. The message says what to change."""
 
 
 def read_rows(
     file: Path, required: Collection[str], known: Collection[str] | None = None
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where each row is, in words, and its fields by column, without spaces around; those that it has not are empty.
+    """For each row, where it is, in words, and its stripped fields by column; missing fields are empty.
 
-    `known`: beside the required columns, all there may be; None: any. Raises InvalidListing for anything that is not
-    such a CSV in UTF-8, and for a row with more fields than columns: a comma without quotes shifts all after it.
+    `known`: the only columns allowed beside the required ones; None: any. Raises InvalidListing for anything that is
+    not such a CSV in UTF-8, and for a row with more fields than columns: a comma without quotes shifts all after it.
     """
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:

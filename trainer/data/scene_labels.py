@@ -1,4 +1,4 @@
-"""What `camera` can say of a moment, and from which speeds on it holds: docs/camera.md in numbers."""
+"""What `camera` can say about a moment, and from what speeds on it holds: docs/camera.md in numbers."""
 
 from dataclasses import dataclass
 
@@ -14,26 +14,26 @@ STATIC = MOTIONS.index("static")
 CUT, DISSOLVE, FREEZE, BLACK = (LABELS.index(name) for name in EDITS)
 
 WINDOW_SECONDS = 0.5
-"""Speeds are means over this long, half of it before the moment and half after, within one shot."""
+"""Speeds are means over this time, half of it before the moment and half after, within one shot."""
 PRESENT = (0.04, 0.04, 0.06, 0.07)
 """Speeds from which a label holds: picture widths and heights per second, e-folds of magnification per second,
 radians per second. At the picture's edge all of them are 3 to 4 % of its width in a second."""
 ABSENT = (0.02, 0.02, 0.025, 0.026)
-"""Speeds up to which it does not; what lies between is not scored, for people do not agree on it either."""
+"""Speeds up to which it does not. What lies between is not scored, since people do not agree on it either."""
 SHAKE_PRESENT, SHAKE_ABSENT = 0.12, 0.06
 """Root mean square, over WINDOW_SECONDS, of how far the speed is from its own mean: picture widths per second."""
 FREEZE_SECONDS = 0.5
-"""Shorter, it is a low frame rate: at 5 frames per second each is shown for 0.2 s."""
+"""Anything shorter is a low frame rate: at 5 frames per second each frame is shown for 0.2 s."""
 SHORTEST_SECONDS = {"cut": 0.0, "dissolve": 0.25, "freeze": FREEZE_SECONDS, "black": 0.25}
-"""Of edits on a timeline, and of those that count; of a cut, which is a moment, none. What is shorter no one would call
-one, such as the last step of a fade before the black."""
+"""Of edits on a timeline, and of edits that are counted; none for a cut, which is a moment. Nobody would call anything
+shorter an edit, such as the last step of a fade before the black."""
 BLACK_MEAN, BLACK_BRIGHTEST = 14.0, 40.0
 """Grey levels: of the mean, and of all but the brightest 0.5 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Which labels hold at each step, and of which that is certain enough to be scored."""
+    """Which labels hold at each step, and for which that is certain enough to be scored."""
 
     holds: NDArray[np.bool_]
     """(T, K)"""
@@ -44,8 +44,8 @@ class Truth:
 def describe_motion(travel: NDArray[np.float64], rate: float) -> Truth:
     """The motion labels (T, len(MOTIONS)) of one shot.
 
-    `travel` (T, 4): how far the view has moved since the start: picture widths to the right, picture heights downwards,
-    log of the magnification, radians clockwise; a step every 1/rate seconds.
+    `travel` (T, 4), a step every 1/rate seconds: how far the view has moved since the start, in picture widths to the
+    right, picture heights downwards, the log of the magnification, and radians clockwise.
     """
     if len(travel) < 2:  # one step has no speed
         nothing = np.zeros((len(travel), len(MOTIONS)), bool)
@@ -72,7 +72,7 @@ def describe_speed(
 
 
 def mean_speed(travel: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    """(T, 4): the speeds that `describe_motion` judges by, per second."""
+    """(T, 4): the speeds per second by which `describe_motion` judges."""
     return _speeds(travel, rate)[0] if len(travel) > 1 else np.zeros_like(travel)
 
 
@@ -83,7 +83,7 @@ def stretches(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def is_black(pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """pictures (T, H, W, 3) -> (T,): nothing can be seen, not even something small."""
+    """pictures (T, H, W, 3) -> (T,): whether nothing can be seen, not even something small."""
     flat = pictures.reshape(len(pictures), -1)
     dark: NDArray[np.bool_] = flat.mean(axis=1) < BLACK_MEAN
     if dark.any():

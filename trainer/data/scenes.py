@@ -1,6 +1,6 @@
-"""Scenes to learn camera work and edits from: virtual cameras over stills, cut together, with the truth of every step.
+"""Scenes that teach camera work and edits: virtual cameras over stills, cut together, with the truth of every step.
 
-What is drawn depends on the stills, the style and the random numbers alone.
+What is drawn depends only on the stills, the style and the random numbers.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ from trainer.data.textures import draw_texture
 
 TEXTURE_SIZE = (192, 144)
 BARELY_BLACK = (8.0, 20.0)
-"""Mean grey levels between which it is not scored whether a picture is black."""
+"""Between these mean grey levels it is not scored whether a picture is black."""
 UNCHANGED = 0.1
-"""Mean grey levels between two frames below which no one can tell that the picture does not stand still."""
+"""Mean change in grey levels between two frames; below this, no one can tell that the picture moves."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneStyle:
-    """Ranges that scenes are drawn from: fixed before training, and part of a model's card."""
+    """Ranges from which scenes are drawn: fixed before training, and part of a model's card."""
 
     width: int = 128
     """Pixels."""
@@ -61,9 +61,9 @@ class Scene:
     holds: NDArray[np.bool_]
     """(T, K): which of scene_labels.LABELS hold."""
     scored: NDArray[np.bool_]
-    """(T, K): of which of them that is certain."""
+    """(T, K): for which of them this is certain."""
     speed: NDArray[np.float32]
-    """(T, 4): pan, tilt, zoom and roll per second, as scene_labels has them; NaN where there is none to see."""
+    """(T, 4): pan, tilt, zoom and roll per second, as scene_labels defines them; NaN where none can be seen."""
 
 
 def draw_scene(stills: Sequence[Still], num_steps: int, style: SceneStyle, generator: np.random.Generator) -> Scene:
@@ -78,7 +78,7 @@ def draw_scene(stills: Sequence[Still], num_steps: int, style: SceneStyle, gener
 
 
 def film(shots: Sequence[Shot], montage: Montage, style: SceneStyle, generator: np.random.Generator) -> Scene:
-    """The scene that `shots` make when they follow one another as `montage` has it."""
+    """The scene that `shots` make when they follow one another as in `montage`."""
     num_steps = len(montage.seconds)
     faults = draw_faults(num_steps, len(shots), style.faults, generator)
     pictures = _show(shots, faults.gain, montage, style.width, style.height)
@@ -96,7 +96,7 @@ def _show(shots: Sequence[Shot], gain: NDArray[np.float64], montage: Montage, wi
     """(T, 3, H, W): the shots, each in its own light, `gain` (T, shots), cut together."""
     pictures = torch.zeros(len(montage.seconds), 3, height, width)
     for index, shot in enumerate(shots):
-        before, after = (montage.shots == index).T  # both, where there is no transition
+        before, after = (montage.shots == index).T  # both are this shot where there is no transition
         share = (before * (1.0 - montage.mix) + after * montage.mix) * gain[:, index]
         steps = np.flatnonzero(share)
         if len(steps):
@@ -108,7 +108,7 @@ def _show(shots: Sequence[Shot], gain: NDArray[np.float64], montage: Montage, wi
 def _describe(
     frames: NDArray[np.uint8], black: NDArray[np.bool_], shots: Sequence[Shot], montage: Montage, rate: float
 ) -> Scene:
-    """The truth of what was made."""
+    """The scene with the truth about every step."""
     num_steps = len(frames)
     holds, scored = np.zeros((num_steps, len(LABELS)), bool), np.ones((num_steps, len(LABELS)), bool)
     speed = np.full((num_steps, 4), np.nan, np.float32)
@@ -122,7 +122,7 @@ def _describe(
         speed[steps] = mean_speed(travel, rate)
     mean, reach = frames.mean(axis=(1, 2, 3)), round(WINDOW_SECONDS * rate / 2)
     unseen = montage.changing | black | (mean < BARELY_BLACK[1])
-    for start, end in stretches(montage.held):  # a picture that stands still a part of the window
+    for start, end in stretches(montage.held):  # the picture stands still in a part of the window
         for edge in (start, end):
             unseen[max(0, edge - reach) : edge + reach] = True
     scored[unseen, : len(MOTIONS)] = False
@@ -142,13 +142,13 @@ def _describe_freeze(
     scored: NDArray[np.bool_],
     rate: float,
 ) -> None:
-    """Freezes that last, and where nothing tells a live picture from one that stands; in place."""
+    """Marks, in place, freezes that last, and where nothing tells a live picture from a frozen one."""
     least = round(FREEZE_SECONDS * rate)
     for start, end in stretches(montage.held):
         lasting = end - start + 1 >= least
         holds[start:end, FREEZE] = lasting
         scored[start:end, FREEZE] = lasting
-        scored[start - 1, FREEZE] = False  # the frame that is held: no one knows yet
+        scored[start - 1, FREEZE] = False  # the frame that will be held: no one can know yet
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
     for start, end in stretches(np.concatenate((np.zeros(1, bool), change < UNCHANGED)) & ~holds[:, FREEZE]):
         if end - start >= least // 2:
@@ -159,7 +159,7 @@ def _describe_freeze(
 
 
 def with_textures(stills: Sequence[Still], share: float, generator: np.random.Generator) -> Sequence[Still]:
-    """The stills, or now and then some that are drawn."""
+    """The stills, or sometimes drawn ones."""
     if stills and generator.random() >= share:
         return stills
     return [draw_texture(*TEXTURE_SIZE, generator) for _ in range(2)]

@@ -1,8 +1,8 @@
-"""What is said of a scene: facts to words, and words back to facts, so that every sentence can be checked.
+"""What is said about a scene: facts to words, and words back to facts, so that every sentence can be checked.
 
     a dark , busy picture ; the camera pans left , then holds still ; a cut at 4.2 s ; it ends in a fade to black .
 
-Times are seconds from the first frame. Those of cuts are given to a tenth; what takes a while, around a whole second.
+Times are seconds from the first frame. The time of a cut is given to a tenth; longer edits are around a whole second.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,7 +48,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An edit, and when it is; nothing where the sentence does not say."""
+    """An edit, and its time; None where the sentence does not say."""
 
     edit: Edit
     seconds: float | None = None
@@ -56,7 +56,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a sentence says."""
+    """Everything that a sentence says."""
 
     light: Light | None
     detail: Detail | None
@@ -65,7 +65,7 @@ class Facts:
 
 
 def time_word(seconds: float, edit: Edit) -> str:
-    """4.18 s of a cut -> 4.2; of a dissolve -> 4."""
+    """4.18 s -> 4.2 for a cut, 4 for a dissolve."""
     return f"{seconds:.1f}" if edit == "cut" else str(int(seconds + 0.5))
 
 
@@ -95,7 +95,7 @@ def wholes(max_seconds: int) -> list[str]:
 
 
 def to_words(facts: Facts) -> tuple[str, ...]:
-    """The sentence, punctuation marks being words of their own."""
+    """The sentence; punctuation marks are separate words."""
     clauses: list[str] = []
     if adjectives := [word for word in (facts.light, facts.detail) if word]:
         clauses.append(f"a {' , '.join(adjectives)} picture")
@@ -108,7 +108,7 @@ def to_words(facts: Facts) -> tuple[str, ...]:
 
 
 def to_facts(words: Sequence[str]) -> Facts | None:
-    """What a sentence says; None where it is not one of `to_words`."""
+    """What a sentence says; None if `to_words` cannot have written it."""
     if not words or words[-1] != ".":
         return None
     clauses = [" ".join(part) for part in _split(words[:-1], ";")]
@@ -150,7 +150,7 @@ def _split(words: Sequence[str], mark: str) -> Iterator[list[str]]:
 
 
 def _moves(clause: str) -> Iterator[Move]:
-    """Those of a clause about the camera; none of any other clause."""
+    """The moves in a clause about the camera; none for any other clause."""
     if not clause.startswith(f"{CAMERA} "):
         return
     labels = {verb: label for label, verb in MOVES.items()}
@@ -170,6 +170,6 @@ def _event(clause: str) -> list[Event]:
 
 
 def move_of(holds: Iterable[bool]) -> Move:
-    """From which of MOTIONS hold; none of them is static."""
+    """The move for which of MOTIONS hold; if none does, it is static."""
     labels = tuple(label for label, held in zip(MOTIONS, holds, strict=True) if held)
     return Move(labels or (MOTIONS[STATIC],))

@@ -1,4 +1,4 @@
-"""One shot of a virtual camera over a still, with things in it that move on their own."""
+"""One shot of a virtual camera over a still, with things that move on their own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Still = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class ShotStyle:
-    """Ranges that shots are drawn from."""
+    """Ranges from which shots are drawn."""
 
     path: PathStyle = field(default_factory=PathStyle)
     view: tuple[float, float] = (0.55, 1.0)
@@ -29,17 +29,17 @@ class ShotStyle:
     object_speed: tuple[float, float] = (0.02, 0.5)
     """Picture widths per second."""
     near_share: float = 0.4
-    """Of the things: nearer than the background, so that the camera's motion moves them more."""
+    """Of the things: nearer than the background, so that the camera's motion shifts them more."""
     followed_share: float = 0.25
-    """Of the things: the camera follows them, so that they stay in the picture whatever the background does."""
+    """Of the things: followed by the camera, so that they stay in the picture whatever the background does."""
     blur_share: float = 0.3
     """Of the shots: an open shutter smears what moves."""
 
 
 NEARNESS = (1.1, 2.0)
-"""How many times as far as the background near things move with the camera."""
+"""How many times as far as the background near things shift when the camera moves."""
 MAX_COVER = 0.4
-"""Of the picture, by moving things."""
+"""Share of the picture that moving things may cover."""
 SHUTTER_SECONDS = 1 / 48
 BLUR_SAMPLES = 3
 
@@ -51,7 +51,7 @@ class MovingThing:
     cutout: Tensor
     """(4, h, w): colours times opacity, and opacity; both in [0, 1]."""
     place: NDArray[np.float64]
-    """(N, 4) at FINE_RATE: centre in picture widths and heights from the picture's own, width and height."""
+    """(N, 4) at FINE_RATE: its centre, from the picture's, in picture widths and heights; its width and height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Shot:
 
 
 def draw_shot(stills: Sequence[Still], seconds: float, style: ShotStyle, generator: np.random.Generator) -> Shot:
-    """A shot of at least `seconds`, of stills picked at random."""
+    """A shot of at least `seconds`, made of stills picked at random."""
     path = draw_path(seconds, style.path, generator)
     background = _picture(stills, generator)
     things: list[MovingThing] = []
@@ -128,14 +128,14 @@ def _render_sharp(shot: Shot, seconds: NDArray[np.float64], width: int, height: 
 def _warp(source: Tensor, theta: Tensor, size: tuple[int, int], padding: str) -> Tensor:
     """source (C, h, w), theta (T, 2, 3) -> (T, C, *size)."""
     height, width = size
-    # Pixel centres in [-1, 1]. By hand: F.affine_grid takes longer than the sampling itself.
+    # Pixel centres in [-1, 1], computed by hand: F.affine_grid takes longer than the sampling itself.
     across = (torch.arange(width) * 2 + 1) / width - 1
     down = ((torch.arange(height) * 2 + 1) / height - 1).unsqueeze(1)
     grid = torch.empty(len(theta), height, width, 2)
     for axis in range(2):
         by_x, by_y, shift = theta[:, axis].reshape(-1, 3, 1, 1).unbind(1)
         torch.add(by_x * across + shift, by_y * down, out=grid[..., axis])
-    # The steps side by side in one tall picture: the source is read in place instead of copied for each of them.
+    # The steps form one tall picture, so that the source is read in place instead of copied for each step.
     warped = F.grid_sample(source[None], grid.flatten(0, 1)[None], padding_mode=padding, align_corners=False)
     return warped[0].reshape(len(source), len(theta), height, width).transpose(0, 1)
 
@@ -143,12 +143,12 @@ def _warp(source: Tensor, theta: Tensor, size: tuple[int, int], padding: str) ->
 def place_views(
     path: NDArray[np.float64], source_aspect: float, style: ShotStyle, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(N, 4): the path as centre, width and angle over the still."""
+    """(N, 4): the path as centres, widths and angles over the still."""
     magnification, angle = path[:, 2], path[:, 3] + generator.uniform(-0.1, 0.1)
     middle = (magnification.max() + magnification.min()) / 2
     width = generator.uniform(*style.view) * np.exp(middle - magnification)
     steps = np.diff(path[:, :2], axis=0, prepend=path[:1, :2]) * width[:, None]
-    steps[:, 1] *= source_aspect  # heights of the picture
+    steps[:, 1] *= source_aspect  # from heights of the picture
     cosine, sine = np.cos(angle), np.sin(angle)
     x = np.cumsum(steps[:, 0] * cosine - steps[:, 1] * sine) + generator.uniform(0.2, 0.8)
     y = np.cumsum(steps[:, 0] * sine + steps[:, 1] * cosine) + generator.uniform(0.2, 0.8) * source_aspect
@@ -162,7 +162,7 @@ def _draw_thing(
     style: ShotStyle,
     generator: np.random.Generator,
 ) -> MovingThing:
-    """A cut-out that crosses the picture, sways, and moves with the background as far as its distance has it."""
+    """A cut-out that crosses the picture, sways, and shifts with the camera as much as its distance demands."""
     seconds = np.arange(len(path)) / FINE_RATE
     kind = generator.random()
     nearness = 1.0
@@ -172,7 +172,7 @@ def _draw_thing(
         nearness = generator.uniform(*NEARNESS)
     direction, speed = generator.uniform(0, 2 * np.pi), generator.uniform(*style.object_speed)
     sway = generator.uniform(0, 0.04) * np.sin(2 * np.pi * generator.uniform(0.5, 2.0) * seconds)
-    when = generator.uniform(0.2, 0.8) * seconds[-1]  # near the middle of the picture
+    when = generator.uniform(0.2, 0.8) * seconds[-1]  # when it is near the middle of the picture
     centre = generator.uniform(-0.3, 0.3, 2)
     moved = path[:, :2] - look_up(path, np.array([when]))[:, :2]
     scale = np.exp(np.clip(nearness * (path[:, 2] - path[:, 2].mean()), -0.7, 0.7))
@@ -182,7 +182,7 @@ def _draw_thing(
 
 
 def _cut_out(picture: Tensor, generator: np.random.Generator) -> Tensor:
-    """(4, h, w): a blob out of a picture (3, h, w)."""
+    """(4, h, w): a blob cut out of a picture (3, h, w)."""
     _, height, width = picture.shape
     y = torch.linspace(-1, 1, height).unsqueeze(1)
     x = torch.linspace(-1, 1, width)

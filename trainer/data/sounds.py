@@ -1,4 +1,4 @@
-"""Each sound decoded once, through the decoder of the service, into plain samples on disk."""
+"""Decodes each sound once, with the service's own decoder, into plain samples on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from trainer.data.listing import Split, Video, list_files, read_listing
 from trainer.data.splits import count_by_split
 
 LAYOUT = 1
-"""Part of every key; another number makes all entries again."""
+"""Part of every key: a new number makes all entries again."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class CachedSound:
 
     path: str
     label: int
-    """-1 where the labels are not asked for."""
+    """-1 if labels are not asked for."""
     group: str
     waveform: NDArray[np.float32]
     """(N,) in [-1, 1], mono: exactly what the service decodes."""
@@ -45,7 +45,7 @@ class DecodedSound:
         return self.entry.sha256
 
     def facts(self) -> dict[str, float]:
-        """What splits should be alike in, by name and unit."""
+        """The facts in which splits should be alike, by name and unit."""
         return {"duration (s)": self.entry.num_samples / self.entry.sample_rate}
 
 
@@ -57,15 +57,15 @@ class SoundSet:
     broken: list[BrokenVideo]
 
     def opened(self, split: Split, labels: Sequence[str] = ()) -> list[CachedSound]:
-        """The sounds of one split as training and evaluation take them; without `labels`, they have none."""
+        """The sounds of one split, as training and evaluation take them; without `labels`, they have none."""
         return [open_sound(item, labels) for item in self.decoded if item.video.split == split]
 
     def tell_broken(self) -> None:
-        """Names on standard error what is left out, and why, and what is wrong whatever the labels are for."""
+        """Names on standard error what is left out and why, and problems that do not depend on the labels' use."""
         tell(self.broken, file_problems(self.decoded, self.broken))
 
     def num_sounds(self) -> dict[str, int]:
-        """By split, those that are decoded."""
+        """By split, counting only decoded sounds."""
         return count_by_split(item.video for item in self.decoded)
 
 
@@ -75,10 +75,10 @@ SOUNDS = Kind(decode_sound, "trainer.data.decode_sound", read_entry, ".f32", "de
 def decode_sounds(
     videos: Sequence[Video], sample_rate: int, folder: Path, num_processes: int | None = None
 ) -> SoundSet:
-    """Decodes what is not yet in the cache `folder`; both lists are in the order of `videos`.
+    """Decodes what the cache `folder` lacks; both lists are in the order of `videos`.
 
-    The key of an entry is the content of the file, its start and end, and the sample rate (Hz): a file may be moved
-    or renamed. A file without sound is among the broken ones.
+    An entry's key is the content of the file, its start and end, and the sample rate (Hz), so a file may be moved or
+    renamed. A file without sound counts as broken.
     """
 
     def key(video: Video, sha256: str) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ def decode_sounds(
 
 
 def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound:
-    """The samples of a decoded sound, mapped copy-on-write as `cache.open_video` maps pixels, and for its reasons."""
+    """The samples of a decoded sound, mapped copy-on-write for the same reasons as in `cache.open_video`."""
     waveform: NDArray[np.float32] = torch.from_file(
         str(decoded.samples), shared=False, size=decoded.entry.num_samples, dtype=torch.float32
     ).numpy()
@@ -98,9 +98,9 @@ def open_sound(decoded: DecodedSound, labels: Sequence[str] = ()) -> CachedSound
 
 
 def list_unlabelled(data: Path, group_pattern: str | None = None, prefix: str | None = None) -> list[Video]:
-    """All files below a folder, or the rows of a CSV as `read_listing` has them. Raises InvalidListing.
+    """All files below a folder, or the rows of a CSV as in `read_listing`. Raises InvalidListing.
 
-    `prefix`: as `list_files` and `read_listing` have it.
+    `prefix`: as in `list_files` and `read_listing`.
     """
     if data.is_dir():
         return list_files(data, group_pattern, prefix)

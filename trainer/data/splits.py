@@ -14,12 +14,12 @@ from trainer.data.rows import InvalidListing
 def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: float = 0.0) -> list[Video]:
     """The videos, each with a split: its own, its group's, or one drawn from the hash of its group's name.
 
-    Where no video is `val` yet, it is drawn from those that are `train` or nothing; the same for `test`. A draw
-    depends on the group's name alone, so that adding or removing files never moves another, with one exception: a
-    label that drew no group for `val` or `test` gives the one that came closest, if it has two to train on.
-    Fractions are of groups, in [0, 1), and met only roughly where groups are few.
-    A fraction of 0 holds nothing back that was not given. Raises InvalidListing if a group is in several splits
-    already, or if `train` would be empty, or `val` or `test` though some was asked for.
+    If no video is `val` yet, it is drawn from those that are `train` or have no split; the same goes for `test`. A draw
+    depends only on the group's name, so adding or removing files never moves another, with one exception: a label that
+    drew no group for `val` or `test` gives the one that came closest, if it has two to train on. Fractions are shares
+    of groups, in [0, 1), and are met only roughly if there are few groups. A fraction of 0 holds back nothing beyond
+    the given splits. Raises InvalidListing if a group is in several splits already, if `train` would be empty, or if `val`
+    or `test` would be although some was asked for.
     """
     given = _given_splits(videos)
     val_fraction = 0.0 if "val" in given.values() else val_fraction
@@ -44,7 +44,7 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
 
 
 def with_their_groups(videos: Sequence[Video]) -> list[Video]:
-    """The videos, each with the split that its group was given, if any: as `split_by_group`, without a draw.
+    """The videos, each with the split given to its group, if any: like `split_by_group`, without a draw.
 
     Raises InvalidListing if a group is in several splits.
     """
@@ -53,9 +53,9 @@ def with_their_groups(videos: Sequence[Video]) -> list[Video]:
 
 
 def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> dict[Video, Video]:
-    """Those of `train` that are in `val` or `test` too, and of `val` in `test`, each with that other one.
+    """The videos of `train` that are also in `val` or `test`, and of `val` also in `test`, each with its copy.
 
-    `digests`: SHA-256 of their files; None where one cannot be read. Parts of one file are copies where they overlap.
+    `digests`: SHA-256 of their files; None for one that cannot be read. Parts of one file are copies if they overlap.
     """
     order: tuple[Split, ...] = ("train", "val", "test")
     by_content: dict[str, list[Video]] = defaultdict(list)
@@ -74,14 +74,14 @@ def copies_held_back(videos: Sequence[Video], digests: Sequence[str | None]) -> 
 
 
 def count_by_split(videos: Iterable[Video]) -> dict[str, int]:
-    """How many videos each split has; a split without any is left out."""
+    """How many videos each split has, without empty splits."""
     counts = Counter(video.split for video in videos)
     order: tuple[Split, ...] = ("train", "val", "test")
     return {split: counts[split] for split in order if counts[split]}
 
 
 def kept_apart(videos: Sequence[Video]) -> str:
-    """What is never in two splits, in words: where groups join no files, it is each file alone, or each part of one."""
+    """What is never in two splits, in words: a group, or if groups join no files, each file or each part of one."""
     parts = [video for video in videos if (video.start_seconds, video.end_seconds) != (None, None)]
     if len({(part.path, part.split) for part in parts}) > len({part.path for part in parts}):
         return "part (files are divided among them)"
@@ -90,9 +90,9 @@ def kept_apart(videos: Sequence[Video]) -> str:
 
 
 def check_labels(labels: Sequence[str], counts: Sequence[int]) -> None:
-    """Raises InvalidListing unless there are labels to tell apart, each with something to learn it from.
+    """Raises InvalidListing unless there are labels to tell apart, each with examples to learn from.
 
-    `counts[i]`: training examples of label i that could be decoded.
+    `counts[i]`: decoded training examples of label i.
     """
     if len(labels) < 2:
         raise InvalidListing(f"there is only one class, {', '.join(labels)}: nothing to tell apart")
@@ -104,7 +104,7 @@ def check_labels(labels: Sequence[str], counts: Sequence[int]) -> None:
 
 
 def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:
-    """Groups whose videos were given different splits: a model would be tested on a source it was trained on."""
+    """Groups whose videos have different splits: a model would be tested on a source it was trained on."""
     splits: dict[str, set[str]] = defaultdict(set)
     for video in videos:
         if video.split:
@@ -113,16 +113,16 @@ def groups_in_several_splits(videos: Iterable[Video]) -> set[str]:
 
 
 def _given_splits(videos: Sequence[Video]) -> dict[str, Split]:
-    """The splits of those groups of which some video has one. Raises InvalidListing for a group with several."""
+    """The split of each group in which some video has one. Raises InvalidListing for a group with several."""
     if overlap := groups_in_several_splits(videos):
         raise InvalidListing(f"in several splits: group {', '.join(sorted(overlap)[:5])}")
     return {video.group: video.split for video in videos if video.split}
 
 
 def _hold_back_every_label(videos: Sequence[Video], splits: dict[str, Split], split: Literal["val", "test"]) -> None:
-    """Moves a group from `train` to `split` for each label that has none there, in place.
+    """For each label without a group in `split`, moves one there from `train`, in place.
 
-    A group that is the last of some label to train on stays.
+    A group stays if it is the last one in `train` for some label.
     """
     closest = min if split == "val" else max  # as `_draw` has them
     groups: dict[str, set[str]] = {label: set() for label in labels_of(videos)}

@@ -1,4 +1,4 @@
-"""Frames of videos made fit to be filmed by a virtual camera."""
+"""Frames of videos, prepared for a virtual camera to film."""
 
 from collections.abc import Iterable
 
@@ -12,13 +12,13 @@ from trainer.data.listing import Split
 from trainer.data.prepare import DataSet
 
 BAR_LEVELS = 24
-"""Brightest level of a black bar after compression."""
+"""The brightest level of a black bar after compression."""
 LEAST_SHARE = 0.5
-"""Of the width or height: darker than that all around, it is a dark picture and no bar."""
+"""Of the width or height: if bars would leave less than this, it is a dark picture without bars."""
 
 
 def still_spec(width: int, height: int, per_video: int) -> CacheSpec:
-    """What is kept of each video that stills are taken of: `per_video` frames, spread over it."""
+    """What the cache keeps of each video for its stills: `per_video` frames, spread over it."""
     return CacheSpec(width, height, "crop", per_video, frames_width=0, frames_height=0, frames_rate=0.0)
 
 
@@ -28,14 +28,14 @@ def stills_of(data: DataSet, split: Split) -> list[NDArray[np.uint8]]:
 
 
 def without_bars(frames: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-    """Frames (h, w, 3) with black bars cut off, at their old size: a bar that moves with the picture is no bar."""
+    """Frames (h, w, 3) with black bars cut off, at their old size: real bars do not move with the picture."""
     return [_trim(frame) for frame in frames]
 
 
 def _trim(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = frame.shape[:2]
     brightest = frame.max(axis=2)
-    # Nine tenths: a logo in a bar does not make it picture.
+    # Nine tenths: a logo in a bar does not make the bar part of the picture.
     (top, bottom), (left, right) = (_extent(np.quantile(brightest, 0.9, axis=axis) > BAR_LEVELS) for axis in (1, 0))
     if (top, bottom, left, right) == (0, height, 0, width):
         return frame
@@ -48,6 +48,6 @@ def _trim(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _extent(flags: NDArray[np.bool_]) -> tuple[int, int]:
-    """[first, last + 1) of what is True; all of it where nothing is."""
+    """[first, last + 1) of the True flags; all of them if none is True."""
     places = np.flatnonzero(flags)
     return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, len(flags))

@@ -1,4 +1,4 @@
-"""Stills made of nothing: where there are no videos to take them from."""
+"""Draws stills, for where there are no videos to take them from."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,12 +8,12 @@ def draw_texture(width: int, height: int, generator: np.random.Generator) -> NDA
     """(H, W, 3): clouds of random fineness over a gradient, with some plain shapes that have edges."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = 1.0
-    fall = generator.uniform(0.8, 2.0)  # 1 is what photographs have on average
+    fall = generator.uniform(0.8, 2.0)  # photographs have 1 on average
     clouds = np.empty((height, width, 3))
     for channel in range(3):
         noise = np.fft.rfft2(generator.standard_normal((height, width)))
         clouds[..., channel] = np.fft.irfft2(noise / frequency**fall, s=(height, width))
-    clouds = clouds @ (np.eye(3) * generator.uniform(0.2, 1.0) + 0.4)  # colours that go together
+    clouds = clouds @ (np.eye(3) * generator.uniform(0.2, 1.0) + 0.4)  # so that the colours go together
     picture = generator.uniform(40, 200, 3) + clouds / clouds.std() * generator.uniform(15, 50)
     y, x = np.mgrid[:height, :width]
     for _ in range(int(generator.integers(0, 6))):

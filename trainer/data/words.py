@@ -1,4 +1,4 @@
-"""Comments as tokens: the words of a vocabulary, and the ones that are not in it."""
+"""Comments as tokens: the words of a vocabulary, and <unk> for all others."""
 
 import re
 from collections import Counter
@@ -10,12 +10,12 @@ BOS, EOS, UNK = (SPECIAL_WORDS.index(word) for word in ("<bos>", "<eos>", "<unk>
 
 
 def split_words(text: str) -> tuple[str, ...]:
-    """Lower case, without punctuation: how captions of people are compared. A Man's dog! -> a man's dog"""
+    """In lower case, without punctuation, as people's captions are compared. A Man's dog! -> a man's dog"""
     return tuple(re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.lower()))
 
 
 def learn_vocabulary(captions: Iterable[Sequence[str]], least_count: int) -> tuple[str, ...]:
-    """The special words, then those that come at least `least_count` times, the most frequent first."""
+    """The special words, then those that occur at least `least_count` times, the most frequent first."""
     counts = Counter(word for words in captions for word in words)
     kept = [word for word, count in counts.items() if count >= least_count]
     return (*SPECIAL_WORDS, *sorted(kept, key=lambda word: (-counts[word], word)))

@@ -1,4 +1,4 @@
-"""Jobs that may crash, hang or eat all memory, done by processes that may be lost. torch is never imported here."""
+"""Runs jobs that may crash, hang or eat all memory in processes that may die. Never imports torch."""
 
 import errno
 import multiprocessing
@@ -16,12 +16,12 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class NoSpaceError(OSError):
-    """There is no room for what a job writes: its file is not to blame, and no other would fare better."""
+    """There is no room for what a job writes. Its file is not to blame, and no other would fare better."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What one job may take before its process is ended."""
+    """What one job may use before its process is ended."""
 
     max_memory_bytes: int = 2 * 2**30
     """Address space of the process."""
@@ -33,9 +33,9 @@ class JobLimits:
 class _Worker:
     process: ForkServerProcess
     index: int
-    """Of the job that it is doing."""
+    """Of the current job."""
     ends_at: float
-    """When the job must be done, time.monotonic()."""
+    """When the job must be done, by time.monotonic()."""
 
 
 def run_jobs(
@@ -45,11 +45,11 @@ def run_jobs(
     limits: JobLimits,
     preload: Sequence[str] = (),
 ) -> Generator[tuple[int, str | None], None, None]:
-    """For each of `arguments`, as it ends: its index, and None or why `job` failed.
+    """For each of `arguments`, as its job ends: its index, and None or why `job` failed.
 
-    A process does one job after another, for starting one costs more than decoding a short video (50 ms and 13 ms);
-    when it dies or is ended, that job has failed and a new one takes its place. `preload`: modules it finds imported.
-    Raises NoSpaceError.
+    A process does one job after another, since starting a process takes longer than decoding a short video (50 ms
+    against 13 ms). When it dies or is ended, its job has failed and a new process takes its place. `preload`: modules
+    that are imported before it starts. Raises NoSpaceError.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
@@ -86,7 +86,7 @@ def _start(
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, job, limits.max_memory_bytes), daemon=True)
     process.start()
-    theirs.close()  # so that the end of the process is the end of the connection
+    theirs.close()  # so that the connection ends when the process does
     return ours, process
 
 
@@ -98,7 +98,7 @@ def _give(
 
 
 def _receive(connection: Connection, worker: _Worker) -> tuple[str | None, bool]:
-    """Why the job failed, or None; and whether the process can take another. Raises NoSpaceError."""
+    """Why the job failed, or None; and whether the process can take another job. Raises NoSpaceError."""
     try:
         reason: str | NoSpaceError | None = connection.recv()
     except (EOFError, ConnectionResetError):
@@ -121,7 +121,7 @@ def _work(connection: Connection, job: Callable[..., None], max_memory_bytes: in
     while True:
         try:
             values = connection.recv()
-        except EOFError:  # nothing left to do
+        except EOFError:  # no jobs are left
             return
         try:
             job(*values)

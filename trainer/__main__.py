@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from trainer.arguments import (
     add_recipe,
     add_training,
     data_options,
+    regex,
     training_options,
     whole_number,
 )
@@ -27,7 +29,7 @@ from trainer.data.generators import MOTION_LABELS, write_motion
 from trainer.data.index import parse_columns, read_index
 from trainer.data.listing import Split, Video, list_files, read_listing, write_listing
 from trainer.data.rows import InvalidListing
-from trainer.data.workers import NoSpaceError
+from trainer.data.workers import FULL
 from trainer.progress import progress
 from trainer.recipe.reading import RecipeError
 
@@ -38,13 +40,7 @@ MISTAKES = (
     RecipeError,
     ModelRejected,
     ValidationError,
-    FileNotFoundError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-    PermissionError,
-    NoSpaceError,
-    re.error,
+    OSError,
 )
 """Mistakes that the person who typed the command can correct: told in one line, without a traceback."""
 
@@ -60,7 +56,12 @@ def main(arguments: list[str]) -> None:
         if told := options.run(options):  # of several processes, only the first has something to say
             print(told)
     except MISTAKES as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+        advice = ""
+        if isinstance(error, OSError) and error.errno in FULL:
+            advice = ": make room, then give the command again; `train --resume` goes on with a run that was begun"
+        parser.exit(2, f"{parser.prog}: {error}{advice}\n")
+    except KeyboardInterrupt:
+        parser.exit(128 + signal.SIGINT, f"\n{parser.prog}: stopped\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -148,9 +149,13 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="with --columns: the folder that the CSV's paths are relative to")
     parser.add_argument("--unlabelled", action="store_true", help="take all files of a folder; labels do not matter")
     parser.add_argument("--under", default="", help="only rows of the CSV whose path begins with this")
-    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path names the source video")
-    parser.add_argument("--val-pattern", metavar="REGEX", help="paths below the data that match become val")
-    parser.add_argument("--test-pattern", metavar="REGEX", help="paths below the data that match become test")
+    parser.add_argument(
+        "--group-pattern", type=regex, metavar="REGEX", help="what it captures in a path names the source video"
+    )
+    parser.add_argument("--val-pattern", type=regex, metavar="REGEX", help="paths below the data that match become val")
+    parser.add_argument(
+        "--test-pattern", type=regex, metavar="REGEX", help="paths below the data that match become test"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the CSV to write")
     parser.set_defaults(run=_list)
 

@@ -44,6 +44,15 @@ def model_name(text: str) -> str:
     return text
 
 
+def regex(text: str) -> str:
+    """A regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text} is not a regular expression: {error}") from error
+    return text
+
+
 def fraction(text: str) -> float:
     """A number in [0, 1)."""
     found = float(text)
@@ -55,7 +64,9 @@ def fraction(text: str) -> float:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where data are, and how they are divided: for `data_options`."""
     parser.add_argument("--data", type=Path, required=True, help="a folder of a folder per class, or a CSV")
-    parser.add_argument("--group-pattern", metavar="REGEX", help="what it captures in a path names the source video")
+    parser.add_argument(
+        "--group-pattern", type=regex, metavar="REGEX", help="what it captures in a path names the source video"
+    )
     parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded videos are kept")
     parser.add_argument(
         "--decoders", type=whole_number(1), metavar="N", help="videos decoded at once (default: one per core)"

@@ -54,12 +54,15 @@ def begin(output: Path | None, begun: Begun) -> Path:
     if int(os.environ.get("LOCAL_RANK", 0)):  # of several processes, the others do not write
         return folder
     number = 1
-    while folder.exists():
-        if output:
-            raise FileExistsError(f"{folder} already exists; --resume goes on with it")
-        number += 1
-        folder = _numbered(begun.name, number)
-    folder.mkdir(parents=True)
+    while True:  # until it is this process that makes the folder: another may begin the same
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if output:
+                raise FileExistsError(f"{folder} already exists; --resume goes on with it") from None
+            number += 1
+            folder = _numbered(begun.name, number)
     (folder / RECIPE).write_text(begun.recipe, encoding="utf-8")
     (folder / BEGUN).write_text(begun.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return folder

@@ -91,15 +91,25 @@ def publish(folder: Path, store: Path, compared: Sequence[Path] = ()) -> Path:
     """The folder of a new version in `store`, of the finished run in `folder`; its card compares the runs `compared`.
 
     Written beside the store's models, loaded and checked as the service does, and only then renamed into place; a
-    version that exists is never touched. Raises ModelRejected, ValidationError for a folder that is not a run's, or
-    OSError, also if another took the version's number meanwhile.
+    version that exists is never touched. Where another publisher takes the number meanwhile, the next one is tried.
+    Raises ModelRejected, ValidationError for a folder that is not a run's, or OSError.
     """
+    name = read_run(folder).name
+    while True:
+        version = str(max(map(int, list_versions(store, name)), default=0) + 1)
+        try:
+            return _publish_as(version, folder, store, compared)
+        except OSError:
+            if not (store / name / version).exists():
+                raise
+
+
+def _publish_as(version: str, folder: Path, store: Path, compared: Sequence[Path]) -> Path:
     run, recipe = read_run(folder), (folder / RECIPE).read_text(encoding="utf-8")
     model_bytes, golden = (folder / MODEL).read_bytes(), read_golden(folder / GOLDEN)
     pictures = sorted((folder / PICTURES).glob("*.png"))
     check_place(store, run.name, run.task)
     store.mkdir(parents=True, exist_ok=True)
-    version = str(max(map(int, list_versions(store, run.name)), default=0) + 1)
     manifest = _manifest(run, version, model_bytes, golden)
     runs, names = [read_run(other) for other in compared], [picture.name for picture in pictures]
     stage = Path(tempfile.mkdtemp(prefix=".publish-", dir=store))

@@ -95,4 +95,6 @@ def read_run(folder: Path) -> Run:
 
 def write_run(run: Run, folder: Path) -> None:
     """Writes `result.json`."""
-    (folder / RESULT).write_text(run.model_dump_json(indent=2), encoding="utf-8")
+    partial = folder / f".{RESULT}"  # a run whose result is there is finished: never half of one
+    partial.write_text(run.model_dump_json(indent=2), encoding="utf-8")
+    partial.replace(folder / RESULT)

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,15 +112,23 @@ def train(options: TrainOptions) -> str:
     fitted = fit(plan, folder, recipe.budget, options.patience, training.machine, options.resume)
     if fitted is None:  # another process goes on
         return ""
-    network = fitted.learner.module()
-    plan.finish(network)
-    model_bytes = compiled.save(network, folder)
-    report = plan.evaluate(torchscript.load(model_bytes), folder)
-    command = read_begun(folder).command or options.command  # with --resume alone, it would not work
-    write_run(_run(options, command, recipe, plan, fitted, report), folder)
+    try:
+        network = fitted.learner.module()
+        plan.finish(network)
+        model_bytes = compiled.save(network, folder)
+        report = plan.evaluate(torchscript.load(model_bytes), folder)
+        command = read_begun(folder).command or options.command  # with --resume alone, it would not work
+        write_run(_run(options, command, recipe, plan, fitted, report), folder)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"stopped after training: --output {folder} --resume goes on with it\n")
+        raise
     told = f"\n{report.text}\n\nrun: {folder}"
     if options.store:
-        told += f"\npublished: {publish(folder, options.store)}"
+        try:
+            told += f"\npublished: {publish(folder, options.store)}"
+        except OSError:  # what is trained is kept
+            sys.stderr.write(f"{told}\nnot published: `python -m trainer publish --run {folder}` tries again\n")
+            raise
     return told
 
 

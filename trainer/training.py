@@ -1,5 +1,6 @@
 """Lightning's training loop around a task: when it stops, what it keeps, what it says."""
 
+import io
 import logging
 import math
 import signal
@@ -16,9 +17,11 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, DistributedSampler
 
 from app.models.precision import has_bfloat16
+from trainer.data.workers import FULL, NoSpaceError
 from trainer.plan import Plan
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget
@@ -26,6 +29,7 @@ from trainer.run import Epoch, validated
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 
+NARROWER = "try a lower budget.batch_size, then smaller pictures or shorter clips"
 RANK = "val_rank"
 """What a learner logs for the best epoch to be chosen by."""
 LIGHTNING_WARNINGS = (
@@ -73,6 +77,31 @@ class Fitted:
 
 class DivergedError(RecipeError):
     """The loss is NaN or infinite, and will stay so: its gradients are in the weights."""
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, so that the one before it survives a full disk.
+
+    Lightning's own writes to the folder of temporary files first; where that is on another disk, it then copies over
+    the last checkpoint, and leaves half of one if there is no room.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Raises NoSpaceError."""
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
+        partial = path.with_suffix(".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(content.getbuffer())
+            partial.replace(path)
+        except OSError as error:
+            if error.errno in FULL:
+                raise NoSpaceError(f"{path} has no room: make some, then --resume goes on with the run") from error
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 class LearningCurve(Callback):
@@ -174,6 +203,10 @@ def fit(
                 told = advice or f"--output {folder} --resume goes on with it"
                 sys.stderr.write(f"stopped after epoch {ended}: {told}\n")
             raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise RecipeError(f"a batch needs more memory than there is: {NARROWER}") from error
+            raise
     if not trainer.is_global_zero:
         return None
     kept = load_weights(plan.learner, checkpoints / ("best.ckpt" if patience else "last.ckpt"))
@@ -193,6 +226,7 @@ def _trainer(folder: Path, budget: Budget, machine: Machine, callbacks: list[Cal
         callbacks=callbacks,
         logger=CSVLogger(folder, name="logs"),
         log_every_n_steps=1,
+        plugins=[WholeCheckpoints()],
         num_sanity_val_steps=0,
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,

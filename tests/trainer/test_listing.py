@@ -162,6 +162,25 @@ def test_a_link_to_nothing_is_not_passed_over(tmp_path: Path) -> None:
     assert [video.path.name for video in read_listing(tmp_path)] == ["a.mp4", "b.mp4"]
 
 
+def test_what_is_listed_under_no_class_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_files(tmp_path, "data/run/a.mp4", "data/run/deep/b.mp4", "data/loose.mp4", "elsewhere/c.mp4")
+    (tmp_path / "data/run/deep/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/jump").symlink_to(tmp_path / "elsewhere")  # a class may be a link
+
+    videos = read_listing(tmp_path / "data")
+
+    assert [(video.label, video.path.name) for video in videos] == [
+        ("jump", "c.mp4"),
+        ("run", "a.mp4"),
+        ("run", "b.mp4"),
+    ]
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        f"warning: {tmp_path}/data/run/deep/linked is a link to a folder, whose files are left out: move them here",
+        f"left out: files beside the classes in {tmp_path}/data, which have no label: loose.mp4, …",
+    ]
+
+
 @pytest.mark.parametrize("name", [b"run/caf\xe9.mp4", b"caf\xe9/a.mp4"])
 def test_a_name_that_no_csv_could_hold_is_refused(tmp_path: Path, name: bytes) -> None:
     make_files(tmp_path, "run/b.mp4", os.fsdecode(name))

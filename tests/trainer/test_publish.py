@@ -1,5 +1,6 @@
 import datetime
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,17 +143,20 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, mon
     store = tmp_path / "store"
     run = make_run_folder(tmp_path / "run")
 
+    anothers = publish(run, tmp_path / "another's")
+
     def card_and_another_publisher(*arguments: object) -> str:
-        (store / "colours/1").mkdir(parents=True)
-        (store / "colours/1/model.pt").write_bytes(b"another's")
+        if not (store / "colours/1").exists():
+            shutil.copytree(anothers, store / "colours/1")
         return "# card"
 
     monkeypatch.setattr("trainer.publish.model_card", card_and_another_publisher)
-    with pytest.raises(OSError, match="not empty"):
-        publish(run, store)
+    published = publish(run, store)
 
-    assert [path.name for path in (store / "colours/1").iterdir()] == ["model.pt"]
+    assert (store / "colours/1/card.md").read_text() != "# card"
     assert sorted(path.name for path in store.iterdir()) == ["colours"]
+    assert published == store / "colours/2"
+    assert load_version(published).manifest.version == "2"
 
 
 def test_trained_weights_go_into_what_was_compiled_before(tmp_path: Path) -> None:

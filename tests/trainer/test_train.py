@@ -1,6 +1,7 @@
 """The commands, run as a user runs them, on generated videos and a network of a few hundred parameters."""
 
 import csv
+import os
 import shlex
 import shutil
 import signal
@@ -77,7 +78,7 @@ def train_arguments(data: Path, name: str, *settings: str) -> list[str]:
     return [*map(str, basics), "--accelerator", "cpu", *chosen]
 
 
-def start(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
+def start(folder: Path, arguments: list[str], start_new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
         cwd=folder,
@@ -85,6 +86,7 @@ def start(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=start_new_session,
     )
 
 
@@ -254,6 +256,50 @@ def test_a_killed_run_is_resumed(
     assert "run is finished: publish it with `publish --run run`" in mistake(*arguments, "--resume")
 
 
+def test_what_is_too_large_for_memory_is_told(
+    motion: Path, tmp_path: Path, mistake: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    told = mistake(*train_arguments(motion, "large", f"sampling.clip_length={10**14}"))
+    assert "a batch needs more memory than there is: try a lower budget.batch_size" in told
+
+
+def test_a_full_disk_is_told(motion: Path, mistake: Command) -> None:
+    told = mistake("list", "--data", motion, "--output", "/dev/full")
+    assert "No space left on device: make room, then give the command again" in told
+
+
+def test_what_cannot_be_published_is_kept(
+    motion: Path, tmp_path: Path, mistake: Command, trainer: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model_store").mkdir()
+    Path("model_store/kept").touch()  # in the place of the model's folder
+
+    assert "not published: `python -m trainer publish --run runs/kept` tries again" in mistake(
+        *train_arguments(motion, "kept")
+    )
+    Path("model_store/kept").unlink()
+    assert trainer("publish", "--run", "runs/kept") == "model_store/kept/1\n"
+
+
+def test_ctrl_c_while_videos_are_decoded_is_no_error_of_the_decoders(motion: Path, tmp_path: Path) -> None:
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = start(tmp_path, [*train_arguments(motion, "early"), "--decoders", "1"], start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, heeded)
+    assert process.stderr is not None
+    assert any(line.startswith("decoding 3/30") for line in process.stderr)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said = process.communicate(timeout=60)[1]
+
+    assert process.returncode == 128 + signal.SIGINT
+    assert said.endswith("python -m trainer: stopped\n")
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 128 + signal.SIGTERM)])
 def test_a_run_that_is_stopped_says_how_it_goes_on(
     motion: Path, tmp_path: Path, number: signal.Signals, status: int
@@ -375,7 +421,14 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
     ("arguments", "message"),
     [
         (["--name", "My_Model"], "My_Model is not a name: lower-case letters, digits and hyphens"),
-        (["--set", "budget.epochs=3"], "budget.epochs"),
+        (["--set", "budget.epochs=3"], "motion.yaml: budget.epochs: there is no epochs, but num_epochs, batch_size, "),
+        (
+            ["--set", "budged.num_epochs=3"],
+            "motion.yaml: budged: there is no budged, but optimisation, budget, input, ",
+        ),
+        (["--set", "budget.num_epochs=many"], "motion.yaml: budget.num_epochs: Input should be a valid integer"),
+        (["--group-pattern", "(left"], "--group-pattern: (left is not a regular expression: missing )"),
+        (["--cache", "/proc/cache"], "/proc/cache"),
         (["--data", "nowhere"], "no such folder or CSV file: nowhere"),
         (["--val-fraction", "0.001", "--test-fraction", "0.999"], "0 videos to train on"),
         (["--test-fraction", "1"], "1 is not in [0, 1)"),

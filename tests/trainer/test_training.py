@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from app.models.manifest import ClassifyOutput, Input
+from trainer.data.workers import NoSpaceError
 from trainer.plan import Plan, Report
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget, Optimisation
@@ -139,6 +140,19 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
 
     assert learner.network.epochs == 3
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1  # the second
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    fit(make_plan(), tmp_path, Budget(num_epochs=1, batch_size=1), patience=0, machine=MACHINE, resume=False)
+    (tmp_path / "checkpoints/last.partial").symlink_to("/dev/full")
+
+    with pytest.raises(NoSpaceError, match=r"last\.ckpt has no room: make some, then --resume goes on"):
+        fit(make_plan(), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=True)
+    fitted = fit(make_plan(), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=True)
+
+    assert fitted is not None
+    assert [epoch.epoch for epoch in fitted.epochs] == [1, 2, 3, 4, 5, 6]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.filterwarnings("ignore:Total length of")

@@ -120,6 +120,9 @@ def _read_folder(folder: Path, grouping: Grouping) -> list[Video]:
     for label, _, paths in by_class:
         if not paths:
             sys.stderr.write(f"warning: {label} has no files: it is no class\n")
+    for root, _ in roots:
+        if loose := [path for path in sorted(root.iterdir()) if path.is_file() and not path.name.startswith(".")]:
+            sys.stderr.write(f"left out: files beside the classes in {root}, which have no label: {loose[0].name}, …\n")
     return videos
 
 
@@ -143,14 +146,16 @@ def _split_folders(folder: Path) -> list[tuple[Path, Split | None]]:
 def _files(folder: Path) -> list[Path]:
     """All files below `folder` in order, except hidden ones. Raises InvalidListing for a name that is not UTF-8.
 
-    A link to nothing counts as a file that cannot be read: decoding it says so.
+    A link to nothing counts as a file that cannot be read: decoding it says so. Links to folders are not followed, for
+    they may lead round in a circle; standard error names them.
     """
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if (path.is_file() or not path.exists())
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    found = sorted(
+        path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    for path in found:
+        if path.is_symlink() and path.is_dir():
+            sys.stderr.write(f"warning: {path} is a link to a folder, whose files are left out: move them here\n")
+    paths = [path for path in found if path.is_file() or not path.exists()]
     for path in paths:
         if path.as_posix() != os.fsencode(path).decode(errors="replace"):
             raise InvalidListing(f"{os.fsencode(path)!r}: a name that is not UTF-8 can be in no CSV and no model")

@@ -18,8 +18,8 @@ def split_by_group(videos: Sequence[Video], val_fraction: float, test_fraction: 
     depends only on the group's name, so adding or removing files never moves another, with one exception: a label that
     drew no group for `val` or `test` gives the one that came closest, if it has two to train on. Fractions are shares
     of groups, in [0, 1), and are met only roughly if there are few groups. A fraction of 0 holds back nothing beyond
-    the given splits. Raises InvalidListing if a group is in several splits already, if `train` would be empty, or if `val`
-    or `test` would be although some was asked for.
+    the given splits. Raises InvalidListing if a group is in several splits already, if `train` would be empty, or if
+    `val` or `test` would be although some was asked for.
     """
     given = _given_splits(videos)
     val_fraction = 0.0 if "val" in given.values() else val_fraction

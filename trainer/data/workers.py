@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import resource
+import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,9 @@ def _end(connection: Connection, worker: _Worker) -> None:
 
 
 def _work(connection: Connection, job: Callable[..., None], max_memory_bytes: int) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all of a terminal's processes: the first one ends them
     resource.setrlimit(resource.RLIMIT_AS, (max_memory_bytes, max_memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:

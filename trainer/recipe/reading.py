@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from trainer.recipe.sections import Recipe
 
@@ -28,8 +30,8 @@ def read_recipe(path: Path, overrides: Sequence[str], kind: type[R]) -> R:
     try:
         # A number as YAML 1.1 has it needs a dot: 1e-3 comes as a string, which pydantic turns into a float.
         return kind.model_validate(content)
-    except ValueError as error:
-        raise RecipeError(f"{path.name}: {error}") from error
+    except ValidationError as error:
+        raise RecipeError("\n".join(f"{path.name}: {_told(one, kind)}" for one in error.errors())) from error
 
 
 def read_content(path: Path) -> dict[str, object]:
@@ -49,6 +51,18 @@ def recipe_text(recipe: Recipe) -> str:
     """The recipe as YAML, complete."""
     text: str = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
     return text
+
+
+def _told(mistake: ErrorDetails, kind: type[Recipe]) -> str:
+    """One mistake: where it is, and what is wrong; for a key that does not exist, which there are."""
+    *sections, key = mistake["loc"]
+    where = ".".join(map(str, mistake["loc"]))
+    if mistake["type"] != "extra_forbidden":
+        return f"{where}: {mistake['msg']}"
+    section: Any = kind
+    for name in sections:
+        section = section.model_fields[name].annotation
+    return f"{where}: there is no {key}, but {', '.join(section.model_fields)}"
 
 
 def _set(content: dict[str, object], override: str) -> None:

@@ -1,4 +1,4 @@
-"""What a training of any task consists of and what comes out of it: all that `train` and `publish` know of a task."""
+"""What a training of any task consists of and what it yields: all that `train` and `publish` know about a task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ from trainer.tasks.learner import Learner
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a plan is made for, beside its recipe."""
+    """What a plan depends on, besides its recipe."""
 
     data: DataOptions
     cell: Literal["lstm", "gru"]
     seed: int
     num_devices: int = 1
-    """Processes that share a batch."""
+    """Processes that share each batch."""
     teachers: tuple[Path, ...] = ()
-    """Finished runs whose answers are learnt from beside the labels; for classifiers of labelled videos or sounds,
-    except those that see flow."""
+    """Finished runs whose answers are learnt beside the labels; for classifiers of labelled videos or sounds, except
+    those that see flow."""
     num_loaders: int = 0
-    """Processes that draw generated clips; those of videos are read from the cache and need none."""
+    """Processes that draw generated clips; clips of videos are read from the cache and need none."""
 
 
 def check_alone(options: PlanOptions) -> None:
-    """Raises RecipeError for more than one process: batches of sounds of similar lengths are drawn for all at once."""
+    """Raises RecipeError for more than one process: one process draws all batches of sounds of similar lengths."""
     if options.num_devices > 1:
         raise RecipeError("models of sound are trained by one process: give --devices 1")
 
@@ -47,7 +47,7 @@ class Report:
     text: str
     """Tables for the card, Markdown."""
     limits: tuple[str, ...]
-    """What it is not good at: sentences for the card."""
+    """What the model is not good at: sentences for the card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +60,15 @@ class Plan:
     input: Input
     output: ClassifyOutput | PredictOutput | FeaturesOutput | CaptionOutput
     golden: tuple[NDArray[Any], NDArray[np.int64]]
-    """A batch of frames or sound of our own making, long enough to be split, and its lengths: one of them shorter."""
+    """A generated batch of frames or sound, long enough to be split, and its lengths, one of them shorter."""
     summary: str
     num_examples: dict[str, int]
     """By split."""
     kept_apart: str
     """What is never in two splits, in words."""
     headline: str
-    """The metric that runs are compared by."""
+    """The metric by which runs are compared."""
     evaluate: Callable[[ScriptModule, Path], Report]
-    """Measures the published file; may write to the run's folder, and pictures for the card to `pictures/`."""
+    """Measures the published file. It may write to the run's folder, and pictures for the card to `pictures/`."""
     finish: Callable[[Any], None] = lambda network: None
-    """Does what is left to do to the trained network before it is published."""
+    """Does what remains to be done to the trained network before it is published."""

@@ -1,4 +1,4 @@
-"""One plan per kind of network: from a recipe and data to what a training needs."""
+"""One plan per kind of network, which turns a recipe and data into all that a training needs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ from trainer.recipe.sections import Recipe
 
 
 def plan_training(task: Task, path: Path, overrides: Sequence[str], options: PlanOptions) -> tuple[Recipe, Plan]:
-    """The recipe at `path` for `task`, and the training it makes of the data. Raises RecipeError, InvalidListing."""
+    """The recipe at `path` for `task`, and its training on the data. Raises RecipeError, InvalidListing."""
     recipe = read_for(task, path, overrides)
     if options.teachers and not isinstance(recipe, ClassifyRecipe | ListenRecipe):
         raise RecipeError("--teachers is for classifiers of labelled videos or sounds, and not for those that see flow")
@@ -33,7 +33,7 @@ def plan_training(task: Task, path: Path, overrides: Sequence[str], options: Pla
 
 
 def read_for(task: Task, path: Path, overrides: Sequence[str]) -> Recipe:
-    """The recipe at `path`, changed by overrides, as one for `task`. Raises RecipeError, OSError."""
+    """The recipe at `path` for `task`, changed by overrides. Raises RecipeError, OSError."""
     return read_recipe(path, overrides, _kind(task, path))
 
 

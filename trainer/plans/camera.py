@@ -1,4 +1,4 @@
-"""From videos, whatever they show, to a training of a classifier of camera work and edits."""
+"""Plans the training of a classifier of camera work and edits, on videos of any kind."""
 
 from collections.abc import Sequence
 
@@ -49,7 +49,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
     spec = still_spec(recipe.stills.width, recipe.stills.height, recipe.stills.per_video)
     data = decode_any(videos, spec, options.data)
     stills = stills_of(data, "train")
-    if not stills:  # all scenes would be made of textures, without a word
+    if not stills:  # all scenes would silently be made of textures
         raise InvalidListing("no videos to make scenes of are left in train")
     held_back = stills_of(data, "val")
     wanted, sampling = recipe.input, recipe.sampling
@@ -95,7 +95,7 @@ def plan_camera(recipe: CameraRecipe, options: PlanOptions) -> Plan:
 def answer_scenes(
     module: ScriptModule, stills: Sequence[Still], count: int, recipe: CameraRecipe, style: SceneStyle
 ) -> list[Answers]:
-    """What the compiled network says of `count` scenes that are the same at every evaluation."""
+    """What the compiled network says about `count` scenes, the same at every evaluation."""
     answers, delay = [], recipe.input.delay_steps
     for index in range(count):
         generator = np.random.default_rng((TEST_SEED, index))
@@ -110,7 +110,7 @@ def answer_scenes(
 
 
 def report(answers: dict[str, list[Answers]]) -> Report:
-    """What answers by the name of their set come to."""
+    """The report on answers, given by the name of their set."""
     metrics: dict[str, dict[str, float]] = {}
     rows = [["set", *LABELS]]
     events = [["set", *(f"{label}, precision / recall" for label in EDITS)]]
@@ -141,7 +141,7 @@ def _shown(part: float) -> str:
 
 
 def _evaluate(module: ScriptModule, data: DataSet, recipe: CameraRecipe, style: SceneStyle) -> Report:
-    """The compiled network on scenes of the videos held back, and of none at all."""
+    """Evaluates the compiled network on scenes made of the videos held back, and on scenes made of textures alone."""
     splits: tuple[Split, ...] = ("val", "test")
     sources: dict[str, list[Still]] = {split: stills_of(data, split) for split in splits}
     sources = {name: stills for name, stills in sources.items() if stills} | {"textures": []}
@@ -150,7 +150,7 @@ def _evaluate(module: ScriptModule, data: DataSet, recipe: CameraRecipe, style: 
 
 
 def _golden_frames(style: SceneStyle) -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+    """(B, T, H, W, 3): drawn, so that the model passes on no frame of anyone's data."""
     generator = np.random.default_rng(GOLDEN_SEED)
     scenes = [draw_scene([], 8 * max(GOLDEN_LENGTHS), style, generator).frames for _ in GOLDEN_LENGTHS]
     return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

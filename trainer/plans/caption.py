@@ -1,4 +1,4 @@
-"""From videos that people have described to a training of a describer."""
+"""Plans the training of a describer, on videos that people have described."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ LIMITS = (
 @dataclass(frozen=True, slots=True)
 class DescribedClip:
     frames: NDArray[np.uint8]
-    """(T, H, W, 3), as the service samples them."""
+    """(T, H, W, 3), sampled as the service does."""
     captions: tuple[tuple[str, ...], ...]
-    """In words."""
+    """Each as its words."""
 
 
 class CaptionedClips(Dataset[Example]):
@@ -129,7 +129,7 @@ def plan_caption(recipe: CaptionRecipe, options: PlanOptions) -> Plan:
 def _evaluate(
     module: ScriptModule, clips: dict[Split, list[DescribedClip]], tokens: Tokens, recipe: CaptionRecipe
 ) -> Report:
-    """On `val` and, this once, on `test`; on `train` where nothing was held back."""
+    """The report on `val` and, this once, on `test`; on `train` if nothing was held back."""
     names: tuple[Split, ...] = ("val", "test")
     sets = [split for split in names if clips[split]] or ["train"]
     metrics: dict[str, dict[str, float]] = {}
@@ -154,7 +154,7 @@ def _write(module: ScriptModule, clip: DescribedClip, tokens: Tokens, recipe: Ca
 
 
 def _golden(recipe: CaptionRecipe) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Noise, so that no frame of anyone's data is handed on with the model."""
+    """Noise, so that the model passes on no frame of anyone's data."""
     shape = (len(GOLDEN_LENGTHS), max(GOLDEN_LENGTHS), recipe.input.height, recipe.input.width, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return frames, np.array(GOLDEN_LENGTHS)

@@ -1,4 +1,4 @@
-"""From labelled videos to a training of a classifier of video."""
+"""Plans the training of a classifier of video, on labelled videos."""
 
 from collections.abc import Sequence
 from functools import partial

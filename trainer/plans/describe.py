@@ -1,4 +1,4 @@
-"""From videos, whatever they show, to a training of a describer of camera work and edits."""
+"""Plans the training of a describer of camera work and edits, on videos of any kind."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ from trainer.tasks.clips import DrawSampler
 from trainer.tasks.scene_comments import Example, SceneComments, Shares, certain, collate, facts_of
 
 SEEDS: dict[Split, int] = {"val": 1_000_003, "test": 2_000_003}
-"""Of the scenes that are not trained on; those of training have the training's own."""
+"""Of the scenes held back; training scenes take the seed of the training."""
 GOLDEN_LENGTHS = (30, 24)
 BEAM = 4
 MIRROR_SHARE = 0.5
@@ -110,7 +110,7 @@ def _network(recipe: DescribeRecipe, reader: SceneReader, cell: Cell, num_tokens
 def _film(
     recipe: DescribeRecipe, reader: SceneReader, options: PlanOptions
 ) -> tuple[dict[Split, list[FilmedScene]], DataSet]:
-    """Scenes of the videos of every split that has any, and those videos."""
+    """Scenes for every split that has videos, and those videos."""
     stills = recipe.stills
     videos = split_by_group(list_any(options.data), options.data.val_fraction, options.data.test_fraction)
     data = decode_any(videos, still_spec(stills.width, stills.height, stills.per_video), options.data)
@@ -128,13 +128,13 @@ def _film(
 
 
 Described = list[tuple[tuple[str, ...], tuple[str, ...]]]
-"""By scene: the best comment and the one sentence that is right."""
+"""For each scene, the best comment and the one right sentence."""
 
 
 def describe_scenes(
     module: ScriptModule, scenes: Sequence[FilmedScene], tokens: Tokens, max_length: int, rate: float
 ) -> Described:
-    """What the compiled network writes of filmed scenes, each alone, by a beam search without length penalty."""
+    """What the compiled network writes about filmed scenes, each alone, by beam search without length penalty."""
     described: Described = []
     for scene in scenes:
         steps = torch.from_numpy(scene.steps)[None]
@@ -147,7 +147,7 @@ def describe_scenes(
 
 
 def report(described: dict[str, Described]) -> Report:
-    """What comments by the name of their set come to; `train` alone where nothing was held back."""
+    """The report on comments, given by the name of their set; only `train` if nothing was held back."""
     metrics: dict[str, dict[str, float]] = {}
     facts: dict[str, FactScores] = {}
     for name, pairs in described.items():
@@ -202,7 +202,7 @@ def _examples(pairs: Described) -> str:
 
 
 def _golden_frames() -> NDArray[np.uint8]:
-    """(B, T, H, W, 3): drawn, so that no frame of anyone's data is handed on with the model."""
+    """(B, T, H, W, 3): drawn, so that the model passes on no frame of anyone's data."""
     generator = np.random.default_rng(0)
     scenes = [draw_described([], DESCRIBED_STYLE, generator)[0].frames for _ in GOLDEN_LENGTHS]
     return np.stack([frames[: max(GOLDEN_LENGTHS)] for frames in scenes])

@@ -1,4 +1,4 @@
-"""How good a classifier is at the end of its training, whether it sees or hears."""
+"""Evaluates a classifier of video or sound at the end of its training."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ def evaluate_splits(
     labels: Sequence[str],
     folder: Path,
 ) -> dict[str, Evaluation]:
-    """Evaluations on `val` and, this once, on `test`, or on `train` where nothing was held back.
+    """Evaluations on `val` and, this once, on `test`, or on `train` if nothing was held back.
 
-    The answers to `val` and `test` are written to the run's folder.
+    Writes the answers to `val` and `test` to the run's folder.
     """
     evaluations: dict[str, Evaluation] = {}
     splits: tuple[Split, ...] = ("val", "test")
@@ -41,12 +41,12 @@ def evaluate_splits(
 def evaluate_videos(
     data: DataSet, measure: Callable[[Sequence[CachedVideo]], tuple[Evaluation, NDArray[np.float32]]], folder: Path
 ) -> Report:
-    """The report of a classifier of video on the splits of the data."""
+    """The report on a classifier of video, by split of the data."""
     return report(evaluate_splits(data.opened, measure, data.labels, folder), data.labels, ABOUT_VIDEOS)
 
 
 def report(evaluations: dict[str, Evaluation], labels: Sequence[str], about: str) -> Report:
-    """The report of evaluations by the name of their set; `about` says how they were measured."""
+    """The report on evaluations, given by the name of their set; `about` says how they were measured."""
     found = evaluations.get("test") or evaluations.get("val")
     if found:
         off = f"{found.calibration_error:.3f}"

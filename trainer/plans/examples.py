@@ -1,4 +1,4 @@
-"""What networks learn from, and in what batches."""
+"""Chooses what networks learn from, and in what batches."""
 
 import re
 import sys
@@ -15,9 +15,9 @@ E = TypeVar("E", bound=Example)
 
 
 def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple[list[E], list[E], list[int]]:
-    """The examples to train on, those to validate with, and how many of the former each label has.
+    """The training examples, the validation examples, and the number of training examples of each label.
 
-    Raises InvalidListing where nothing is left to train on, or to tell apart.
+    Raises InvalidListing if nothing is left to train on, or to tell apart.
     """
     train, val = opened("train"), opened("val")
     if not train:
@@ -28,12 +28,12 @@ def examples(opened: Callable[[Split], list[E]], labels: Sequence[str]) -> tuple
 
 
 def full_batch_size(wanted: int, num_examples: int, options: PlanOptions) -> int:
-    """Examples in a batch on each device, where only full batches are learnt from: no more than there are."""
+    """Batch size on each device when training uses only full batches: no more than there are examples."""
     return max(1, min(wanted, num_examples) // options.num_devices)
 
 
 def drops_last(num_examples: int, batch_size: int, options: PlanOptions) -> bool:
-    """Whether a last batch that is not full is left out; `batch_size`: on each device.
+    """Whether to leave out a last batch that is not full; `batch_size` is that of each device.
 
     A last batch of one or two examples would move the weights as far as a full one.
     """
@@ -41,7 +41,7 @@ def drops_last(num_examples: int, batch_size: int, options: PlanOptions) -> bool
 
 
 def warn_of_mirrors(labels: Sequence[str], flip: float, key: str) -> None:
-    """Warns on standard error where mirror images would get the label of the other side; `key`: of the recipe."""
+    """Warns on standard error if mirror images would get the label of the other side; `key` is the recipe's."""
     sided = [label for label in labels if re.search(r"(?<![a-z])(left|right)(?![a-z])", label.lower())]
     if flip and sided:
         sys.stderr.write(f"warning: {', '.join(sided)} are learnt from mirror images too; --set {key}=0: from none\n")

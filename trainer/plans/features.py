@@ -1,4 +1,4 @@
-"""From sounds, whatever their labels, to a training of a describer of sound."""
+"""Plans the training of a describer of sound, whatever labels the sounds have."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ from trainer.tasks.features import FeaturesTask
 from trainer.tasks.waveforms import training_loader, whole_loader
 
 GOLDEN_STEPS = (12, 7)
-"""Steps of each golden sound: one is padded, and its last step not complete."""
+"""Steps of each golden sound: one is padded, and its last step is incomplete."""
 SHOWN_SECONDS = 4.0
 COMPONENT_SECONDS = 10.0
-"""Of each sound, what the components are found in."""
+"""How much of each sound is used to find the components."""
 
 
 def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
-    """The training of a SoundEncoder. What is marked `test` is not even decoded. Raises InvalidListing."""
+    """The training of a SoundEncoder. Does not even decode what is marked `test`. Raises InvalidListing."""
     check_alone(options)
     if options.data.test_data or options.data.test_fraction:
         raise InvalidListing("a describer of sound has no test set: leave out --test-data and --test-fraction")
@@ -72,7 +72,7 @@ def plan_features(recipe: FeaturesRecipe, options: PlanOptions) -> Plan:
 
 
 def _find_components(encoder: SoundEncoder, sounds: Sequence[CachedSound], max_samples: int) -> None:
-    """Fits the components of the encoder on what it tells of the beginnings of all sounds."""
+    """Fits the encoder's components to its summaries of the beginnings of all sounds."""
     batches, summaries = whole_loader(sounds, max_samples, 32), []
     with torch.inference_mode():
         for waveform, lengths, _ in progress(batches, len(batches), "finding components"):
@@ -81,7 +81,7 @@ def _find_components(encoder: SoundEncoder, sounds: Sequence[CachedSound], max_s
 
 
 def _evaluate(module: ScriptModule, learner: FeaturesTask, data: SoundSet, part_samples: int, folder: Path) -> Report:
-    """How well sounds can be reconstructed from the averaged network's bottleneck, which is not in what is served."""
+    """How well sounds can be reconstructed from the averaged network's bottleneck, which is not served."""
     name, sounds = ("val", data.opened("val")) if data.opened("val") else ("train", data.opened("train"))
     loss, count = 0.0, 0
     learner.eval()

@@ -1,4 +1,4 @@
-"""From labelled videos to a training of a classifier of how things move."""
+"""Plans the training of a classifier of how things move, on labelled videos."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""From labelled sounds to a training of a classifier of sound."""
+"""Plans the training of a classifier of sound, on labelled sounds."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""From videos, or from handwritten digits, to a training of a forecaster."""
+"""Plans the training of a forecaster, on videos or on handwritten digits."""
 
 import struct
 import sys
@@ -33,7 +33,7 @@ from trainer.tasks.predict_report import report_digits, report_videos
 DIGITS = "train-images-idx3-ubyte.gz"
 NUM_VAL_DIGITS = 6000  # the last of 60,000
 VAL_SEED = 1_000_003
-"""Added to the run's, so that sequences to validate with are none of those trained on."""
+"""Added to the run's seed, so that no validation sequence is also trained on."""
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 GOLDEN_LENGTHS = (6, 4)
 """Valid frames of each golden clip: one is padded."""
@@ -79,9 +79,9 @@ def _plan_videos(recipe: PredictRecipe, options: PlanOptions) -> Plan:
 
 
 def _usable(data: DataSet, split: Split, recipe: PredictRecipe) -> list[NDArray[np.uint8]]:
-    """The frames of those videos that a clip can be cut from. Those left out are named on standard error.
+    """The frames of the videos that are long and large enough for a clip. Names the others on standard error.
 
-    Raises InvalidListing where a split that there is loses all of its videos.
+    Raises InvalidListing if a split loses all of its videos.
     """
     num_frames, side = recipe.input.num_observed + recipe.optimisation.horizon, recipe.sampling.crop
     found = []
@@ -136,7 +136,7 @@ def _plan_digits(recipe: PredictRecipe, options: PlanOptions) -> Plan:
 
 
 def _read(read: Callable[[Path], NDArray[np.uint8]], path: Path, wanted: str) -> NDArray[np.uint8]:
-    """What `read` makes of a file. Raises OSError, and InvalidListing for a file of anything but what is wanted."""
+    """What `read` makes of a file. Raises OSError, or InvalidListing if the file is not what is `wanted`."""
     try:
         return read(path)
     except (ValueError, EOFError, BadGzipFile, BadZipFile, struct.error, zlib.error, TypeError) as error:

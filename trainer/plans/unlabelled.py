@@ -1,4 +1,4 @@
-"""Videos to learn from whatever their labels."""
+"""Lists and decodes videos to learn from whatever their labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from trainer.data.sounds import list_unlabelled
 
 
 def list_any(options: DataOptions) -> list[Video]:
-    """All videos that the options name: as `list_videos`, but that a folder may hold them without folders of classes.
+    """All videos that the options name, like `list_videos`, but a folder may also hold videos without class folders.
 
     Raises InvalidListing.
     """
@@ -30,7 +30,7 @@ def list_any(options: DataOptions) -> list[Video]:
 
 
 def decode_any(videos: Sequence[Video], spec: CacheSpec, options: DataOptions) -> DataSet:
-    """As `decode_data`, but that nothing is said of classes. Raises InvalidListing where nothing can be decoded."""
+    """Like `decode_data`, but says nothing about classes. Raises InvalidListing if nothing can be decoded."""
     decoded, broken = decode_all(videos, spec, options.cache, options.num_processes)
     tell(broken, file_problems(decoded, broken))
     if not decoded:

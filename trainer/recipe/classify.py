@@ -22,10 +22,10 @@ class Input(Section):
 
 
 class Cache(Section):
-    """What is kept of each video for training clips."""
+    """What the cache keeps of each video for training clips."""
 
     width: Size
-    """Pixels; larger than the input's by as much as random crops shall not blur."""
+    """Pixels; larger than the input, so that random crops do not blur."""
     height: Size
     rate: float = Field(gt=0, le=120)
     """Frames per second: the finest temporal jitter."""
@@ -35,31 +35,31 @@ class Network(Section):
     """The sizes of a VideoClassifier."""
 
     recurrence: Literal["cell", "none"] = "cell"
-    """none: a mean over time in its place, to see what the recurrence is worth."""
+    """none: a mean over time instead, to see what the recurrence is worth."""
     num_channels: tuple[Size, ...] = Field(min_length=1)
     """Of the frame encoder's stages; each halves the picture."""
     blocks_per_stage: int = Field(ge=0)
     """Residual convolutions after each stage but the first."""
     pooling: Literal["mean", "mean_max"] = "mean"
-    """Of the last stage over the picture. mean_max also finds what is small, such as one moving shape."""
+    """Of the last stage over the picture. mean_max also finds small things, such as one moving shape."""
     size: Size
     """Of embedded frames and of the recurrences' hidden states."""
     num_heads: int = Field(ge=1)
     """Of the attention over time."""
     differences: bool = True
-    """Whether a frame comes with its change of brightness since the one before."""
+    """Whether each frame comes with its change in brightness since the one before."""
     dropout: Share = 0.3
 
 
 class Sampling(Section):
-    """How training clips are drawn. What `rate_share` and `splice_share` leave is spread over whole videos."""
+    """How training clips are drawn. Clips that are neither `rate_share` nor `splice_share` spread over whole videos."""
 
     clip_length: int = Field(ge=2)
-    """Frames in a training clip; fewer than are served cost less and the recurrence does not mind."""
+    """Frames in a training clip. Fewer than are served cost less, and the recurrence copes."""
     rate_share: Share
-    """Clips as timelines have them: a frame every 1/rate seconds, from anywhere in the video."""
+    """Share of clips like those of timelines: a frame every 1/rate seconds, from anywhere in the video."""
     splice_share: Share
-    """Two rate clips of different videos, one after the other, the labels following."""
+    """Share of clips made of two such clips of different videos, one after the other, each with its label."""
     rate_jitter: float = Field(ge=1)
     """A clip's rate is drawn from [rate/jitter, rate*jitter], log-uniform; 1: none."""
 
@@ -71,22 +71,22 @@ class Sampling(Section):
 
 
 class Augmentation(Section):
-    """Ranges of random changes to a clip, one draw for all of its frames."""
+    """Ranges of random changes to a clip, the same for all of its frames."""
 
     min_area: float = Field(gt=0, le=1)
-    """Share of the picture that the smallest crop covers; 1: no crops."""
+    """Share of the picture covered by the smallest crop; 1: no crops."""
     max_aspect: float = Field(ge=1)
     """A crop's aspect ratio is the picture's times 1/max to max."""
     flip: Share
     """Chance of a mirror image; 0 where left and right are labels."""
     brightness: Share
-    """Gain drawn from 1 ± this; so are contrast, about the clip's mean, and saturation."""
+    """Gain drawn from 1 ± this, like contrast, about the clip's mean, and saturation."""
     contrast: Share
     saturation: Share
     tint: Share
     """Gain of each colour channel, drawn from 1 ± this."""
     grey: Share
-    """Chance that all colour goes."""
+    """Chance that all colour is removed."""
     erase: Share
     """Chance that a rectangle, up to half as wide and high as the picture, is grey in all frames."""
     mixup: float = Field(ge=0)
@@ -94,14 +94,14 @@ class Augmentation(Section):
 
 
 class ClassifyOptimisation(ClassifierOptimisation):
-    """And the losses it follows."""
+    """Adds the weights of the losses."""
 
     now_weight: float = Field(ge=0)
-    """Of the loss of each moment's own label, against 1 for that of all so far."""
+    """Weight of the loss for each moment's own label, against 1 for everything so far."""
     forecast_weight: float = Field(ge=0)
-    """Of the loss of the second decoder, which forecasts embedded frames; 0: there is none."""
+    """Weight of the loss of the second decoder, which forecasts embedded frames; 0: no such decoder."""
     carry_share: Share
-    """Chance that a step starts from a state left by other clips, as moments late in a long video do."""
+    """Chance that a step starts from a state left by other clips, like moments late in a long video."""
 
 
 class ClassifyRecipe(Recipe):

@@ -15,7 +15,7 @@ class Input(Section):
     sample_rate: Literal[16_000]
     """Hz: that of the log-mel inside the module."""
     part_seconds: float = Field(gt=0, le=60)
-    """Length of the parts that training takes from anywhere in a longer sound."""
+    """Length of the parts that training takes from random places in longer sounds."""
 
 
 class Network(Section):
@@ -24,21 +24,21 @@ class Network(Section):
     num_channels: Size
     """Of the convolutions over time, which make steps of 40 ms out of log-mel frames of 10 ms."""
     size: Size
-    """Of the hidden state of each of the two recurrences, which is that of a step's vector."""
+    """Of the hidden state of each of the two recurrences, and so of a step's vector."""
     bottleneck: Size
-    """All that the decoder is told of a sound."""
+    """Size of all that the decoder is told about a sound."""
     num_components: Size
     """Values in the vector of a clip: principal components of the bottleneck and of all statistics."""
     dropout: Share
 
 
 class FeaturesOptimisation(Optimisation):
-    """And the losses it follows."""
+    """Adds the settings of the losses."""
 
     teacher_dropout: Share
-    """Share of the steps that the decoder is not told before it has to go on."""
+    """Share of the true steps that are hidden from the decoder as it goes on."""
     contrast_weight: float = Field(ge=0)
-    """Of telling two versions of one sound from all others, against 1 for reconstruction; 0: an autoencoder alone."""
+    """Weight of telling two versions of a sound from others, against 1 for reconstruction; 0: an autoencoder alone."""
     contrast_temperature: float = Field(gt=0)
 
 
@@ -46,5 +46,5 @@ class FeaturesRecipe(Recipe):
     input: Input
     network: Network
     augmentation: Augmentation
-    """Of two versions of each sound: from either one, the other is reconstructed."""
+    """Makes two versions of each sound; either one is reconstructed from the other."""
     optimisation: FeaturesOptimisation

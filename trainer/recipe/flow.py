@@ -18,24 +18,24 @@ class Input(Section):
     height: Size = Field(multiple_of=12)
     fit: Fit = "stretch"
     rate: float = Field(ge=8, le=30)
-    """Frames per second: at fewer, people move too far from one to the next."""
+    """Frames per second; with fewer, people move too far from one frame to the next."""
 
 
 class Network(Section):
     """The sizes of a FlowClassifier."""
 
     recurrence: Literal["cell", "none"] = "cell"
-    """none: a mean over time in its place, to see what the recurrence is worth."""
+    """none: a mean over time instead, to see what the recurrence is worth."""
     size: Size
     """Of embedded steps and of the recurrence's hidden state."""
     dropout: Share
 
 
 class Sampling(Section):
-    """The parts of videos that are trained on."""
+    """Which parts of videos are trained on."""
 
     shortest_seconds: float = Field(gt=0)
-    """Half of all parts are drawn from this to `longest_seconds`; the others are that long."""
+    """Half of all parts have a length between this and `longest_seconds`; the others have the longest."""
     longest_seconds: float = Field(gt=0, le=60)
     flip: Share
     """Chance of a mirror image; 0 where left and right are labels."""

@@ -11,7 +11,7 @@ class Input(Section):
     """What the model is fed, in training and by the service."""
 
     side: Size
-    """Pixels: the longest side of a video; the width and the height of Moving MNIST."""
+    """Pixels: the longest side of a video, or the width and height of Moving MNIST."""
     rate: float = Field(gt=0, le=120)
     """Frames per second."""
     num_observed: int = Field(ge=2, le=64)
@@ -24,9 +24,9 @@ class Network(Section):
     """The sizes of a Forecaster."""
 
     made_of: Literal["last_frame", "paint"]
-    """What a forecast frame is made of. last_frame: real video, in colour; paint: bright things on black, in grey."""
+    """What forecasts are made of. last_frame: for real video, in colour; paint: for bright things on black, in grey."""
     num_features: Size
-    """Of a picture, at a quarter of its size; of real video, as many again of its motion."""
+    """Of a picture, at a quarter of its size; for real video, as many again of its motion."""
     quarter_size: Size
     """Of the recurrence at a quarter of the picture's size."""
     eighth_size: Size
@@ -43,11 +43,11 @@ class Sampling(Section):
 
     clips_per_epoch: int = Field(ge=1)
     num_drawn_to_validate: int = Field(default=200, ge=1)
-    """Moving MNIST only: of videos, all that are held back are validated with."""
+    """For Moving MNIST only; with videos, all that are held back are used."""
     crop: Size
     """Pixels, a multiple of 8: width and height of what is cut from a video."""
     shrink_share: Share
-    """Clips cut from a picture made smaller, so that the crop shows most of it."""
+    """Share of clips cut from a shrunk picture, so that the crop shows most of it."""
     flip: Share
     """Chance of a mirror image."""
     reverse: Share
@@ -61,16 +61,16 @@ class Sampling(Section):
 
 
 class PredictOptimisation(Optimisation):
-    """And the loss it follows."""
+    """Adds the settings of the loss."""
 
     horizon: int = Field(ge=1)
-    """Frames that are forecast in training, in the end."""
+    """Frames forecast in training, at its end."""
     horizon_growth: Share
-    """Share of all steps over which that number grows from 1: far frames teach nothing before near ones are right."""
+    """Share of all steps over which that number grows from 1: far frames teach nothing until near ones are right."""
     short_share: Share
-    """Chance that a step observes 3 to 6 frames only, which costs less and is how a video begins."""
+    """Chance that a step observes only 3 to 6 frames, which costs less and is how a video begins."""
     first_weight: float = Field(gt=0)
-    """Of the first frame's loss, against 1 for each later one."""
+    """Weight of the first frame's loss, against 1 for each later one."""
 
 
 class PredictRecipe(Recipe):

@@ -1,4 +1,4 @@
-"""Recipes from YAML files plus `--set section.key=value`."""
+"""Reads recipes from YAML files and `--set section.key=value`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def read_recipe(path: Path, overrides: Sequence[str], kind: type[R]) -> R:
     for override in overrides:
         _set(content, override)
     try:
-        # A number as YAML 1.1 has it needs a dot: 1e-3 comes as a string, which pydantic turns into a float.
+        # In YAML 1.1 a number needs a dot: 1e-3 arrives as a string, which pydantic turns into a float.
         return kind.model_validate(content)
     except ValidationError as error:
         raise RecipeError("\n".join(f"{path.name}: {_told(one, kind)}" for one in error.errors())) from error
@@ -66,7 +66,7 @@ def _told(mistake: ErrorDetails, kind: type[Recipe]) -> str:
 
 
 def _set(content: dict[str, object], override: str) -> None:
-    """Puts `section.key=value` into the content, in place. Whether the key may exist is for the Recipe to say."""
+    """Puts `section.key=value` into the content, in place. The Recipe decides later whether the key may exist."""
     target, equals, value = override.partition("=")
     section, dot, key = target.strip().partition(".")
     if not (equals and dot and key):

@@ -10,13 +10,13 @@ from trainer.recipe.sections import Recipe
 
 _RANGE = re.compile(r"(?P<low>[^,:]+?)\.\.(?P<high>[^,:]+?)(?P<log>:log)?")
 _COMMA = re.compile(r",(?![^\[]*\])")
-"""Between values: not within the brackets of one that is a list."""
+"""Between values, but not inside the brackets of a list."""
 _DIGITS = 4
-"""Of a number drawn from a range: what is told is what was tried."""
+"""Of a number drawn from a range, so that the number shown is the number tried."""
 
 
 class Draws(Protocol):
-    """Where values come from; an `optuna.Trial` is one."""
+    """The source of values, such as an `optuna.Trial`."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int: ...
@@ -25,7 +25,7 @@ class Draws(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some values, as YAML."""
+    """One of several values, as YAML."""
 
     key: str
     values: tuple[str, ...]
@@ -37,13 +37,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Whole numbers or any, both ends among them."""
+    """A range of whole numbers or of any, with both ends included."""
 
     key: str
     low: float
     high: float
     is_log: bool
-    """As likely between 1 and 10 as between 10 and 100."""
+    """Whether a value is as likely to be between 1 and 10 as between 10 and 100."""
     is_whole: bool
 
     def draw(self, draws: Draws) -> str:
@@ -57,7 +57,7 @@ Searched = Choice | Range
 
 
 def parse_search(text: str) -> Searched:
-    """Raises RecipeError for what is none of the forms."""
+    """Raises RecipeError for text in none of these forms."""
     key, equals, wanted = text.partition("=")
     if not equals or "." not in key:
         raise RecipeError(f"{text} is not of the form section.key=low..high, low..high:log or a,b,c")
@@ -79,7 +79,7 @@ def parse_search(text: str) -> Searched:
 
 
 def check_key(searched: Searched, recipe: Recipe) -> None:
-    """Raises RecipeError, which says what there is, for a key that the recipe has not."""
+    """Raises RecipeError for a key that the recipe does not have; it lists those that there are."""
     sections: dict[str, dict[str, object]] = recipe.model_dump()
     section, _, key = searched.key.partition(".")
     if section not in sections:

@@ -90,6 +90,8 @@ class Run(BaseModel):
 
 def read_run(folder: Path) -> Run:
     """The run in `folder`; raises OSError, or pydantic.ValidationError for anything that is not one."""
+    if not (folder / RESULT).exists():
+        raise FileNotFoundError(f"{folder} is no finished run: there is no {RESULT} in it")
     return Run.model_validate_json((folder / RESULT).read_bytes())
 
 

@@ -107,6 +107,11 @@ def test_a_listing_that_is_wrong_says_where(tmp_path: Path, content: str, reason
         read_captions(path)
 
 
+def test_a_folder_says_nothing_of_its_videos(tmp_path: Path) -> None:
+    with pytest.raises(InvalidListing, match="captions are in one with the columns path and caption"):
+        read_captions(tmp_path)
+
+
 def test_no_video_at_all_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a_0_1 something\n")
     with pytest.raises(InvalidListing, match="has none of the videos"):

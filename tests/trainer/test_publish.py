@@ -159,6 +159,13 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, mon
     assert load_version(published).manifest.version == "2"
 
 
+def test_a_run_that_is_not_finished_is_not_published(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} is no finished run: there is no result.json in it"):
+        publish(tmp_path, tmp_path / "store")
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_trained_weights_go_into_what_was_compiled_before(tmp_path: Path) -> None:
     compiled = Compiled("classify", make_plan(make_tiny(seed=0)))
     trained = make_tiny(seed=1)

@@ -30,7 +30,7 @@ def read_captions(data: Path, group_pattern: str | None = None) -> list[Captione
     from what `group_pattern` captures in the path, else it is the path. Raises InvalidListing.
     """
     if not data.is_file():
-        raise InvalidListing(f"no such CSV file: {data}")
+        raise InvalidListing(f"no such CSV file: {data}; captions are in one with the columns path and caption")
     grouping = Grouping(re.compile(group_pattern) if group_pattern else None)
     found: dict[str, tuple[Video, list[str]]] = {}
     for where, row in read_rows(data, ("path", "caption"), COLUMNS):

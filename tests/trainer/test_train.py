@@ -26,7 +26,8 @@ from trainer.begun import Begun, begin, go_on
 from trainer.data.generators import MOTION_LABELS
 from trainer.data.listing import read_listing
 from trainer.plans.examples import warn_of_mirrors
-from trainer.recipe.reading import RECIPES, RecipeError, read_content
+from trainer.recipe.camera import CameraRecipe
+from trainer.recipe.reading import RECIPES, RecipeError, read_content, read_recipe
 from trainer.run import MODEL, RESULT, read_run
 
 REPOSITORY = Path(__file__).parents[2]
@@ -426,6 +427,7 @@ def test_a_finished_run_teaches_another_but_not_of_other_labels(
             ["--set", "budged.num_epochs=3"],
             "motion.yaml: budged: there is no budged, but optimisation, budget, input, ",
         ),
+        (["--set", "network.num_heads=3"], "motion.yaml: network: num_heads must divide size, 8"),
         (["--set", "budget.num_epochs=many"], "motion.yaml: budget.num_epochs: Input should be a valid integer"),
         (["--group-pattern", "(left"], "--group-pattern: (left is not a regular expression: missing )"),
         (["--cache", "/proc/cache"], "/proc/cache"),
@@ -565,6 +567,11 @@ def test_generate(tmp_path: Path, trainer: Command, mistake: Command, monkeypatc
     assert "other already exists" in mistake("generate", "motion", "--output", "other")
     assert "-1 is not at least 0" in mistake(*arguments, "--seed", "-1")
     assert "0 is not at least 1" in mistake(*arguments, "--count", "0")
+
+
+def test_pictures_that_no_grid_of_cells_divides_are_refused_before_anything_is_decoded() -> None:
+    with pytest.raises(RecipeError, match=r"camera\.yaml: input\.width: Input should be a multiple of 64"):
+        read_recipe(RECIPES / "camera.yaml", ["input.width=100"], CameraRecipe)
 
 
 def test_a_recipe_that_is_no_text_is_told(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ class Network(Section):
     """Whether each frame comes with its change in brightness since the one before."""
     dropout: Share = 0.3
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.size % self.num_heads:
+            raise ValueError(f"num_heads must divide size, {self.size}")
+        return self
+
 
 class Sampling(Section):
     """How training clips are drawn. Clips that are neither `rate_share` nor `splice_share` spread over whole videos."""

@@ -1,8 +1,8 @@
 """The recipe of a classifier of sound."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainer.recipe.sections import ClassifierOptimisation, Recipe, Section, Share, Size
 
@@ -38,6 +38,12 @@ class Network(Section):
     num_heads: int = Field(ge=1)
     """Of the attention over steps."""
     dropout: Share
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if (seen := self.size + 2 * self.recurrent_size) % self.num_heads:
+            raise ValueError(f"num_heads must divide size and both ways of recurrent_size together, {seen}")
+        return self
 
 
 class Augmentation(Section):

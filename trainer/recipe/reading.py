@@ -58,7 +58,7 @@ def _told(mistake: ErrorDetails, kind: type[Recipe]) -> str:
     *sections, key = mistake["loc"]
     where = ".".join(map(str, mistake["loc"]))
     if mistake["type"] != "extra_forbidden":
-        return f"{where}: {mistake['msg']}"
+        return f"{where}: {mistake['msg'].removeprefix('Value error, ')}"
     section: Any = kind
     for name in sections:
         section = section.model_fields[name].annotation

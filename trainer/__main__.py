@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> None:
     try:
         if told := options.run(options):  # of several processes, only the first has something to say
             print(told)
+    except ConnectionError:  # between processes: no mistake in what was asked
+        raise
     except MISTAKES as error:
         advice = ""
         if isinstance(error, OSError) and error.errno in FULL:

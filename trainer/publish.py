@@ -63,6 +63,8 @@ class Compiled:
 
     def _checked(self, network: nn.Module) -> tuple[bytes, Golden]:
         golden = record_golden(network.eval(), self.task, self.chunk, self.lengths, self.step_samples)
+        if not np.isfinite(golden.outputs[FORWARD_OUTPUTS[self.task][0]]).all():
+            raise ModelRejected("what it learnt gives no finite answers: try a lower optimisation.learning_rate")
         model_bytes = torchscript.without_sources(torchscript.save(self.scripted))
         module = torchscript.load(model_bytes)
         check_golden(module, self.task, golden, MAX_DIFFERENCE, self.step_samples)

@@ -141,6 +141,7 @@ class LearningCurve(Callback):
         if number % self.every == 0:  # else what is there is of an earlier epoch
             found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
             found.pop(RANK, None)
+            self._check("val_loss", found.get("val_loss", 0.0), number)  # the last step may have been one too far
         self.epochs.append(Epoch(epoch=number, train_loss=loss, validation=found))
         if trainer.is_global_zero and not sys.stderr.isatty():
             told = "".join(f", {name} {value:.4g}" for name, value in found.items())
@@ -149,10 +150,12 @@ class LearningCurve(Callback):
     def _loss(self, trainer: lightning.Trainer) -> float:
         """The mean of this epoch's, over processes. Raises DivergedError."""
         loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
-        if not math.isfinite(loss):
-            epoch = trainer.current_epoch + 1
-            raise DivergedError(f"the loss became {loss} in epoch {epoch}: try a lower optimisation.learning_rate")
+        self._check("loss", loss, trainer.current_epoch + 1)
         return loss
+
+    def _check(self, name: str, loss: float, epoch: int) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(f"the {name} became {loss} in epoch {epoch}: try a lower optimisation.learning_rate")
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "epochs": [epoch.model_dump() for epoch in self.epochs]}

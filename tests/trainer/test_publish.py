@@ -178,6 +178,16 @@ def test_trained_weights_go_into_what_was_compiled_before(tmp_path: Path) -> Non
     assert np.abs(golden.outputs["logits"] - expected.numpy()).max() == 0.0
 
 
+def test_weights_that_answer_with_no_numbers_are_told(tmp_path: Path) -> None:
+    compiled = Compiled("classify", make_plan(make_tiny(seed=0)))
+    ruined = make_tiny(seed=0)
+    with torch.no_grad():
+        next(ruined.parameters()).fill_(torch.nan)
+
+    with pytest.raises(ModelRejected, match=r"no finite answers: try a lower optimisation\.learning_rate"):
+        compiled.save(ruined, tmp_path)
+
+
 def test_pictures_of_the_run_stand_in_the_card(tmp_path: Path) -> None:
     run = make_run_folder(tmp_path / "run")
     (run / PICTURES).mkdir()

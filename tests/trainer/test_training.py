@@ -142,6 +142,14 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1  # the second
 
 
+def test_weights_that_the_last_step_ruined_are_found_in_validation(tmp_path: Path) -> None:
+    learner = CountingLearner()
+    learner.validation_step = lambda *_: learner.log_dict({"val_loss": torch.nan, "val_rank": 0.0})  # type: ignore[method-assign]
+
+    with pytest.raises(DivergedError, match=r"val_loss became nan in epoch 1: try a lower optimisation\.learning_rate"):
+        fit(replace(make_plan(), learner=learner), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
     fit(make_plan(), tmp_path, Budget(num_epochs=1, batch_size=1), patience=0, machine=MACHINE, resume=False)
     (tmp_path / "checkpoints/last.partial").symlink_to("/dev/full")

@@ -157,6 +157,11 @@ def test_a_search_that_is_stopped_says_how_it_goes_on(motion: Path, tmp_path: Pa
     assert "--resume" not in said
 
 
-def test_trials_whose_loss_is_no_number_are_given_up(tune: Tune) -> None:
-    wild = ("--set", "optimisation.max_gradient_norm=1e30", "--search", "optimisation.learning_rate=1e28..1e30:log")
-    assert "None of 2 trials was completed" in tune(*wild, "--trials", "2")
+WILD = ("--set", "optimisation.max_gradient_norm=1e30", "--search", "optimisation.learning_rate=1e28..1e30:log")
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values in tensor")
+@pytest.mark.parametrize("one_step", [(), ("--set", "budget.batch_size=100", "--set", "budget.num_epochs=1")])
+def test_trials_whose_loss_is_no_number_are_given_up(tune: Tune, one_step: tuple[str, ...]) -> None:
+    """In one step, only the validation after it can tell."""
+    assert "None of 2 trials was completed" in tune(*WILD, *one_step, "--trials", "2")

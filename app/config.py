@@ -1,6 +1,5 @@
 """Every knob of the service, read by `app.main` and `app.lifespan`; everything else gets plain values as arguments."""
 
-import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,13 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.cores import num_cores
 from app.media.sandbox import JOBS_PER_WORKER
-
-
-def _num_cores() -> int:
-    """Cores this process may run on, which a container can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
-
 
 PREFIX = "AFTERFRAME_"
 
@@ -27,7 +21,11 @@ class Settings(BaseSettings):
     """Environment variables `AFTERFRAME_…`; `.env.example` shows them all."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
     )
 
     host: str = "127.0.0.1"
@@ -95,7 +93,7 @@ class Settings(BaseSettings):
     """Width times height of a picture; larger ones are refused with 422 before they are decoded."""
     max_streams: int = Field(default=16, ge=1)
     """Tracks in one file."""
-    decoder_workers: int = Field(default_factory=_num_cores, ge=1)
+    decoder_workers: int = Field(default_factory=num_cores, ge=1)
     """Sandboxed decoder processes; by default one per core."""
     decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20)
     """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
@@ -107,7 +105,7 @@ class Settings(BaseSettings):
 
     Where all are taken, and with 0, an upload is decoded once it is there."""
 
-    inference_threads: int = Field(default_factory=_num_cores, ge=1)
+    inference_threads: int = Field(default_factory=num_cores, ge=1)
     """Model calls at once, one torch thread each; by default one per core."""
     max_batch_size: int = Field(default=16, ge=1)
     """Clips or chunks that share one model call at most."""

@@ -16,6 +16,7 @@ from dataclasses import replace
 from multiprocessing import forkserver, util
 from pathlib import Path
 
+from app.cores import num_cores
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media.confinement import LAYERS, Layer
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
@@ -275,4 +276,4 @@ def _idle_cores() -> int:
     except OSError:  # no file handle for it
         return 1
     runnable = int(load.split()[3].partition("/")[0])  # this process among them; proc(5)
-    return max(1, len(os.sched_getaffinity(0)) - (runnable - 1))
+    return max(1, min(num_cores(), len(os.sched_getaffinity(0)) - (runnable - 1)))

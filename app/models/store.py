@@ -5,7 +5,6 @@ A model is looked up among those that were loaded: no name from a request ever b
 
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from app.cores import num_cores
 from app.errors import ModelRejected, UnknownModel
 from app.models import torchscript
 from app.models.archive import check_archive
@@ -187,7 +187,7 @@ def open_store(
         raise ModelRejected(f"the device {device} cannot be used: {str(error).partition(chr(10))[0]}") from error
     folders = [path / name / version for name, version in Selection(tuple(names or ())).find(path)]
     # One thread of PyTorch each: the golden checks would else fight for the cores with one another.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "store", torch.set_num_threads, (1,)) as pool:
+    with ThreadPoolExecutor(num_cores(), "store", torch.set_num_threads, (1,)) as pool:
         load = partial(load_version, device=device, choice=choice)
         return ModelStore(list(pool.map(load, folders)), defaults)
 

@@ -92,7 +92,7 @@ class StoreWatcher:
                 self._seen[version] = signature
             elif self._is_due(version):
                 await self._try(version, signature)
-        for version in self._served.keys() - found.keys():
+        for version in sorted(self._served.keys() - found.keys(), key=lambda version: int(version[1])):
             self._retire(version)
         for version in self._seen.keys() - found.keys():
             self._forget(version)

@@ -168,6 +168,20 @@ def test_a_version_that_is_taken_away_is_retired(tmp_path: Path) -> None:
     run(watched, test)
 
 
+def test_where_all_versions_are_taken_away_at_once_the_newest_is_kept(tmp_path: Path) -> None:
+    for number in range(2, 12):
+        write_version(tmp_path, version=str(number))
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        shutil.rmtree(tmp_path / "tiny")
+        await watched.watcher.look()
+        assert watched.store.versions("tiny") == ["11"]
+        assert list(watched.watcher.faults) == ["model tiny version 11"]
+
+    run(watched, test)
+
+
 def test_a_pinned_version_stays_the_only_one(tmp_path: Path) -> None:
     watched = Watched(tmp_path, "tiny@1")
 

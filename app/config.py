@@ -26,6 +26,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )
 
     host: str = "127.0.0.1"
@@ -89,13 +90,13 @@ class Settings(BaseSettings):
 
     max_duration_seconds: float = Field(default=4 * 3600.0, gt=0)
     """Longer videos are refused with 422."""
-    max_pixels: int = Field(default=4096 * 2304, ge=1)
+    max_pixels: int = Field(default=4096 * 2304, ge=1, le=2**31 - 1)
     """Width times height of a picture; larger ones are refused with 422 before they are decoded."""
-    max_streams: int = Field(default=16, ge=1)
+    max_streams: int = Field(default=16, ge=1, le=2**31 - 1)
     """Tracks in one file."""
     decoder_workers: int = Field(default_factory=num_cores, ge=1)
     """Sandboxed decoder processes; by default one per core."""
-    decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20)
+    decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20, le=2**47)
     """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
     decoder_jobs_per_worker: int = Field(default=JOBS_PER_WORKER, ge=1)
     """A worker is replaced after this many files, so that nothing a library leaks adds up."""

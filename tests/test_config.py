@@ -45,6 +45,10 @@ def test_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PORT", "70000"),
         ("DEADLINE_SECONDS", "0"),
+        ("SESSION_TOTAL_SECONDS", "inf"),
+        ("MAX_PIXELS", str(2**31)),
+        ("MAX_STREAMS", str(2**31)),
+        ("DECODER_MEMORY_BYTES", str(2**48)),
         ("DEVICE", "toaster"),
         ("CORS_ORIGINS", "https://page.example,https://other.example/"),
     ],

@@ -30,5 +30,5 @@ WORKDIR /srv
 USER afterframe
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import http.client as h, os, sys; c = h.HTTPConnection('127.0.0.1', os.environ.get('AFTERFRAME_OPERATIONS_PORT') or 8000, timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client as h, os, sys; e = os.environ.get; c = h.HTTPConnection('127.0.0.1', e('AFTERFRAME_OPERATIONS_PORT') or e('AFTERFRAME_PORT') or 8000, timeout=2); c.request('GET', '/health/ready'); sys.exit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "app"]

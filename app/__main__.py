@@ -34,7 +34,7 @@ def main() -> None:
         settings = Settings()
     except ValidationError as error:
         sys.exit("\n".join(refused(error)))
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+    for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         del os.environ[name]  # decoder workers inherit the rest, and no keys
     configure_logging(settings.log_level)
     for doubt in doubtful(settings):

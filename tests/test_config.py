@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.config import Settings, doubtful, misspelt
+from tests.server import running_server
 from tests.tiny_models import write_version
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +118,17 @@ def test_a_device_that_is_not_there_is_told_as_what_it_is(tmp_path: Path) -> Non
     assert "the device cuda:99 cannot be used" in said
     assert "Traceback" not in said
     assert "TorchScript" not in said
+
+
+def test_decoders_are_told_no_setting_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_version(tmp_path)
+    key = "a key of thirty-two bytes or more"
+    monkeypatch.setenv("afterframe_state_keys", key)  # read as in capitals
+    with running_server(tmp_path) as server:
+        told = [Path(f"/proc/{pid}/environ").read_bytes() for pid in server.descendants()]
+        assert not any("AFTERFRAME_STATE_KEYS" in line["message"] for line in server.lines)
+    assert told
+    assert not any(key.encode() in environment for environment in told)
 
 
 def test_a_deadline_that_outlasts_the_end_is_warned_of_and_not_refused(tmp_path: Path) -> None:

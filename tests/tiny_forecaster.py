@@ -61,7 +61,9 @@ class TinyForecaster(nn.Module):
         return state[:, :size], state[:, size:-1], state[:, -1:]
 
 
-def write_forecaster(store: Path, name: str = "tiny-forecast", module: nn.Module | None = None) -> Path:
+def write_forecaster(
+    store: Path, name: str = "tiny-forecast", module: nn.Module | None = None, version: str = "1"
+) -> Path:
     """A complete, valid version of a TinyForecaster, or of `module`, for pictures of any size; its folder."""
     frames = np.random.default_rng(0).integers(0, 256, (2, OBSERVED, 6, 8, 3), dtype=np.uint8)
     return write_other(
@@ -71,6 +73,7 @@ def write_forecaster(store: Path, name: str = "tiny-forecast", module: nn.Module
         frames,
         (OBSERVED, 3),
         2 * LONGEST_SIDE * LONGEST_SIDE * 3 + 1,
+        version=version,
         task="predict",
         summary="Goes on as before.",
         input={

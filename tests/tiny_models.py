@@ -206,7 +206,8 @@ def write_other(
     state_size: int,
     **fields: Any,
 ) -> Path:
-    """A complete, valid version 1 of `module`; `fields` are those of its manifest that differ from a TinyClassifier."""
+    """A complete, valid version of `module`; `fields` are those of its manifest that differ from version 1 of a
+    TinyClassifier."""
     scripted = torchscript.script(module)
     model_bytes = torchscript.save(scripted)
     common = make_manifest(model_bytes, name).model_dump()

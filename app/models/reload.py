@@ -116,6 +116,7 @@ class StoreWatcher:
     async def _try(self, version: _Version, signature: _Signature) -> None:
         try:
             model = await self._load(self._path.joinpath(*version))
+            self._serve([*self._store.models(), model], "loaded")
         except ModelRejected as error:
             self._pauses.pop(version, None)
             self.outcomes["rejected"] += 1
@@ -128,7 +129,6 @@ class StoreWatcher:
         else:
             self._forget(version)
             self._served[version] = signature
-            self._serve([*self._store.models(), model], "loaded")
             logger.info("%s is served now, sha256 %s", _text(version), model.digest)
 
     def _compare(self, version: _Version, signature: _Signature) -> None:

@@ -81,10 +81,20 @@ class ModelStore:
                 )
 
     def replace(self, models: Sequence[ServedModel]) -> None:
-        """Serves `models` from now on. Work that was begun with another model is finished with that one."""
-        self._versions: dict[str, dict[str, ServedModel]] = {}
+        """Serves `models` from now on. Work that was begun with another model is finished with that one.
+
+        Raises ModelRejected, and changes nothing, where versions of one name are for different tasks.
+        """
+        names: dict[str, dict[str, ServedModel]] = {}
         for model in sorted(models, key=lambda model: (model.manifest.name, int(model.manifest.version))):
-            self._versions.setdefault(model.manifest.name, {})[model.manifest.version] = model
+            manifest, versions = model.manifest, names.setdefault(model.manifest.name, {})
+            versions[manifest.version] = model
+            if manifest.task != (task := next(iter(versions.values())).manifest.task):
+                name = manifest.name
+                raise ModelRejected(
+                    f"model {name} is for {task}, but its version {manifest.version} for {manifest.task}"
+                )
+        self._versions = names
 
     def names(self, task: str | None = None) -> list[str]:
         """The names in order, of one task or of all."""
@@ -110,8 +120,7 @@ class ModelStore:
             version = next(reversed(versions))
         if version not in versions:
             raise UnknownModel(f"Model {name} has no version {_quoted(version)}; there are: {', '.join(versions)}.")
-        if task is not None and versions[version].manifest.task != task:
-            other = versions[version].manifest.task
+        if task is not None and (other := versions[version].manifest.task) != task:
             raise UnknownModel(f"Model {name} is for {other}, not for {task}; there are: {self._listed(task)}.")
         return versions[version]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from app.errors import ModelRejected
 from app.models.reload import StoreWatcher
 from app.models.store import ModelStore, Selection, ServedModel, load_version, open_store
+from tests.tiny_forecaster import write_forecaster
 from tests.tiny_models import AroundTiny, write_version
 
 
@@ -129,6 +130,20 @@ def test_a_model_that_opens_files_is_not_served(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "tiny" / "2")
         await watched.watcher.look()
         assert watched.watcher.faults == {}
+
+    run(watched, test)
+
+
+def test_a_version_for_another_task_takes_no_name_over(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+
+    async def test() -> None:
+        write_forecaster(tmp_path, "tiny", version="2")
+        await watched.watcher.look()
+        await watched.watcher.look()
+        assert "tiny is for classify, but its version 2 for predict" in watched.watcher.faults["model tiny version 2"]
+        assert watched.store.get(task="classify").manifest.version == "1"
+        assert (watched.changes, watched.watcher.outcomes) == (0, {"rejected": 1})
 
     run(watched, test)
 

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     """What classifiers compute in. auto: bfloat16 where that is measured to be faster and changes no score by more than
     0.02; bfloat16: also where it is not faster."""
 
-    deadline_seconds: float = Field(default=30.0, gt=0)
+    deadline_seconds: float = Field(default=30.0, gt=0, le=2**31)
     """From the last byte of the upload to the answer; past it the request ends with 504 and its worker is freed."""
     shutdown_seconds: int = Field(default=45, ge=0)
     """After SIGTERM, accepted requests have this long to finish. Above the deadline, below the container's grace."""
@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     """Of one WebSocket message: a picture, or a part of an encoded stream; larger ones close with 1009."""
     session_idle_seconds: float = Field(default=60.0, gt=0)
     """A stream whose client sends nothing for so long is closed."""
-    session_total_seconds: float = Field(default=4 * 3600.0, gt=0)
+    session_total_seconds: float = Field(default=4 * 3600.0, gt=0, le=2**31)
     """A stream is closed after so long; its client can go on with the state."""
     session_resume_seconds: float = Field(default=30.0, ge=0)
     """How long a stream waits for a client that was cut off; after that only a state goes on."""

@@ -46,6 +46,7 @@ def test_models_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("PORT", "70000"),
         ("DEADLINE_SECONDS", "0"),
+        ("DEADLINE_SECONDS", "1e30"),
         ("SESSION_TOTAL_SECONDS", "inf"),
         ("MAX_PIXELS", str(2**31)),
         ("MAX_STREAMS", str(2**31)),

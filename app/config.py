@@ -66,13 +66,13 @@ class Settings(BaseSettings):
     max_spool_bytes: int = Field(default=16 * 2**30, ge=1)
     """Of all uploads at once, in $TMPDIR; over it 429."""
     max_requests: int = Field(default=32, ge=1)
-    """Uploads that are worked on or waiting at once; the next one gets 429. Many: longer waits.
+    """Uploads worked on or waiting at once; the next one gets 429. More: longer waits.
 
-    Up to as many again are held if they were let in while there was room and took more than 0.5 s to arrive."""
+    As many again may be held of those that were let in while there was room and took more than 0.5 s to arrive."""
     max_wait_seconds: float = Field(default=10.0, gt=0)
-    """An upload whose turn would come later, at the rate measured, gets 429. Short: even times under overload."""
+    """An upload whose turn would come later than this, at the rate measured, gets 429. Short: steady times."""
     max_uploads: int = Field(default=2048, ge=1)
-    """Uploads on their way at once, which need no place yet; the next one gets 429."""
+    """Uploads still being sent at once, which need no place yet; the next one gets 429."""
     max_connections: int = Field(default=4096, ge=1)
     """TCP connections at once; the next one ends the one that has been without a request for longest."""
     patience_seconds: float = Field(default=10.0, gt=0)
@@ -95,19 +95,19 @@ class Settings(BaseSettings):
     max_streams: int = Field(default=16, ge=1, le=2**31 - 1)
     """Tracks in one file."""
     decoder_workers: int = Field(default_factory=num_cores, ge=1)
-    """Sandboxed decoder processes; by default one per core."""
+    """Sandboxed decoder processes; by default one per core that the service may use."""
     decoder_memory_bytes: int = Field(default=2**30, ge=256 * 2**20, le=2**47)
     """Address space of one decoder worker. Too low refuses large pictures; too high lets a bomb take it."""
     decoder_jobs_per_worker: int = Field(default=JOBS_PER_WORKER, ge=1)
     """A worker is replaced after this many files, so that nothing a library leaks adds up."""
 
     arriving_workers: int = Field(default=2, ge=0)
-    """Sandboxed processes for uploads that are decoded while they are still being sent, for as long as that takes.
+    """Sandboxed processes that decode uploads while they are still being sent, each one upload for as long as it takes.
 
-    Where all are taken, and with 0, an upload is decoded once it is there."""
+    While all are taken, and with 0, an upload is decoded once it has arrived."""
 
     inference_threads: int = Field(default_factory=num_cores, ge=1)
-    """Model calls at once, one torch thread each; by default one per core."""
+    """Model calls at once, one torch thread each; by default one per core that the service may use."""
     max_batch_size: int = Field(default=16, ge=1)
     """Clips or chunks that share one model call at most."""
 

@@ -14,8 +14,8 @@ _REACHES_OUT = re.compile(r"\b(from_file|save|load_tensor|rpc_async|rpc_remote|r
 def check_archive(model_bytes: bytes) -> None:
     """Raises ModelRejected unless this is a TorchScript archive whose code reaches for no files and no other machines.
 
-    TorchScript is code, and a list of what it may not call is no sandbox: what makes a model trusted is its hash. This
-    tells of a model that should never have been published.
+    TorchScript is code, and a list of what it may not call is no sandbox: a model is trusted for its hash. This finds
+    models that should never have been published.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(model_bytes)) as archive:

@@ -1,9 +1,9 @@
 """The one way models are run: what waits at the same time shares a batch.
 
 A unit of work is (chunk, length, state), so a whole clip, a chunk of a long video and a few frames of a live stream
-all go through here. Each inference thread, whenever it is free, takes the oldest waiting work and what else waits for
-the same method of the same model at the same padded size. Unless it is told to, nothing waits for a timer: an idle
-service answers at once, and batches grow exactly as fast as work comes in quicker than it is done.
+all go through here. An inference thread that is free takes the work that has waited longest, with whatever else waits
+for the same method of the same model at the same padded size. By default nothing waits for a timer: an idle service
+answers at once, and batches grow only where work comes in faster than it is done.
 
 Live work goes before files: a frame waits for the batches that run when it comes, not for those that wait. Even where
 live work never ends, files get every ninth batch.
@@ -23,13 +23,13 @@ from app.models.store import ServedModel
 from app.models.work import Answer, BeamSearch, Method, Work, padded_length, run_works
 
 LIVE_BATCHES_IN_A_ROW = 8
-"""While files wait; then one of their batches runs. So they get a ninth of the threads, and a live frame waits for one
+"""After so many, a batch of files that wait runs: they get a ninth of the batches, and a live frame waits for one
 batch more."""
 
 
 OnBatch = Callable[[str, str, Method, int, int, float, Sequence[float]], None]
-"""After each batch, on an inference thread: (model name, version, method, batch size, valid frames, seconds it ran,
-seconds that each work of it had waited). Must not raise."""
+"""Called after each batch, on an inference thread, with (model name, version, method, batch size, valid frames, seconds
+that it ran, seconds that each of its works had waited). Must not raise."""
 
 
 _Key = tuple[int, Method, int, BeamSearch | None, int, torch.Size]
@@ -62,9 +62,9 @@ class Scheduler:
         on_batch: OnBatch | None = None,
     ) -> None:
         """`num_threads`: as many as cores. `max_batch_frames` and `max_batch_samples` (of sound: 131 s at 16 kHz, 8 MB)
-        count padding; a longer chunk runs alone. `batch_wait_seconds`: for as long a batch waits to be full.
+        count padding; a longer chunk runs alone. `batch_wait_seconds`: how long a batch waits to be full.
 
-        Their defaults fit a core, and no setting of the service changes them: four convolutions and an LSTM at 96x72
+        The two defaults fit a core, and no setting of the service changes them: four convolutions and an LSTM at 96x72
         take 1.3 ms for a frame alone, 0.7 ms in batches of 8 to 64 frames, and 1.1 ms in one of 256.
         """
         self._max_batch_size = max_batch_size
@@ -163,7 +163,7 @@ class Scheduler:
         return alike, min(self._max_batch_size, max(1, in_all // padded_length(work)))
 
     def _split_off(self, alike: Sequence[_Waiting]) -> list[_Waiting]:
-        """Takes a batch off the queue: the largest power of two of `alike`, less what has been cancelled."""
+        """Takes the largest power of two of `alike` off the queue; the batch is those not cancelled by now."""
         batch = alike[: 1 << (len(alike).bit_length() - 1)]
         taken = set(batch)
         self._queue = [waiting for waiting in self._queue if waiting not in taken]

@@ -22,7 +22,7 @@ FORWARD_ARGUMENTS: dict[Task, tuple[int | float, ...]] = {
     "features": (),
     "caption": (2, 12, 1.0),  # beam, max_length, length_penalty
 }
-"""What `forward` is asked beside its input."""
+"""What `forward` is given beside its input."""
 
 FORWARD_OUTPUTS: dict[Task, tuple[str, ...]] = {
     "classify": ("logits",),

@@ -43,8 +43,8 @@ def has_bfloat16(device: torch.device) -> bool:
 def convolution_gain() -> float:
     """How many times as fast this processor is at a convolution of its own in bfloat16, in one thread.
 
-    It takes 6 ms, and tells where no model has to be had in bfloat16 to be measured, which takes 0.1 to 0.5 s of each:
-    AVX-512 has instructions for it that are half as fast as those for float32 on some processors, not on others.
+    It takes 6 ms, and where it is below 1 no model need be converted and measured, which takes 0.1 to 0.5 s each: on
+    some processors, AVX-512's instructions for bfloat16 are half as fast as those for float32.
     """
     pictures, kernels = torch.zeros(1, 32, 36, 48), torch.zeros(64, 32, 3, 3)
     exact = partial(functional.conv2d, pictures, kernels)
@@ -56,7 +56,7 @@ def convolution_gain() -> float:
 def in_bfloat16(
     choice: PrecisionChoice, frozen: torch.jit.ScriptModule, manifest: Manifest, device: torch.device
 ) -> torch.jit.ScriptModule | None:
-    """A copy of `frozen` with convolutions in bfloat16; None where it has none, or choice, device or model forbid that.
+    """A copy of `frozen` with convolutions in bfloat16; None if it has none, or choice, device or model rule that out.
 
     Raises ModelRejected.
     """

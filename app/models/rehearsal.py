@@ -1,8 +1,8 @@
 """Tries a version in a process of its own before the one that serves loads anything of it.
 
 Loading and freezing a module holds Python's lock, its golden check takes a core, and a module may run for ever or take
-its process down. All that happens in the other process, which gives way to everybody else. What it hands back is the
-module as it was frozen and checked, and the one that serves loads those bytes: the same answers, a quarter of the time.
+its process down. All that happens in the other process, which has a low priority. It hands back the module as it was
+frozen and checked; to load those bytes takes the serving process a quarter of the time, and the answers are the same.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ async def rehearse(
 ) -> ServedModel:
     """The version in `folder`, checked as `load_version` does, and warm. If cancelled, it leaves no process behind.
 
-    Raises ModelRejected with the reason, which may be that the other process ended or took too long; ChildProcessError
-    where a signal ended it, which may be a lack of memory at the time; OSError where it cannot be started.
+    Raises ModelRejected with the reason, which may be that the other process failed or took too long; ChildProcessError
+    if a signal ended it, perhaps for a momentary lack of memory; OSError if it cannot be started.
     """
     command = (sys.executable, "-m", __name__, str(folder), device, choice)
     process = await asyncio.create_subprocess_exec(

@@ -23,8 +23,8 @@ _Signature = frozenset[tuple[str, int, int, int]]
 class StoreWatcher:
     """Serves new versions once they are checked and warm, and none that is not what it claims.
 
-    A folder that has changed since the last look is left alone until the next: it may still be being written. A version
-    is never overwritten: where that happens all the same, what was loaded before is still served.
+    A folder that has changed since the last look is left alone until the next: somebody may still be writing it. A
+    version is never overwritten; if one is all the same, what was loaded before is still served.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class StoreWatcher:
     ) -> None:
         """`store` is what was opened at `path`; `on_change` is called whenever what it serves has changed.
 
-        `load` gives the version in a folder, checked and warm, or raises ModelRejected, or OSError where that could not
-        be found out: then it is tried again, after pauses that grow.
+        `load` gives the version in a folder, checked and warm. It raises ModelRejected for one that may not be served,
+        and OSError where it could not find out: then it is called again, after longer and longer pauses.
         """
         self.faults: dict[str, str] = {}
         """What in the store is not served, or not what is served, and why."""
@@ -54,7 +54,7 @@ class StoreWatcher:
             for model in store.models()
         }
         self._seen: dict[_Version, _Signature] = {}  # of what is not served, at the last look
-        self._pauses: dict[_Version, tuple[int, int]] = {}  # looks until the next try, and after it if it fails, too
+        self._pauses: dict[_Version, tuple[int, int]] = {}  # looks until the next try; until the one after it
 
     @asynccontextmanager
     async def looking(self, seconds: float) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ class StoreWatcher:
         return {version: _signature(self._path, *version) for version in self._selection.find(self._path)}
 
     def _forget(self, version: _Version) -> None:
-        """What was seen of a version that is not served, and thought of it."""
+        """Drops all that is noted about a version that is not served."""
         self._seen.pop(version, None)
         self._pauses.pop(version, None)
         self.faults.pop(_text(version), None)

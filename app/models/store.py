@@ -109,9 +109,9 @@ class ModelStore:
         return [model for versions in self._versions.values() for model in versions.values()]
 
     def get(self, name: str | None = None, version: str | None = None, task: str | None = None) -> ServedModel:
-        """The model a request means: the task's default without a name, the newest without a version.
+        """The model a request means: without a name the task's default, without a version the newest.
 
-        Raises UnknownModel, with what there is.
+        Raises UnknownModel, which lists what there is.
         """
         if name is None:
             name = self._default(task)

@@ -24,14 +24,14 @@ STEP_METHODS: dict[Task, tuple[str, ...]] = {
 """By task, what a module that can step has beside `forward`."""
 
 KEPT_METHODS = sorted({"search"}.union(*STEP_METHODS.values()))
-"""What is left of a module beside `forward`. `search` is a describer's, by which the trainer judges it."""
+"""What is kept of a module beside `forward`. `search` is a describer's; the trainer judges it by that."""
 
 RUN_ERRORS = (RuntimeError, torch.jit.Error)
 """What a scripted module raises; torch.jit.Error, which comes from inside the interpreter, is no RuntimeError."""
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether a module raised `error` for want of memory; on a processor only its words say so."""
+    """Whether a module raised `error` for lack of memory; on the CPU only the message says so."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

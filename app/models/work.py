@@ -110,7 +110,7 @@ def run_works(works: Sequence[Work]) -> tuple[list[tuple[Tensor, ...]], list[Ten
 
 
 def _asked(work: Work) -> tuple[int | float, ...]:
-    """What the method is asked beside its input."""
+    """What the method is given beside its input."""
     if work.search is not None:
         return work.search.beam, work.search.max_length, work.search.length_penalty
     return (work.horizon,) if work.horizon else ()

@@ -110,7 +110,7 @@ class Connection:
             await asyncio.wait(tasks, timeout=left_seconds, return_when=asyncio.FIRST_COMPLETED)
             if session.attachment != self.attachment:
                 await self._yield_to_next(sender)
-            elif not sender.done():
+            elif not (sender.done() or self.socket.is_closed):
                 await self._stop(session, self._why(receiver, stopping), sender)
             await sender
         except ServiceError as error:

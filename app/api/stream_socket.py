@@ -42,6 +42,8 @@ class StreamSocket:
         """Tokens are binary messages of their own."""
         self.close_code = ABNORMAL
         """How it ended."""
+        self.is_closed = False
+        """From here, which `receive` reports like a client that leaves."""
         self._sending = asyncio.Lock()  # a token follows its answer at once
 
     async def receive(self) -> ClientMessage | bytes:
@@ -77,6 +79,7 @@ class StreamSocket:
         self.close_code = code
         text = reason.encode()[:REASON_BYTES].decode(errors="ignore")
         await self._send({"type": "websocket.close", "code": code, "reason": text})
+        self.is_closed = True
 
     async def _send_text(self, message: BaseModel) -> None:
         await self._send({"type": "websocket.send", "text": message.model_dump_json(exclude_none=True)})

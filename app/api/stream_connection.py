@@ -186,7 +186,8 @@ class Connection:
                 message.picture = event.picture
                 message.dropped = event.num_dropped or None
                 await self.socket.send_with_state(message, self._issue_wanted(event.point))
-                self._count(event)
+                if event.is_new:
+                    self._count(event)
             case Refused():
                 error = event.error
                 await self.socket.send(

@@ -156,7 +156,10 @@ async def stream_steps(request: Request, query: Annotated[StepsQuery, Query()]) 
                     upload, began_seconds = Upload(sent.file, deadline), stream.seconds
                     taken, info, read = await step_file(parts.decoders, upload, stream, parts.max_values)
                     media, end_seconds = Media.of(info), began_seconds + read.duration_seconds
-                done = Done.of(stream, await stream.finish(end_seconds)) if query.end else None
+                done = None
+                if query.end:
+                    taken += await stream.step_rest()
+                    done = Done.of(stream, await stream.finish(end_seconds))
         except TimeoutError as late:
             raise DeadlineExceeded("The steps could not be taken before the deadline.") from late
     calls = stream.calls

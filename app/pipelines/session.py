@@ -31,6 +31,8 @@ class Stepped:
     """Pictures dropped so far."""
     point: StreamPoint | None
     """Where the stream stands after it, where that is known: after the last step of a chunk. Gone once it is sent."""
+    is_new: bool = True
+    """It has not been sent to any client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Ended:
     end: StreamEnd | None
     error: ServiceError | None
     point: StreamPoint | None
+    """To go on from, with what may follow after all."""
 
 
 Event = Stepped | Refused | Ended
@@ -79,16 +82,13 @@ class Session:
         self._last_kept = self._began_after  # the last step that is not in `_events` any more
         self._changed = asyncio.Condition()
         self._turn = asyncio.Lock()  # held while a chunk is stepped over
+        self._failure: Exception | None = None  # what broke the session
         self._worker = asyncio.create_task(self._work())
         self._feeder: asyncio.Task[None] | None = None  # takes what the present client sends
 
     @property
     def stream(self) -> Stream:
         return self.source.stream
-
-    @property
-    def _is_broken(self) -> bool:
-        return self._worker.done() and not self._worker.cancelled() and self._worker.exception() is not None
 
     async def attach(self, acknowledged: int | None = None) -> int:
         """Makes the caller the session's client, in place of any other; gives back its number.
@@ -135,12 +135,12 @@ class Session:
         """
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self._num_sent < len(self._events) or self._is_broken or attachment != self.attachment
+                lambda: self._num_sent < len(self._events) or self._failure or attachment != self.attachment
             )
             if attachment != self.attachment:
                 return None
-            if self._num_sent == len(self._events):
-                self._worker.result()
+            if self._failure is not None and self._num_sent == len(self._events):
+                raise self._failure
             return self._events[self._num_sent]
 
     async def sent(self, event: Event, attachment: int) -> None:
@@ -153,6 +153,7 @@ class Session:
                 self._num_sent += 1
             if isinstance(event, Stepped):
                 event.point = None  # kilobytes, for each of many
+                event.is_new = False
             while self._num_sent > MAX_KEPT_EVENTS:
                 self._forget_first()
             self._changed.notify_all()
@@ -164,7 +165,7 @@ class Session:
             self._events.clear()
             self._num_sent = 0
             self._began_after = self._last_kept = stream.sequence
-            if self._worker.done() and not (self._worker.cancelled() or self._is_broken):  # the end is dropped, too
+            if self._worker.done() and not (self._worker.cancelled() or self._failure):  # the end is dropped, too
                 self._worker = asyncio.create_task(self._work())
             self._changed.notify_all()
 
@@ -174,7 +175,7 @@ class Session:
             return self.stream.point()
 
     async def wake(self) -> None:
-        """Has a client that has been replaced notice it."""
+        """Has a client notice that it has been replaced, or that the session is broken."""
         async with self._changed:
             self._changed.notify_all()
 
@@ -203,15 +204,31 @@ class Session:
 
     async def _work(self) -> None:
         try:
+            error = await self._step_to_the_end()
+            async with self._turn:
+                await self._put(await self._end(error))
+        except Exception as failure:  # noqa: BLE001 - the edge of the task: the client must not wait for nothing
+            self._failure = failure
+            await self.wake()
+
+    async def _step_to_the_end(self) -> ServiceError | None:
+        """Steps over all that comes; gives back why no more will, unless all has come."""
+        try:
             while (taken := await self.source.take()) is not None:
                 async with self._turn:
                     if taken.stream is self.stream:
                         await self._put(await self._step(taken))
-            ended = Ended(await self.stream.finish(), None, self.stream.point())
         except ServiceError as error:
-            ended = Ended(None, error, self.stream.point())
+            return error
+        return None
+
+    async def _end(self, error: ServiceError | None) -> list[Event]:
+        point, steps, end = self.stream.point(), [], None
+        if error is None:
+            steps = await self.stream.step_rest()
+            end = await self.stream.finish(self.source.end_seconds)
         await self.source.close()  # the next session may need its decoder before the client has taken the answers
-        await self._put([ended])
+        return [*(Stepped(step, None, None, self.source.num_dropped, None) for step in steps), Ended(end, error, point)]
 
     async def _step(self, taken: Taken) -> list[Event]:
         refused = [Refused(number, error) for number, error in taken.refused]

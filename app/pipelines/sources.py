@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import MalformedRequest, ServiceError
 from app.media.live import LiveDecoder, LiveDecoders
-from app.media.request import FrameChunk, MediaRequest, WaveformChunk
+from app.media.request import FrameChunk, MediaRequest, MediaSummary, WaveformChunk
 from app.pipelines.picture_jobs import PictureDecoder
 from app.pipelines.stream import Stream
 
@@ -64,6 +64,9 @@ class Taken:
 class PictureSource:
     """Pictures as they are sent. Where they come faster than they are judged, they wait or the oldest are dropped."""
 
+    end_seconds = math.inf
+    """Nobody says how long the last one is on display: for its step."""
+
     def __init__(
         self,
         stream: Stream,
@@ -91,7 +94,7 @@ class PictureSource:
         self._waiting: deque[Picture] = deque()
         self._changed = asyncio.Condition()
         self._ended = False
-        self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
+        self._last_seconds = stream.earliest_seconds
 
     async def push(self, seconds: float, data: bytes) -> None:
         """Takes one more picture, on display from `seconds` on.
@@ -157,7 +160,7 @@ class PictureSource:
             self.stream = stream
             self._waiting.clear()
             self._due = stream.seconds if stream.sequence else None
-            self._last_seconds = stream.seconds - 1 / stream.rate if stream.sequence else float("-inf")
+            self._last_seconds = stream.earliest_seconds
             self._changed.notify_all()
 
     async def close(self) -> None: ...
@@ -191,6 +194,8 @@ class ArrivingSource:
         """Bytes."""
         self.num_dropped = 0
         self.num_passed = 0
+        self.end_seconds = math.inf
+        """When the video or sound ends, in the stream's time; infinity while that is not known."""
         self._decoders = decoders
         self._decoder = decoder
         self._offset_seconds = stream.seconds
@@ -263,6 +268,8 @@ class ArrivingSource:
                 async for event in events:
                     if isinstance(event, FrameChunk | WaveformChunk):
                         await self._decoded.put(event)
+                    elif isinstance(event, MediaSummary):
+                        self.end_seconds = self._offset_seconds + event.duration_seconds
         except ServiceError as error:
             await self._decoded.put(error)
         else:

@@ -113,10 +113,20 @@ class Stream:
         self.seconds += length / wanted.sample_rate
         return steps
 
-    async def finish(self, end_seconds: float = math.inf) -> StreamEnd | None:
-        """What is left to say; None where nothing has come. A tail that makes no whole step stays unheard.
+    async def step_rest(self) -> list[StreamStep]:
+        """The last step, over sound that makes no whole one, and silence; none where there is no such sound.
 
-        `end_seconds`: when the video ends, where that is known; it may be before the end of its last step.
+        As at the end of a file. Nothing can follow it: take the point to go on from before.
+        """
+        if not len(self._tail):
+            return []
+        assert self.model.manifest.input.step_samples is not None
+        return await self.step_sound(np.zeros(self.model.manifest.input.step_samples - len(self._tail), np.float32))
+
+    async def finish(self, end_seconds: float = math.inf) -> StreamEnd | None:
+        """What is left to say, after `step_rest`; None where nothing has come.
+
+        `end_seconds`: when the video or sound ends, where that is known; it may be before the end of its last step.
         """
         if self._state is None:
             return None

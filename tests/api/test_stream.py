@@ -207,6 +207,8 @@ def test_who_was_cut_off_as_the_last_word_was_said_is_told_it_again(live, pictur
             client.start(kind="encoded")
             client.say("end")
             assert client.close_code() == 4422
+    counted = 'afterframe_stream_steps_total{model="tiny-rate",version="1"}'
+    before = live.metric(counted)
     with streaming(live, model="tiny-rate", state="true") as client:
         session = client.start()["session"]
         show_all(client, pictures[:3])
@@ -220,6 +222,7 @@ def test_who_was_cut_off_as_the_last_word_was_said_is_told_it_again(live, pictur
             assert client.close_code() == 1000
         assert again.keys() == done.keys()
         assert {**again, "state": ""} == {**done, "state": ""}  # a token says when it was made
+    assert live.metric(counted) == before + 3
 
 
 def test_who_was_cut_off_as_it_was_told_why_the_session_ends_is_told_it_again(live, pictures):
@@ -308,6 +311,17 @@ def test_a_camera_that_is_too_fast_is_thinned(live, pictures, camera_rate, jitte
     assert [step["sequence"] for step in steps] == list(range(1, len(steps) + 1))
     assert done["passed"] == 40 - len(steps)
     assert done["dropped"] == 0
+
+
+def test_a_picture_may_have_the_time_of_the_last_one_before_the_token(live, pictures):
+    with streaming(live, model="tiny-rate", state="true") as client:
+        client.start()
+        client.show(3.8000000000000003, pictures[0])  # a step later and back again is a little more
+        token = client.hear_steps(1)[0]["state"]
+    with streaming(live) as client:
+        client.start(state=token)
+        client.show(3.8000000000000003, pictures[1])
+        assert client.hear_steps(1)[0]["sequence"] == 2
 
 
 def test_thinning_goes_on_from_a_token(live, pictures):

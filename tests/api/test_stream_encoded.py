@@ -28,6 +28,7 @@ def chunks(data: bytes, count: int) -> list[bytes]:
 )
 def test_a_video_in_parts_is_judged_like_the_file(live, tmp_path, name, codec, options):
     frames = coloured_frames("green", "red", seconds=2.0)
+    frames = np.concatenate([frames, frames[-1:]])  # a twelfth of a second of the last step's quarter
     video = write_video(tmp_path / f"video.{name}", frames, RATE, codec, **options)
     data = video.read_bytes()
     with live.client() as http, streaming(live, model="tiny-rate") as client:
@@ -37,11 +38,12 @@ def test_a_video_in_parts_is_judged_like_the_file(live, tmp_path, name, codec, o
             client.send(part)
         steps, done = client.end()
     assert [step["seconds"] for step in steps] == [step["seconds"] for step in whole["steps"]]
-    assert len(steps) == 16
+    assert len(steps) == 17
     np.testing.assert_allclose(
         [step["scores"] for step in steps], [step["scores"] for step in whole["steps"]], atol=1e-5
     )
     assert done["closed"] == whole["done"]["closed"]
+    assert done["closed"][-1]["end_seconds"] == pytest.approx(49 / RATE, abs=1e-3)
     assert [label["label"] for label in done["labels"]] == [label["label"] for label in whole["done"]["labels"]]
 
 
@@ -77,15 +79,34 @@ def test_sound_in_parts_is_heard_like_the_file(live, tmp_path, name, codec):
 
 
 def test_features_come_per_step_and_in_the_end_for_all(live, tmp_path):
-    data = write_sound(tmp_path / "sound.wav", sine(2.0, 8000), 8000).read_bytes()
-    with live.client() as http, streaming(live, model="tiny-describer") as client:
+    """Also where the last step is not filled. As another sound may follow all the same, the state is that before it."""
+    waveform = sine(2.03, 8000)
+    data = write_sound(tmp_path / "sound.wav", waveform, 8000).read_bytes()
+    halves = [write_sound(tmp_path / "half.wav", half, 8000).read_bytes() for half in np.split(waveform, [8100])]
+    with live.client() as http:
         expected = http.post("/features?model=tiny-describer&level=steps", content=data).json()
+        whole = http.post("/stream/steps?model=tiny-describer&end=true", content=data).json()
+    with streaming(live, model="tiny-describer") as client:
         client.start(kind="encoded")
         for part in chunks(data, 5):
             client.send(part)
         steps, done = client.end()
-    np.testing.assert_allclose([step["features"] for step in steps], expected["steps"], atol=1e-5)
-    np.testing.assert_allclose(done["clip"], expected["clip"], atol=1e-5)
+    with streaming(live, model="tiny-describer", state="true") as client:
+        client.start(kind="encoded")
+        client.send(halves[0])
+        first, halfway = client.end()
+    with streaming(live) as client:
+        client.start(kind="encoded", state=halfway["state"])
+        client.send(halves[1])
+        second, done_after = client.end()
+    assert len(expected["steps"]) == 41
+    for found, end in (
+        (steps, done),
+        (whole["steps"], whole["done"]),
+        ([*first[:-1], *second], done_after),
+    ):
+        np.testing.assert_allclose([step["features"] for step in found], expected["steps"], atol=1e-5)
+        np.testing.assert_allclose(end["clip"], expected["clip"], atol=1e-5)
 
 
 def test_a_forecaster_tells_the_surprise(live, tmp_path):

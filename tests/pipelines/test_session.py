@@ -1,6 +1,7 @@
 """What a session does when its client does two things at once."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from app.errors import InvalidMedia, UnknownSession
 from app.pipelines.segments import RuleOverrides
-from app.pipelines.session import Refused, Session, SessionOptions, Stepped
+from app.pipelines.session import Ended, Refused, Session, SessionOptions, Stepped
 from app.pipelines.sessions import Sessions
 from app.pipelines.stream import StreamStep
 
@@ -24,6 +25,7 @@ class NoStream:
 
 class SourceOfNothing:
     num_dropped = 0
+    end_seconds = math.inf
 
     def __init__(self) -> None:
         self.stream: Any = NoStream()
@@ -113,14 +115,17 @@ def test_nothing_is_taken_of_a_client_once_another_is_in_its_place():
 
 
 def test_a_rewind_after_the_end_is_told_the_end_again():
-    class Ended(SourceOfNothing):
+    class EndedSource(SourceOfNothing):
         async def take(self) -> None: ...
 
     class Stream(NoStream):
-        async def finish(self) -> None: ...
+        async def step_rest(self) -> list[StreamStep]:
+            return []
+
+        async def finish(self, end_seconds: float) -> None: ...
 
     async def work(_: Session) -> None:
-        source = Ended()
+        source = EndedSource()
         source.stream = Stream()
         session = Session("two", source, SessionOptions())  # type: ignore[arg-type]
         client = await session.attach()
@@ -129,6 +134,58 @@ def test_a_rewind_after_the_end_is_told_the_end_again():
         again = await asyncio.wait_for(session.next_event(client), 1)
         assert again == first
         assert again is not first
+        await session.close()
+
+    with_session(work)
+
+
+def test_a_rewind_while_the_end_is_made_is_told_the_end_of_what_it_went_back_to():
+    class EndedSource(SourceOfNothing):
+        async def take(self) -> None: ...
+
+    class Stream(NoStream):
+        def __init__(self, end: str) -> None:
+            self.end = end
+            self.finishing, self.may_finish = asyncio.Event(), asyncio.Event()
+
+        async def step_rest(self) -> list[StreamStep]:
+            return []
+
+        async def finish(self, end_seconds: float) -> str:
+            self.finishing.set()
+            await self.may_finish.wait()
+            return self.end
+
+    async def work(_: Session) -> None:
+        source, old, new = EndedSource(), Stream("old"), Stream("new")
+        source.stream = old
+        session = Session("two", source, SessionOptions())  # type: ignore[arg-type]
+        client = await session.attach()
+        await old.finishing.wait()
+        rewind = asyncio.create_task(session.rewind(new))  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        old.may_finish.set()
+        new.may_finish.set()
+        await rewind
+        ended = await session.next_event(client)
+        assert isinstance(ended, Ended)
+        assert ended.end == "new"
+        await session.close()
+
+    with_session(work)
+
+
+def test_who_waits_for_an_answer_is_told_that_the_session_broke():
+    class Broken(SourceOfNothing):
+        async def take(self) -> None:
+            await asyncio.sleep(0.01)  # until somebody waits
+            raise ZeroDivisionError
+
+    async def work(_: Session) -> None:
+        session = Session("two", Broken(), SessionOptions())  # type: ignore[arg-type]
+        client = await session.attach()
+        with pytest.raises(ZeroDivisionError):
+            await session.next_event(client)
         await session.close()
 
     with_session(work)

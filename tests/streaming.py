@@ -112,9 +112,9 @@ def streaming(server: RunningServer, **query: str) -> Iterator[StreamClient]:
 
 
 @contextmanager
-def upgraded(server: RunningServer) -> Iterator[socket.socket]:
+def upgraded(server: RunningServer, path: str = "/stream") -> Iterator[socket.socket]:
     """A connection that is a WebSocket by now, for what no client would send."""
     with server.connect() as connection:
-        connection.sendall(HANDSHAKE)
+        connection.sendall(HANDSHAKE.replace(b"/stream", path.encode()))
         assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
         yield connection

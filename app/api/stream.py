@@ -37,8 +37,8 @@ async def stream(websocket: WebSocket) -> None:
     try:
         with service.stream.sessions.client():
             await connection.run()
-    except ClientLeftError as left:
-        await connection.leave(left.code)
+    except ClientLeftError:
+        await connection.leave()
     except BaseException:
         connection.socket.close_code = INTERNAL_ERROR
         await connection.discard()

@@ -71,9 +71,9 @@ class Connection:
         if self.session is not None:
             await self.service.sessions.discard(self.session)
 
-    async def leave(self, code: int) -> None:
+    async def leave(self) -> None:
         """The client has gone: for good if it closed in good order; else its session waits for it."""
-        self.socket.close_code = code
+        code = self.socket.close_code = await self.socket.how_client_left()
         if self.session is not None and self.session.attachment == self.attachment:
             if code in FINAL:
                 await self.service.sessions.discard(self.session)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -23,12 +24,7 @@ REASON_BYTES = 123  # what a close frame has room for
 
 
 class ClientLeftError(Exception):
-    """The socket is closed."""
-
-    def __init__(self, code: int = ABNORMAL) -> None:
-        super().__init__()
-        self.code = code
-        """With which the client closed it."""
+    """The socket is closed, or the client takes nothing any more."""
 
 
 class StreamSocket:
@@ -44,6 +40,8 @@ class StreamSocket:
         """How it ended."""
         self.is_closed = False
         """From here, which `receive` reports like a client that leaves."""
+        self._is_lost = False  # nothing can be sent any more
+        self._left_with: int | None = None  # code; None: not heard of so far
         self._sending = asyncio.Lock()  # a token follows its answer at once
 
     async def receive(self) -> ClientMessage | bytes:
@@ -54,12 +52,20 @@ class StreamSocket:
         except TimeoutError as error:
             raise TimeLimit(f"Nothing was sent for {self.idle_seconds:g} s.") from error
         if message["type"] == "websocket.disconnect":
-            raise ClientLeftError(message.get("code", ABNORMAL))
+            self._left_with = message.get("code", ABNORMAL)
+            raise ClientLeftError
         text: str | None = message.get("text")
         if text is not None:
             return read_message(text)
         data: bytes = message["bytes"]
         return data
+
+    async def how_client_left(self) -> int:
+        """The code with which it closed. What it had sent before, and nobody took, is passed over."""
+        while self._is_lost and self._left_with is None:
+            with suppress(ClientLeftError, ServiceError):
+                await self.receive()
+        return ABNORMAL if self._left_with is None else self._left_with
 
     async def send(self, message: BaseModel) -> None:
         async with self._sending:
@@ -87,10 +93,9 @@ class StreamSocket:
     async def _send(self, message: dict[str, Any]) -> None:
         try:
             await self._websocket.send(message)
-        except WebSocketDisconnect as error:
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:  # by the client, or from here a moment ago
+            self._is_lost = True
             raise ClientLeftError from error
-        except WebSocketDisconnected as error:  # it has been closed from here, while this waited for its turn
-            raise ClientLeftError(self.close_code) from error
 
 
 def close_code(error: ServiceError) -> int:

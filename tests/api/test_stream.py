@@ -470,6 +470,18 @@ def test_metrics_and_the_log_tell_of_streams(live, pictures):
     assert len(line["trace_id"]) == 32
 
 
+def test_who_closes_in_good_order_leaves_no_session_though_it_takes_no_answer(live):
+    """The close frame lies behind what nobody takes any more once the answer cannot be sent."""
+    start = b'{"type": "start"}'
+    ends = 'afterframe_stream_ends_total{code="1000"}'
+    live.wait_for_metric("afterframe_stream_sessions", 0)
+    before = live.metric(ends)
+    with upgraded(live, "/stream?model=tiny") as connection:
+        connection.sendall(bytes([0x81, 0x80 + len(start)]) + bytes(4) + start + b"\x88\x82" + bytes(4) + b"\x03\xe8")
+        live.wait_for_metric(ends, before + 1)
+    assert live.metric("afterframe_stream_sessions") == 0
+
+
 def test_codes_that_clients_make_up_are_counted_as_one(live):
     for code in (3123, 4999):
         with streaming(live, model="tiny") as client:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,6 +116,7 @@ class Session:
         """From now on `feeder` takes what the client `attachment` sends, until it is cancelled for another client."""
         if attachment == self.attachment:
             self._feeder = feeder
+            feeder.add_done_callback(self._forget_feeder)
         else:
             feeder.cancel()
 
@@ -182,19 +184,28 @@ class Session:
     async def stop(self, error: ServiceError) -> None:
         """Takes no more input; the chunk at work is finished and answered first, then `error` is the last event."""
         async with self._turn:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+            await self._end_work()
             await self.source.close()
             async with self._changed:
-                self._events.append(Ended(None, error, self.stream.point()))
+                self._events.append(Ended(None, error.with_traceback(None), self.stream.point()))
                 self._changed.notify_all()
 
     async def close(self) -> None:
-        self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
+        await self._end_work()
         await self.source.close()
         self.attachment += 1
         await self.wake()
+
+    async def _end_work(self) -> None:
+        self._worker.cancel()
+        await asyncio.wait({self._worker})
+        with suppress(asyncio.CancelledError):
+            self._worker.result()  # else the task keeps the traceback, and with it the pictures it was at
+
+    def _forget_feeder(self, feeder: "asyncio.Task[None]") -> None:
+        """Its traceback would keep the connection, and what was read from it, for as long as the session is kept."""
+        if self._feeder is feeder:
+            self._feeder = None
 
     def _forget_first(self) -> None:
         first = self._events.popleft()

@@ -93,7 +93,7 @@ class PictureSource:
         self._decode_seconds = seconds
         self._waiting: deque[Picture] = deque()
         self._changed = asyncio.Condition()
-        self._ended = False
+        self._ended = self._is_closed = False
         self._last_seconds = stream.earliest_seconds
 
     async def push(self, seconds: float, data: bytes) -> None:
@@ -106,6 +106,8 @@ class PictureSource:
         if abs(seconds) > MAX_SECONDS:
             raise MalformedRequest(f"The time of a picture is {seconds:g} s; the limit is {MAX_SECONDS:g} s.")
         due = self._due_after(seconds)
+        if self._is_closed:
+            return
         if due is None:
             self._last_seconds = seconds
             self.num_received += 1
@@ -163,7 +165,10 @@ class PictureSource:
             self._last_seconds = stream.earliest_seconds
             self._changed.notify_all()
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Lets go of what waits, and takes no more: a session may be kept for long after its end."""
+        self._is_closed = True
+        self._waiting.clear()
 
     def _due_after(self, seconds: float) -> float | None:
         """When the step after a picture at `seconds` is due; None where the picture comes before its own step is due.
@@ -204,7 +209,7 @@ class ArrivingSource:
         deadline = asyncio.get_running_loop().time() + seconds
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._read(deadline))]
         self._ahead: FrameChunk | WaveformChunk | ServiceError | None = None
-        self._is_ahead = False
+        self._is_ahead = self._is_closed = False
 
     @classmethod
     async def open(cls, stream: Stream, decoders: LiveDecoders, seconds: float) -> "ArrivingSource":
@@ -217,7 +222,8 @@ class ArrivingSource:
 
     async def push(self, data: bytes) -> None:
         """Takes more of the file; waits where what came before is still to be decoded."""
-        await self._encoded.put(data)
+        if not self._is_closed:
+            await self._encoded.put(data)
         self.num_received += len(data)
 
     async def end(self) -> None:
@@ -250,10 +256,13 @@ class ArrivingSource:
         raise MalformedRequest("Only a stream of pictures can be rewound: open another session with the state.")
 
     async def close(self) -> None:
-        """Ends the decoder."""
+        """Ends the decoder, lets go of what waits, and takes no more: a session may be kept for long after its end."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()  # with their tracebacks
+        self._encoded, self._decoded = asyncio.Queue(), asyncio.Queue()
         await self._decoders.release(self._decoder)
 
     async def _feed(self) -> None:

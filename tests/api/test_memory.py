@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.media_maker import moving_frames, sine, write_sound, write_video
 from tests.server import RunningServer, running_server
+from tests.streaming import picture, streaming
 from tests.tiny_listeners import SAMPLE_RATE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -58,3 +61,24 @@ def test_the_surprise_of_a_long_video(patient: RunningServer, tmp_path: Path) ->
     route = "/predict?surprise=true"
     peak_mb(patient, route, short)
     assert peak_mb(patient, route, long) - peak_mb(patient, route, short) < ALLOWED_MB
+
+
+def test_sessions_that_have_ended_keep_nothing_of_what_was_sent(store: Path) -> None:
+    """Eight of each kind are kept. They held 36 MB of what came too fast, or 9 MB of pictures."""
+    large = picture(moving_frames(1)[0]) + bytes(2**20)
+    with running_server(store, max_sessions=8) as server:
+        for number in range(20):
+            with streaming(server, model="tiny") as client:
+                client.start(max_in_flight=32)
+                for _ in range(16):
+                    client.show(0.0, large)
+                client.show(-1.0, large)
+                assert client.close_code() == 4400
+            with streaming(server, model="tiny") as client, suppress(ConnectionClosed):
+                client.start(kind="encoded")
+                for _ in range(8):
+                    client.send(b"no video" * 2**19)
+            if number == 0:  # what is seen first is compiled
+                before = server.memory_bytes()
+        server.wait_for_metric("afterframe_stream_sessions", 0)
+        assert server.memory_bytes() - before < 60e6

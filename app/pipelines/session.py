@@ -234,6 +234,7 @@ class Session:
         return None
 
     async def _end(self, error: ServiceError | None) -> list[Event]:
+        """The last events: what is left to step over, and the end, for `error` if there is one."""
         point, steps, end = self.stream.point(), [], None
         if error is None:
             steps = await self.stream.step_rest()

@@ -11,7 +11,7 @@ from app.media.audio import AudioReader
 from app.media.clock import FileClock
 from app.media.decoding import decode_all
 from app.media.display import Display
-from app.media.probe import describe, only_stream, open_media
+from app.media.probe import describe, open_video
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
 from app.media.scaling import displayed_size
 from app.media.socket_file import SocketFile
@@ -32,8 +32,7 @@ def read_arriving(file: SocketFile, request: MediaRequest, limits: MediaLimits) 
         yield from audio.read()
         yield MediaSummary(audio.asked_seconds, 0, 0, "exact", 0.0, 0.0)
         return
-    with open_media(file, limits) as container:
-        stream = only_stream(container, limits)
+    with open_video(file, limits) as (container, stream):
         clock = _Clock(container, stream)
         display = Display(0, request.frames[0], clock.time_base, stream.sample_aspect_ratio)
         for frame in decode_all(container, stream):

@@ -9,7 +9,7 @@ from app.media.decoding import SurpriseError
 from app.media.descriptors import GrowingFile
 from app.media.first_frame import read_first_frame
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.probe import only_stream, open_media
+from app.media.probe import open_media, open_video
 from app.media.request import FrameChunk, MediaEvent, MediaInfo, MediaLimits, MediaRequest
 
 _TOLD_BY_THE_END = ("mp3",)
@@ -59,8 +59,7 @@ def _frames(
     file: GrowingFile, request: MediaRequest, limits: MediaLimits, early: Early, numbers: tuple[int, ...]
 ) -> Iterator[MediaInfo | FrameChunk]:
     num_given = [0] * len(numbers)
-    with open_media(file, limits) as container:
-        stream = only_stream(container, limits, err_detect="explode")
+    with open_video(file, limits, {"err_detect": "explode"}) as (container, stream):
         one_pass = OnePass(container, stream, request.frames, limits, num_given)
         for event in one_pass.read():
             if isinstance(event, FrameChunk):

@@ -1,6 +1,6 @@
 """Opens bytes of unknown origin so that FFmpeg reads nothing else, and says what is in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import SEEK_END
 from typing import BinaryIO, Protocol
@@ -122,15 +122,26 @@ def file_size(file: BinaryIO | Readable) -> int:
     return file.seek(0, SEEK_END)
 
 
-def only_stream(container: InputContainer, limits: MediaLimits, **options: str) -> VideoStream:
-    """The moving picture, its decoder with `options`; other streams will not be read. Raises InvalidMedia for none."""
-    stream = best_video(container, limits)
-    if stream is None:
-        raise InvalidMedia("The file has no moving picture.")
-    for other in container.streams:
-        other.discard = Discard.default if other.index == stream.index else Discard.all
-    stream.codec_context.options = {**decoder_options(limits), **options}
-    return stream
+@contextmanager
+def open_video(
+    file: BinaryIO | Readable | SocketFile,
+    limits: MediaLimits,
+    options: Mapping[str, str] | None = None,
+    *,
+    probe: bool = True,
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """As `open_media`, and the moving picture, its decoder with `options`; other streams will not be read.
+
+    Raises InvalidMedia where there is none.
+    """
+    with open_media(file, limits, probe=probe) as container:
+        stream = best_video(container, limits)
+        if stream is None:
+            raise InvalidMedia("The file has no moving picture.")
+        for other in container.streams:
+            other.discard = Discard.default if other.index == stream.index else Discard.all
+        stream.codec_context.options = {**decoder_options(limits), **(options or {})}
+        yield container, stream
 
 
 def best_audio(container: InputContainer) -> AudioStream | None:

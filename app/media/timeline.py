@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import InvalidMedia, MediaTooLarge
-from app.media.request import FrameSpec, MediaLimits, MediaRequest
+from app.media.request import FrameSpec, MediaLimits, MediaRequest, Sampling
 from app.media.sampling import Part, Ticks, cut_part, frames_at, moments, spread
 
 
@@ -35,6 +35,19 @@ class Pick:
     """(T,) into the timeline, never falling."""
     moments: NDArray[np.float64]
     """(T,) seconds since the first displayed frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The frames for all specs of a request."""
+
+    picks: list[Pick]
+    """By spec."""
+    sampling: Sampling
+    first_seconds: float
+    """When the first frame of the video is displayed, in the file's own time."""
+    asked_seconds: float
+    """Length of the part asked for."""
 
 
 def last_duration(times: Ticks, declared: int | None, frame_rate: Fraction | None, time_base: Fraction) -> int:
@@ -68,6 +81,29 @@ def no_part(request: MediaRequest, duration_seconds: float | None) -> str:
     until = "the end" if end is None else f"{end:g} s"
     lasts = "" if duration_seconds is None else f": the file lasts {duration_seconds:.3f} s"
     return f"There is nothing from {start:g} s to {until}{lasts}."
+
+
+def choose_frames(
+    timeline: Timeline, request: MediaRequest, limits: MediaLimits, key_frames: NDArray[np.int32] | None = None
+) -> Choice:
+    """The frames that answer `request`. Raises MediaTooLarge, and InvalidMedia where the video has no such part.
+
+    `key_frames` (sorted timeline indices), if they are known: `fast` takes those of the part for frames that are spread
+    over it, where they are at least half as many as the longest clip has frames.
+    """
+    check_duration(timeline.duration_seconds, limits)
+    part = part_of(timeline, request)
+    longest = max(spec.clip_length for spec in request.frames)
+    fast = None
+    if request.sampling == "fast" and key_frames is not None and longest:
+        inside = key_frames[(key_frames >= part.first) & (key_frames <= part.last)]
+        fast = inside if 2 * len(inside) >= longest else None
+    return Choice(
+        picks=[pick_frames(timeline, part, spec, fast) for spec in request.frames],
+        sampling="exact" if fast is None else "fast",
+        first_seconds=float(int(timeline.times[0]) * timeline.time_base),
+        asked_seconds=part.end_seconds - part.start_seconds,
+    )
 
 
 def pick_frames(timeline: Timeline, part: Part, spec: FrameSpec, key_frames: NDArray[np.int32] | None = None) -> Pick:

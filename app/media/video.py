@@ -1,39 +1,36 @@
 """The frames that a request asks for, all of its sizes from one decode.
 
 Frames at a rate alone come from one pass over a large file (`app.media.onepass`). Otherwise, or where that pass meets a
-surprise, the times of all frames are read from the packets first, so that only what the wanted frames need is decoded:
-by one decoder, or by several at once (`app.media.groups`). Each frame that comes out is checked against that plan; at
-the first surprise (a packet that does not decode, a time that no packet announced) the file is decoded in full, once
-for the times and once for the frames.
+surprise, only what the wanted frames need is decoded (`app.media.planning`): by one decoder, or by several at once
+(`app.media.groups`). Each frame that comes out is checked against that plan; at the first surprise (a packet that does
+not decode, a time that no packet announced) the file is decoded in full, once for the times and once for the frames.
 """
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from threading import Lock
 from typing import BinaryIO
 
-import numpy as np
 from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from app.errors import ServiceError
 from app.media.decoding import SurpriseError, decode_all, decode_planned, decode_times
 from app.media.frames import ChunkJoiner, FrameCollector
-from app.media.groups import AtOnceError, Group, GroupDecoder, decode_at_once, plan_at_once
+from app.media.groups import AtOnceError, GroupDecoder, decode_at_once
 from app.media.onepass import OnePass, VideoOutcome, can_read_in_one_pass
-from app.media.packets import SMALL_BYTES, Plan, demux, plan_decoding, read_packets
-from app.media.probe import Readable, describe, file_size, only_stream, open_media
+from app.media.packets import SMALL_BYTES
+from app.media.planning import VideoPlan, plan_video
+from app.media.probe import Readable, describe, file_size, open_video
 from app.media.request import FrameChunk, MediaInfo, MediaLimits, MediaRequest
 from app.media.scaling import displayed_size
 from app.media.shared_file import SharedFile
-from app.media.timeline import Pick, Timeline, check_duration, part_of, pick_frames
+from app.media.timeline import Choice, Pick, Timeline, choose_frames
 
 _MAX_HELD_BYTES = 32 << 20
 """Spread frames are held back until the plan has proved right; where they take more, the file is decoded in full."""
@@ -42,26 +39,6 @@ _STRICT = {"err_detect": "explode"}
 """What does not decode is not concealed."""
 _THREADS_PER_CORE = 2
 """Of a decoder's own: they wait for each other. On two cores four are up to 1.4 times as fast as two."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """What to decode of a file."""
-
-    timeline: Timeline
-    picks: list[Pick]
-    """The frames wanted, by each spec."""
-    plan: Plan
-    groups: list[Group]
-    """Of the plan, where several are to be decoded at once; else none."""
-    kept: "list[Packet[VideoStream]] | None"
-    """All packets, unless they are to be read again."""
-    is_probed: bool
-    """Whether the file has to be probed, whenever it is opened again."""
-
-    def packets(self, container: InputContainer, stream: VideoStream) -> "Iterable[Packet[VideoStream]]":
-        """All packets, of which a file that was just opened gives those that were not kept."""
-        return self.kept if self.kept is not None else demux(container, stream)
 
 
 class VideoReader:
@@ -107,7 +84,7 @@ class VideoReader:
         """
         if not can_read_in_one_pass(self._request) or file_size(self._file) <= SMALL_BYTES:
             raise SurpriseError
-        with self._open(_STRICT | self._threads) as (container, stream):
+        with open_video(self._file, self._limits, self._options) as (container, stream):
             one_pass = OnePass(container, stream, self._request.frames, self._limits, self._given)
             try:
                 yield from one_pass.read()
@@ -118,83 +95,43 @@ class VideoReader:
         """Decode what is needed and no more. Damage that a decoder would conceal is an error here."""
         if sum(spec.clip_length * spec.width * spec.height * 3 for spec in self._request.frames) > _MAX_HELD_BYTES:
             raise SurpriseError
-        with ExitStack() as opened:
-            container, stream, planned = self._plan(opened)
-            if planned.groups:
-                items = self._read_groups(planned, self._num_decoders(stream))
+        planned = plan_video(self._file, self._request, self._limits, self._given, self._options)
+        with planned as (container, stream, plan):
+            self._note(plan.choice)
+            if plan.groups:
+                items = self._read_groups(plan)
             else:
-                if planned.kept is None:
-                    opened.close()
-                    options = _STRICT | self._threads
-                    container, stream = opened.enter_context(self._open(options, probe=planned.is_probed))
-                packets = planned.packets(container, stream)
-                frames = decode_planned(packets, stream, planned.plan, planned.timeline)
-                items = self._collect(container, stream, planned.timeline, planned.picks, frames)
+                frames = decode_planned(plan.packets(container, stream), stream, plan.decoding, plan.timeline)
+                items = self._collect(container, stream, plan.timeline, plan.choice.picks, frames)
             yield from self._hold(items)
-        self.outcome.frames_skipped = len(planned.timeline.times) - len(planned.plan.produced)
+        self.outcome.frames_skipped = len(plan.timeline.times) - len(plan.decoding.produced)
 
     @property
-    def _threads(self) -> dict[str, str]:
+    def _options(self) -> dict[str, str]:
         """Of a decoder that is alone at work."""
         cores = self._request.cores
-        return {"threads": str(_THREADS_PER_CORE * cores), "thread_type": "frame"} if cores > 1 else {}
+        threads = {"threads": str(_THREADS_PER_CORE * cores), "thread_type": "frame"} if cores > 1 else {}
+        return _STRICT | threads
 
-    def _plan(self, opened: ExitStack) -> tuple[InputContainer, VideoStream, _Planned]:
-        """What to decode, of a file that is left open in `opened`.
-
-        The file is probed only where that is needed to choose a stream, to know the shape of its pixels or how far the
-        decoder has to look ahead. The table of packets, 180,000 in two hours of video, is not kept after this.
-        """
-        for probe in (False, True):
-            container, stream = opened.enter_context(self._open(_STRICT | self._threads, probe=probe))
-            table = read_packets(container, stream)
-            if table is not None and table.has_lead:
-                table = table.without_lead(self._first_pts())
-            if table is None:
-                break
-            picks = self._pick(table.timeline, table.key_frames)
-            plan = plan_decoding(table, np.unique(np.concatenate([pick.indices for pick in picks])))
-            is_alone = len(container.streams.video) == 1
-            has_shape = stream.sample_aspect_ratio is not None or plan.feed[0]  # else the first frame tells
-            looks_ahead = stream.codec_context.has_b_frames or not table.is_reordered
-            if probe or (is_alone and has_shape and looks_ahead):
-                awaited = [Pick(pick.indices[n:], pick.moments[n:]) for pick, n in zip(picks, self._given, strict=True)]
-                groups = plan_at_once(plan, table, self._request.frames, awaited, self._num_decoders(stream))
-                planned = _Planned(table.timeline, picks, plan, groups, table.kept, probe)
-                return container, stream, planned
-            opened.close()
-        raise SurpriseError
-
-    def _first_pts(self) -> int | None:
-        """Of the first frame that decodes. Raises InvalidMedia where none does."""
-        with self._open() as (container, stream):
-            return next(decode_all(container, stream)).pts
-
-    def _num_decoders(self, stream: VideoStream) -> int:
-        """That may be at work at once: together their pictures have no more pixels than one picture may have."""
-        pixels = max(1, stream.codec_context.width * stream.codec_context.height)
-        return min(self._request.cores, self._limits.max_pixels // pixels)
-
-    def _read_groups(self, planned: _Planned, num_decoders: int) -> Iterator[MediaInfo | FrameChunk]:
+    def _read_groups(self, plan: VideoPlan) -> Iterator[MediaInfo | FrameChunk]:
         """Decode the groups of the plan at once. Raises AtOnceError, whatever is wrong, and MemoryError."""
         try:
-            yield from self._decode_groups(planned, num_decoders)
+            yield from self._decode_groups(plan)
         except (SurpriseError, ServiceError, RuntimeError) as error:
             raise AtOnceError from error
 
-    def _decode_groups(self, planned: _Planned, num_decoders: int) -> Iterator[MediaInfo | FrameChunk]:
+    def _decode_groups(self, plan: VideoPlan) -> Iterator[MediaInfo | FrameChunk]:
         with ExitStack() as opened:
             decoders, lock = [], Lock()
-            for _ in range(num_decoders):
-                container, own = opened.enter_context(
-                    self._open(_STRICT, probe=planned.is_probed, file=SharedFile(self._file, lock))
-                )
-                packets = planned.packets(container, own)
-                decoders.append(GroupDecoder(own, packets, planned.timeline, self._request.frames))
+            for _ in range(plan.num_decoders):
+                shared = SharedFile(self._file, lock)
+                container, own = opened.enter_context(open_video(shared, self._limits, _STRICT, probe=plan.is_probed))
+                packets = plan.packets(container, own)
+                decoders.append(GroupDecoder(own, packets, plan.timeline, self._request.frames))
             joiners = [ChunkJoiner(spec) for spec in self._request.frames]
-            for group in opened.enter_context(closing(decode_at_once(planned.groups, decoders))):
+            for group in opened.enter_context(closing(decode_at_once(plan.groups, decoders))):
                 self.outcome.frames_decoded += group.num_decoded
-                yield from self._describe(container, own, group.look[0], planned.timeline)
+                yield from self._describe(container, own, group.look[0], plan.timeline)
                 for chunk in group.chunks:
                     yield from self._counted(joiners[chunk.spec].add(chunk))
             for joiner in joiners:
@@ -215,27 +152,20 @@ class VideoReader:
         yield from held
 
     def _read_all(self) -> Iterator[MediaInfo | FrameChunk]:
-        with self._open() as (container, stream):
+        with open_video(self._file, self._limits) as (container, stream):
             timeline = decode_times(container, stream)
         self.outcome.frames_decoded += len(timeline.times)
-        picks = self._pick(timeline, None)
-        last = max(int(pick.indices[-1]) for pick in picks)
-        with self._open() as (container, stream):
+        choice = choose_frames(timeline, self._request, self._limits)
+        self._note(choice)
+        last = max(int(pick.indices[-1]) for pick in choice.picks)
+        with open_video(self._file, self._limits) as (container, stream):
             frames = islice(enumerate(decode_all(container, stream)), last + 1)
-            yield from self._collect(container, stream, timeline, picks, frames)
+            yield from self._collect(container, stream, timeline, choice.picks, frames)
 
-    def _pick(self, timeline: Timeline, key_frames: NDArray[np.int32] | None) -> list[Pick]:
-        check_duration(timeline.duration_seconds, self._limits)
-        part = part_of(timeline, self._request)
-        longest = max(spec.clip_length for spec in self._request.frames)
-        fast = None
-        if self._request.sampling == "fast" and key_frames is not None and longest:
-            inside = key_frames[(key_frames >= part.first) & (key_frames <= part.last)]
-            fast = inside if 2 * len(inside) >= longest else None
-        self.outcome.sampling = "exact" if fast is None else "fast"
-        self.outcome.first_seconds = float(int(timeline.times[0]) * timeline.time_base)
-        self.outcome.asked_seconds = part.end_seconds - part.start_seconds
-        return [pick_frames(timeline, part, spec, fast) for spec in self._request.frames]
+    def _note(self, choice: Choice) -> None:
+        self.outcome.sampling = choice.sampling
+        self.outcome.first_seconds = choice.first_seconds
+        self.outcome.asked_seconds = choice.asked_seconds
 
     def _collect(
         self,
@@ -269,11 +199,3 @@ class VideoReader:
             if not self._request.frames[chunk.spec].clip_length:
                 self._given[chunk.spec] += len(chunk.frames)
             yield chunk
-
-    @contextmanager
-    def _open(
-        self, options: Mapping[str, str] | None = None, *, probe: bool = True, file: SharedFile | None = None
-    ) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """`options`: of the decoder."""
-        with open_media(file or self._file, self._limits, probe=probe) as container:
-            yield container, only_stream(container, self._limits, **(options or {}))

@@ -1,11 +1,8 @@
 """Lightning's training loop around a task: when it stops, what it keeps, what it says."""
 
-import io
 import logging
-import math
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,23 +12,21 @@ from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader, DistributedSampler
 
 from app.models.precision import has_bfloat16
-from trainer.data.workers import FULL, NoSpaceError
+from trainer.checkpoints import WholeCheckpoints, keepers, load_weights
+from trainer.learning_curve import LearningCurve, draw_curve
 from trainer.plan import Plan
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget
-from trainer.run import Epoch, validated
+from trainer.run import Epoch
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 
 NARROWER = "try a lower budget.batch_size, then smaller pictures or shorter clips"
-RANK = "val_rank"
-"""What a learner logs for the best epoch to be chosen by."""
 LIGHTNING_WARNINGS = (
     r".*does not have many workers which may be a bottleneck.*",  # clips are views of mapped memory: nothing to load
     r".*Checkpoint directory .* exists and is not empty.*",  # when a run is resumed
@@ -75,96 +70,6 @@ class Fitted:
     """Whose weights count."""
 
 
-class DivergedError(RecipeError):
-    """The loss is NaN or infinite, and will stay so: its gradients are in the weights."""
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, so that the one before it survives a full disk.
-
-    Lightning's own writes to the folder of temporary files first; where that is on another disk, it then copies over
-    the last checkpoint, and leaves half of one if there is no room.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Raises NoSpaceError."""
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
-        path = Path(path)
-        partial = path.with_suffix(".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(content.getbuffer())
-            partial.replace(path)
-        except OSError as error:
-            if error.errno in FULL:
-                raise NoSpaceError(f"{path} has no room: make some, then --resume goes on with the run") from error
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-class LearningCurve(Callback):
-    """Keeps an Epoch for every validation and the last one, over resumes, and the time that it took to get there."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self.epochs: list[Epoch] = []
-        self.seconds = 0.0
-        self._losses: list[torch.Tensor] = []
-        self._started = 0.0
-
-    def on_fit_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        stopping = trainer.early_stopping_callback
-        if stopping is not None and stopping.stopped_epoch:  # gone on with, after it had come to its end
-            trainer.should_stop = True
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        self._losses = []
-        self._started = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, task: lightning.LightningModule, outputs: Any, batch: Any, batch_index: int
-    ) -> None:
-        self._losses.append(outputs["loss"].detach())
-
-    def on_validation_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        self._loss(trainer)  # where it is no number, neither are the figures of a validation
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
-        self.seconds += time.monotonic() - self._started  # the epoch's validation is in it
-        number = trainer.current_epoch + 1
-        loss = self._loss(trainer)
-        if number % self.every and number != trainer.max_epochs:
-            return
-        found: dict[str, float] = {}
-        if number % self.every == 0:  # else what is there is of an earlier epoch
-            found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
-            found.pop(RANK, None)
-            self._check("val_loss", found.get("val_loss", 0.0), number)  # the last step may have been one too far
-        self.epochs.append(Epoch(epoch=number, train_loss=loss, validation=found))
-        if trainer.is_global_zero and not sys.stderr.isatty():
-            told = "".join(f", {name} {value:.4g}" for name, value in found.items())
-            sys.stderr.write(f"epoch {number}/{trainer.max_epochs}, {self.seconds:.0f} s: loss {loss:.4g}{told}\n")
-
-    def _loss(self, trainer: lightning.Trainer) -> float:
-        """The mean of this epoch's, over processes. Raises DivergedError."""
-        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
-        self._check("loss", loss, trainer.current_epoch + 1)
-        return loss
-
-    def _check(self, name: str, loss: float, epoch: int) -> None:
-        if not math.isfinite(loss):
-            raise DivergedError(f"the {name} became {loss} in epoch {epoch}: try a lower optimisation.learning_rate")
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "epochs": [epoch.model_dump() for epoch in self.epochs]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
-        self.epochs = [Epoch.model_validate(epoch) for epoch in state_dict["epochs"]]
-
-
 def fit(
     plan: Plan,
     folder: Path,
@@ -192,7 +97,7 @@ def fit(
     checkpoints = folder / "checkpoints"
     with _quiet():
         trainer = _trainer(
-            folder, budget, machine, [curve, *_keepers(checkpoints, patience, _every(budget)), *callbacks]
+            folder, budget, machine, [curve, *keepers(checkpoints, patience, _every(budget)), *callbacks]
         )
         last = checkpoints / "last.ckpt"
         goes_on = resume and last.exists()
@@ -242,15 +147,6 @@ def _every(budget: Budget) -> int:
     return min(budget.validate_every, budget.num_epochs)
 
 
-def _keepers(checkpoints: Path, patience: int, every: int) -> list[Callback]:
-    """What keeps the last epoch and, where training may stop early, the best one."""
-    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    if not patience:
-        return [last]
-    best = ModelCheckpoint(checkpoints, "best", RANK, mode="max", enable_version_counter=False)
-    return [last, best, EarlyStopping(RANK, mode="max", patience=math.ceil(patience / every))]
-
-
 def _whole(loader: DataLoader[Any]) -> DataLoader[Any]:
     """All of it for each of several processes: Lightning would share it out, and repeat some to have equal shares."""
     sampler: DistributedSampler[Any] = DistributedSampler(loader.dataset, num_replicas=1, rank=0, shuffle=False)
@@ -262,34 +158,6 @@ def _set_epoch(loader: DataLoader[Any], epoch: int) -> None:
     for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
         if isinstance(sampler, DrawSampler):
             sampler.set_epoch(epoch)
-
-
-def load_weights(learner: Learner[Any], checkpoint: Path) -> int:
-    """Puts a checkpoint's weights into `learner`; the epoch that they are of. Raises FileNotFoundError."""
-    if not checkpoint.exists():
-        raise FileNotFoundError(f"{checkpoint} is missing, which holds the weights of this run: begin another run")
-    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    learner.load_state_dict(kept["state_dict"])
-    return int(kept["epoch"]) + 1
-
-
-def draw_curve(epochs: Sequence[Epoch], path: Path) -> None:
-    """Writes a PNG of the training loss and of each validation figure by epoch."""
-    from matplotlib.figure import Figure  # a second to import, for this alone
-
-    names = validated(epochs)
-    numbers = [epoch.epoch for epoch in epochs]
-    figure = Figure(figsize=(4 * (1 + len(names)), 4), layout="constrained")
-    panels = figure.subplots(1, 1 + len(names), squeeze=False)[0]
-    panels[0].plot(numbers, [epoch.train_loss for epoch in epochs])
-    panels[0].set_title("training loss")
-    for panel, name in zip(panels[1:], names, strict=True):
-        found = [(epoch.epoch, epoch.validation[name]) for epoch in epochs if name in epoch.validation]
-        panel.plot(*zip(*found, strict=True))
-        panel.set_title(name.removeprefix("val_").replace("_", " ") + ", validation")
-    for panel in panels:
-        panel.set_xlabel("epoch")
-    figure.savefig(path)
 
 
 def _precision(budget: Budget, machine: Machine) -> Literal["bf16-mixed", "32-true"]:

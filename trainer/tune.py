@@ -16,13 +16,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from trainer.learning_curve import DivergedError
 from trainer.plans import read_for
 from trainer.recipe.reading import RecipeError, recipe_text
 from trainer.recipe.search import Searched, check_key
 from trainer.run import RECIPE
 from trainer.tables import table
+from trainer.tasks.learner import RANK
 from trainer.train import Training
-from trainer.training import RANK, DivergedError, fit
+from trainer.training import fit
 
 BEST = "best.yaml"
 STUDY = "study.log"

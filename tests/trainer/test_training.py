@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from app.models.manifest import ClassifyOutput, Input
 from trainer.data.workers import NoSpaceError
+from trainer.learning_curve import DivergedError
 from trainer.plan import Plan, Report
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Budget, Optimisation
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 from trainer.tasks.waveforms import AlikeBatches
-from trainer.training import DivergedError, Machine, _whole, fit
+from trainer.training import Machine, _whole, fit
 
 RANKS = (0.1, 0.5, 0.4, 0.3, 0.2, 0.1)
 MACHINE = Machine("cpu", 1, 1)

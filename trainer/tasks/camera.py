@@ -10,7 +10,7 @@ from trainer.data.scene_labels import CUT, LABELS
 from trainer.networks.camera_classifier import CameraClassifier
 from trainer.networks.recurrent import Cell
 from trainer.recipe.camera import CameraRecipe
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import RANK, Learner
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 """frames (B,T,H,W,3) uint8, labels that hold (B,T,K) bool, labels that are scored (B,T,K) bool, speeds (B,T,4)."""
@@ -64,7 +64,7 @@ class CameraTask(Learner[CameraClassifier]):
         self.log("val_macro_f1", self.f1, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_rank", self.f1.compute(), sync_dist=True)
+        self.log(RANK, self.f1.compute(), sync_dist=True)
 
     def _begin(self, frames: Tensor) -> Tensor:
         """The state (B,S) to start from. Sometimes it is that of other scenes, which makes a cut of the beginning."""

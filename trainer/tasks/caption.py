@@ -7,7 +7,7 @@ from torchmetrics import MeanMetric
 
 from trainer.networks.describer import PAD, Describer
 from trainer.recipe.caption import CaptionOptimisation
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import RANK, Learner
 from trainer.tasks.scene_comments import Batch
 
 
@@ -49,7 +49,7 @@ class CaptionTask(Learner[Describer]):
         self.log("val_exact_match", self.exact, prog_bar=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_rank", -self.loss.compute(), sync_dist=True)
+        self.log(RANK, -self.loss.compute(), sync_dist=True)
 
     def _steps(self, network: Describer, inputs: Tensor, lengths: Tensor) -> Tensor:
         steps: Tensor = network.steps(inputs, lengths) if inputs.dtype == torch.uint8 else inputs

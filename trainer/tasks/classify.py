@@ -15,7 +15,7 @@ from trainer.networks.recurrent import Cell
 from trainer.recipe.classify import ClassifyRecipe
 from trainer.tasks.augment import augment
 from trainer.tasks.class_weights import class_weights
-from trainer.tasks.learner import LOSS_IN_RANK, Learner
+from trainer.tasks.learner import LOSS_IN_RANK, RANK, Learner
 from trainer.tasks.teachers import Teachers
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -82,7 +82,7 @@ class ClassifyTask(Learner[VideoClassifier]):
 
     def on_validation_epoch_end(self) -> None:
         rank = self.accuracy.compute() - LOSS_IN_RANK * self.loss.compute()
-        self.log("val_rank", rank, sync_dist=True)
+        self.log(RANK, rank, sync_dist=True)
 
     def _mix(self, pictures: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """pictures (B,T,3,H,W), targets (B,T,K) -> the same, with clips mixed in pairs (mixup) and targets smoothed."""

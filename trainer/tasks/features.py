@@ -11,7 +11,7 @@ from trainer.networks.recurrent import Cell
 from trainer.networks.sound_decoder import SoundDecoder, run_whole
 from trainer.networks.sound_encoder import SoundEncoder
 from trainer.recipe.features import FeaturesRecipe
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import RANK, Learner
 from trainer.tasks.sound_augment import SILENCE, augment
 from trainer.tasks.waveforms import Batch
 
@@ -57,7 +57,7 @@ class FeaturesTask(Learner[SoundEncoder]):
         self.log("val_loss", self.loss)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_rank", -self.loss.compute(), sync_dist=True)
+        self.log(RANK, -self.loss.compute(), sync_dist=True)
 
     def reconstruct(self, waveform: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """waveform (B,N), lengths (B,) samples -> centred log-mel (B,T,M): true, and decoded by the averaged one."""

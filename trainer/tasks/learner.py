@@ -17,6 +17,8 @@ from app.models import torchscript
 from trainer.recipe.reading import RecipeError
 from trainer.recipe.sections import Optimisation
 
+RANK = "val_rank"
+"""What a learner logs for the best epoch to be chosen by."""
 LOSS_IN_RANK = 1e-3
 """A classifier's best epoch is the one with the highest accuracy; among equals the loss decides. The loss alone will
 not do: where there is little to learn from, it is lowest for a network that has learnt nothing and says 50 %."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from trainer.networks.forecaster import Forecaster
 from trainer.networks.recurrent import Cell
 from trainer.recipe.predict import PredictRecipe
-from trainer.tasks.learner import Learner
+from trainer.tasks.learner import RANK, Learner
 from trainer.tasks.similarity import structural_similarity
 
 SHORTEST, LONGEST_SHORT = 3, 6
@@ -53,7 +53,7 @@ class PredictTask(Learner[Forecaster]):
         self.log("val_squared_error", squared, batch_size=len(batch), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_rank", -self.trainer.callback_metrics["val_loss"])
+        self.log(RANK, -self.trainer.callback_metrics["val_loss"])
 
     def losses(self, forecast: Tensor, truth: Tensor) -> Tensor:
         """forecast, truth (B,T,C,H,W) in [0,1] -> the loss of each step ahead (T,)."""

@@ -170,12 +170,13 @@ def decode_at_once(groups: Sequence[Group], decoders: Sequence[GroupDecoder]) ->
     """
     unused = iter(decoders)
     own = local()  # a thread is given groups in order; a decoder that threads shared might be given an earlier one
-    stop = Event()
+    may_decode, stop = Event(), Event()
 
     def begin() -> None:
         own.decoder = next(unused)
 
     def decode(group: Group) -> DecodedGroup:
+        may_decode.wait()
         decoded: DecodedGroup = own.decoder.decode(group, stop)
         return decoded
 
@@ -187,6 +188,7 @@ def decode_at_once(groups: Sequence[Group], decoders: Sequence[GroupDecoder]) ->
             while True:
                 for group in islice(waiting, _AHEAD * len(decoders) - len(ahead)):
                     ahead.append(threads.submit(decode, group))
+                may_decode.set()  # all threads have begun: a start that finds no memory may never come back
                 if not ahead:
                     return
                 decoded = ahead.popleft().result()
@@ -195,4 +197,5 @@ def decode_at_once(groups: Sequence[Group], decoders: Sequence[GroupDecoder]) ->
                 yield decoded
         finally:
             stop.set()
+            may_decode.set()
             threads.shutdown(cancel_futures=True)

@@ -54,6 +54,17 @@ def test_groups_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert events[-1].frames_decoded + events[-1].frames_skipped == 40
 
 
+def test_no_thread_begins_once_decoders_take_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might find none and end before it says that it has begun, for which whoever starts it waits."""
+    path = write_groups(tmp_path / "video.mp4", 80, (96, 64))
+    threads: list[int] = []
+    count_groups(
+        monkeypatch, lambda: threads.append(sum(one.name.startswith("group") for one in threading.enumerate()))
+    )
+    read_frames(path, MediaRequest(frames=(SPEC,), cores=4))
+    assert set(threads) == {4}
+
+
 def test_a_thread_that_is_held_up_gets_no_decoder_that_is_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

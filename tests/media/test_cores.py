@@ -14,8 +14,9 @@ import pytest
 
 from app.errors import MediaTooLarge
 from app.media import sandbox
+from app.media.decode import read_media
 from app.media.groups import GroupDecoder
-from app.media.request import FrameChunk, FrameSpec, MediaRequest, MediaSummary
+from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary
 from app.media.sandbox import DecoderPool
 from tests.media.reference import decode_everything, pick_spread, read_frames
 from tests.media_maker import moving_frames, write_video
@@ -52,6 +53,19 @@ def test_groups_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(firsts) == [0, 10, 20, 30]
     assert isinstance(events[-1], MediaSummary)
     assert events[-1].frames_decoded + events[-1].frames_skipped == 40
+
+
+@pytest.mark.parametrize(("pictures_at_once", "at_once"), [(2, True), (1.99, False)])
+def test_together_decoders_have_no_more_pixels_than_one_may_have(
+    pictures_at_once: float, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_groups(tmp_path / "video.mp4", size=(96, 64))
+    firsts = count_groups(monkeypatch)
+    limits = MediaLimits(max_pixels=int(pictures_at_once * 96 * 64))
+    with path.open("rb") as file:
+        events = list(read_media(file, MediaRequest(frames=(SPEC,), cores=2), limits))
+    assert isinstance(events[-1], MediaSummary)
+    assert bool(firsts) == at_once
 
 
 def test_no_thread_begins_once_decoders_take_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,6 +280,14 @@ class TestFast:
         assert events[-1].frames_decoded == 5
         assert events[-1].frames_skipped == 55
 
+    def test_takes_key_frames_of_the_part_alone(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "v.mp4", moving_frames(60), 25, options={"g": "10", "bf": "2"})
+        frames, events = read_one(path, sampling="fast", start_seconds=0.48, end_seconds=2.08)
+        pictures, *_ = decode_everything(path, SPEC)
+        # Moments 12, 21.75, 31.5, 41.25, 51 frames in; key frames from 20 to 50.
+        np.testing.assert_array_equal(frames, pictures[[20, 20, 30, 40, 50]])
+        assert events[-1].sampling == "fast"
+
     def test_is_exact_where_key_frames_are_too_few(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "v.mp4", moving_frames(60), 25, options={"g": "30"})
         frames, events = read_one(path, sampling="fast")

@@ -93,7 +93,7 @@ def fit(
     if machine.num_threads:
         torch.set_num_threads(machine.num_threads)
     curve = LearningCurve(_every(budget))
-    val = _whole(plan.val) if plan.val is not None and machine.num_devices > 1 else plan.val
+    val = undivided(plan.val) if plan.val is not None and machine.num_devices > 1 else plan.val
     checkpoints = folder / "checkpoints"
     with _quiet():
         trainer = _trainer(
@@ -147,7 +147,7 @@ def _every(budget: Budget) -> int:
     return min(budget.validate_every, budget.num_epochs)
 
 
-def _whole(loader: DataLoader[Any]) -> DataLoader[Any]:
+def undivided(loader: DataLoader[Any]) -> DataLoader[Any]:
     """All of it for each of several processes: Lightning would share it out, and repeat some to have equal shares."""
     sampler: DistributedSampler[Any] = DistributedSampler(loader.dataset, num_replicas=1, rank=0, shuffle=False)
     return DataLoader(loader.dataset, loader.batch_size, sampler=sampler, collate_fn=loader.collate_fn)

@@ -19,7 +19,6 @@ from tests.streaming import picture
 from tests.tiny_models import AroundTiny, write_version
 
 STEP_RATE = 4.0
-PER_STEP = RATE // int(STEP_RATE)
 
 
 class SlowOnWhite(AroundTiny):

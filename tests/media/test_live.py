@@ -1,7 +1,6 @@
 """Videos and sounds that are decoded while they are sent."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -205,6 +204,4 @@ def test_what_is_fed_too_fast_waits(tmp_path: Path) -> None:
         assert not feeding.done()
         feeding.cancel()
 
-    began = time.monotonic()
     run(work)
-    assert time.monotonic() - began < 60

@@ -123,8 +123,8 @@ def test_the_answer_comes_late_by_the_delay() -> None:
     scored = torch.ones_like(holds)
 
     late = torch.cat((torch.zeros(1, 2, len(LABELS)), logits[:, :-2]), dim=1)
-    assert task._label_loss(late, holds, scored) < 1e-6
-    assert task._label_loss(logits, holds, scored) > 5
+    assert task.label_loss(late, holds, scored) < 1e-6
+    assert task.label_loss(logits, holds, scored) > 5
 
 
 def test_it_is_trained_and_published_by_the_command(tmp_path: Path, motion: Path) -> None:

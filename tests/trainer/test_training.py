@@ -19,7 +19,7 @@ from trainer.recipe.sections import Budget, Optimisation
 from trainer.tasks.clips import DrawSampler
 from trainer.tasks.learner import Learner
 from trainer.tasks.waveforms import AlikeBatches
-from trainer.training import Machine, _whole, fit
+from trainer.training import Machine, fit, undivided
 
 RANKS = (0.1, 0.5, 0.4, 0.3, 0.2, 0.1)
 MACHINE = Machine("cpu", 1, 1)
@@ -67,7 +67,7 @@ def make_plan(validated: bool = True) -> Plan:
 BUDGET = Budget(num_epochs=len(RANKS), batch_size=1)
 
 
-def test_the_last_epoch_counts_where_the_whole_budget_is_spent(tmp_path: Path) -> None:
+def test_the_last_epoch_counts_where_theundivided_budget_is_spent(tmp_path: Path) -> None:
     fitted = fit(make_plan(), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
 
     assert fitted is not None
@@ -151,7 +151,7 @@ def test_weights_that_the_last_step_ruined_are_found_in_validation(tmp_path: Pat
         fit(replace(make_plan(), learner=learner), tmp_path, BUDGET, patience=0, machine=MACHINE, resume=False)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpointundivided(tmp_path: Path) -> None:
     fit(make_plan(), tmp_path, Budget(num_epochs=1, batch_size=1), patience=0, machine=MACHINE, resume=False)
     (tmp_path / "checkpoints/last.partial").symlink_to("/dev/full")
 
@@ -173,7 +173,7 @@ def test_fewer_examples_than_a_batch_are_told(tmp_path: Path) -> None:
 
 
 def test_every_one_of_several_processes_validates_on_each_example_once() -> None:
-    loader = _whole(DataLoader(torch.arange(5), batch_size=2))
+    loader = undivided(DataLoader(torch.arange(5), batch_size=2))
 
     assert isinstance(loader.sampler, DistributedSampler)  # or Lightning would put another in its place
     assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4]]

@@ -46,9 +46,9 @@ class CameraTask(Learner[CameraClassifier]):
         with self.float32():  # so do sums over time
             now, _, hidden, after = self.network.unroll(embedded, lengths, state)
             self.carried = self.network.remember(light, lengths, state, after).detach()
-            labels = self._label_loss(now, holds, scored)
+            labels = self.label_loss(now, holds, scored)
             told = self._speed_loss(self.speed(hidden), speed)
-        self.log_dict({"train_label_loss": labels, "train_speed_loss": told})
+        self.log_dict({"trainlabel_loss": labels, "train_speed_loss": told})
         return labels + self.settings.speed_weight * told
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -57,7 +57,7 @@ class CameraTask(Learner[CameraClassifier]):
         state = self.averaged.initial_state(len(frames), frames.shape[2], frames.shape[3]).to(frames.device)
         with self.float32():
             (now, _), _ = self.averaged.step(frames, lengths, state)
-        self.loss.update(self._label_loss(now, holds, scored), len(frames))
+        self.loss.update(self.label_loss(now, holds, scored), len(frames))
         now, holds, scored = self._aligned(now, holds), self._answered(holds), self._answered(scored)
         self.f1.update(now.flatten(0, 1), torch.where(scored, holds.long(), UNSCORED).flatten(0, 1))
         self.log("val_loss", self.loss)
@@ -82,7 +82,7 @@ class CameraTask(Learner[CameraClassifier]):
         """truth (B,T,...) -> the truth of the moments that are answered within the scene."""
         return truth[:, : truth.shape[1] - self.delay]
 
-    def _label_loss(self, now: Tensor, holds: Tensor, scored: Tensor) -> Tensor:
+    def label_loss(self, now: Tensor, holds: Tensor, scored: Tensor) -> Tensor:
         """Cross-entropy of now (B,T,K), which is `delay` steps late, over the labels that are scored."""
         now, holds, scored = self._aligned(now, holds), self._answered(holds), self._answered(scored)
         weights = scored.float()

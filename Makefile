@@ -50,7 +50,7 @@ format: .venv/.dev ## formats and mends what can be mended
 openapi: .venv/.service ## writes docs/openapi.json
 	$(BIN)/python -c "$$PRINT_OPENAPI" > docs/openapi.json
 
-# What made the shipped models, and what repeats their figures. DATA is a CSV or folder; the README says where from.
+# What made the shipped models, and what repeats their figures. DATA is a CSV or folder; docs/data.md says where from.
 TRAINER := $(BIN)/python -m trainer
 CELL ?= gru
 SEED ?= 0

@@ -1,4 +1,4 @@
-"""The README's commands do what it says, on the models that are shipped."""
+"""The commands of the README and of docs/data.md do what they say, on the models that are shipped."""
 
 import json
 import re
@@ -15,7 +15,8 @@ from trainer.__main__ import build_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"```sh\n(.*?)```", README + DATA, re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in SHELL for line in block.replace("\\\n", " ").splitlines()]
 CURLS = [command for command in COMMANDS if command.startswith("curl") and "video.mp4" not in command]
 ADDRESS = "http://127.0.0.1:8000"

@@ -51,6 +51,12 @@ def test_a_lead_below_the_margin_changes_nothing() -> None:
     assert spans(segments([A] * 12 + [barely] * 12)) == [(0.0, 6.0, "a")]
 
 
+def test_a_lead_above_the_margin_may_shrink_before_the_label_stands() -> None:
+    barely = np.array([0.48, 0.52, 0.0])
+    rules = replace(RULES, smoothing_seconds=0.0)
+    assert spans(segments([A] * 12 + [B] + [barely] * 11, rules)) == [(0.0, 3.0, "a"), (3.0, 6.0, "b")]
+
+
 def test_flicker_between_two_newcomers_is_no_change() -> None:
     flicker = [B, B, C, C] * 3
     rules = SegmentRules(smoothing_seconds=0.0, margin=0.1, shortest_seconds=1.0)

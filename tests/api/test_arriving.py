@@ -168,10 +168,7 @@ def test_a_client_that_leaves_in_the_middle_frees_its_worker(server, client, lon
     assert uploader.status() == 200
     assert metric(client, "afterframe_arriving_workers_idle") == before - 1
     uploader.close()
-    end = time.monotonic() + 10
-    while metric(client, "afterframe_arriving_workers_idle") < before and time.monotonic() < end:
-        time.sleep(0.02)
-    assert metric(client, "afterframe_arriving_workers_idle") == before
+    server.wait_for_metric("afterframe_arriving_workers_idle", before)
     assert metric(client, replaced) == replaced_before + 1
     assert metric(client, "afterframe_requests_in_flight") == 0
 

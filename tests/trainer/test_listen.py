@@ -68,13 +68,14 @@ def run_trainer(task: str, recipe: str, data: Path, folder: Path, settings: list
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_what_only_order_tells_apart_is_learnt_and_published(tones: Path, tmp_path: Path, cell: str) -> None:
-    run_trainer("classify", "digits", tones, tmp_path, [*SMALL, "augmentation.pitch=1.1", "network.dropout=0.0"])
+    settings = [*SMALL, "augmentation.pitch=1.1", "network.dropout=0.0"]
+    run_trainer("classify", "digits", tones, tmp_path, settings, "--cell", cell)
     model = load_version(tmp_path / "store" / "tones" / "1")
 
     manifest = model.manifest
     assert isinstance(manifest.output, ClassifyOutput)
     assert manifest.output.labels == ("falling", "rising")
-    assert (manifest.task, manifest.input.media, manifest.causal) == ("classify", "audio", False)
+    assert (manifest.task, manifest.cell, manifest.input.media, manifest.causal) == ("classify", cell, "audio", False)
     assert manifest.metrics["test"]["num_examples"] == 20
     assert manifest.metrics["test"]["accuracy"] >= 0.9
     assert "confusion.png" in model.card

@@ -1,6 +1,7 @@
 import datetime
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from app.errors import ModelRejected
 from app.models.golden import Golden, read_golden, write_golden
 from app.models.manifest import ClassifyOutput, Input, TrainingData
 from app.models.store import list_versions, load_version
-from tests.tiny_models import COLOURS, TinyClassifier, make_tiny
+from tests.tiny_models import COLOURS, AroundTiny, TinyClassifier, make_tiny
 from trainer.card import comparison, model_card
 from trainer.metrics import Evaluation
 from trainer.plan import Plan
@@ -216,6 +217,39 @@ class MeanOverTime(TinyClassifier):
 def test_a_network_that_answers_otherwise_in_chunks_is_refused_before_training() -> None:
     with pytest.raises(ModelRejected, match="after a split"):
         Compiled("classify", make_plan(MeanOverTime()))
+
+
+class HearsPadding(nn.Module):
+    """Breaks the contract: what lies beyond a length counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loudness = nn.Linear(1, len(COLOURS))
+
+    def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
+        return self.loudness(waveform.abs().mean(dim=1, keepdim=True))
+
+
+def test_a_network_that_answers_otherwise_where_it_is_padded_is_refused() -> None:
+    waveform = np.random.default_rng(0).normal(size=(2, 800)).astype(np.float32)
+    plan = replace(make_plan(HearsPadding()), golden=(waveform, np.array([800, 500])))
+
+    with pytest.raises(ModelRejected, match="a clip alone and padded in a batch"):
+        Compiled("classify", plan)
+
+
+class OddFrameByFrame(AroundTiny):
+    """Breaks the contract only where a chunk is a single frame."""
+
+    @torch.jit.export
+    def step(self, chunk: Tensor, lengths: Tensor, state: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        (now, so_far), state = self.inner.step(chunk, lengths, state)
+        return (now + float(chunk.size(1) == 1), so_far), state
+
+
+def test_a_network_that_answers_otherwise_frame_by_frame_is_refused() -> None:
+    with pytest.raises(ModelRejected, match="now step by step"):
+        Compiled("classify", make_plan(OddFrameByFrame()))
 
 
 def test_the_card_says_what_one_must_know() -> None:

@@ -161,6 +161,13 @@ def test_generated(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert decoded == {"less": min(decoded, 59), "all": 60, "twice": 120}[stream.decodes]
 
 
+def test_times_that_the_container_rounds(tmp_path: Path) -> None:
+    """To milliseconds: the third of 30 frames a second is at 0.067 s, and on display at 4/60 s all the same."""
+    path = write_video(tmp_path / "video.mkv", moving_frames(30), 30, options={"g": "15"})
+    check_one_pass(path, tmp_path)
+    check(path)
+
+
 def write_changed(source: Path, path: Path, change: Callable[[int, bytearray], None]) -> Path:
     """The video with each packet changed, by its number."""
     with av.open(str(source)) as given, av.open(str(path), "w") as output:

@@ -14,13 +14,13 @@ import numpy as np
 def moving_frames(count: int, width: int = 96, height: int = 64, seed: int = 0) -> np.ndarray:
     """(N, H, W, 3) uint8: squares that move over a slowly changing ground, no two frames alike."""
     random = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.int32)
     colours = random.integers(60, 255, (4, 3))
     starts, speeds = random.uniform(0, 1, (4, 2)), random.uniform(-0.03, 0.03, (4, 2))
     frames = np.empty((count, height, width, 3), np.uint8)
     for number in range(count):
-        ground = (rows * 2 + columns + number * 3) % 128
-        frames[number] = ground[..., None] + np.array([0, 20, 40])
+        ground = ((rows * 2 + columns + number * 3) % 128).astype(np.uint8)
+        np.add(ground[..., None], np.array([0, 20, 40], np.uint8), out=frames[number])
         for colour, start, speed in zip(colours, starts, speeds, strict=True):
             top, left = ((start + speed * number) % 1 * (height, width)).astype(int)
             frames[number, top : top + height // 4, left : left + width // 4] = colour

@@ -29,6 +29,16 @@ def write_groups(path: Path, num_frames: int = 40, size: tuple[int, int] = (640,
     return write_video(path, moving_frames(num_frames, *size), 25, options=GROUPS_OF_TEN)
 
 
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_groups(tmp_path_factory.mktemp("groups") / "video.mp4")
+
+
+@pytest.fixture(scope="module")
+def large_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_groups(tmp_path_factory.mktemp("groups") / "large.mp4", size=(1920, 1080))
+
+
 def count_groups(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> list[int]:
     """The first packet of each group that is decoded from now on; `before` each."""
     firsts: list[int] = []
@@ -43,12 +53,11 @@ def count_groups(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] =
     return firsts
 
 
-def test_groups_are_decoded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_groups(tmp_path / "video.mp4")
-    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+def test_groups_are_decoded_at_once(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (expected,), _ = read_frames(video, MediaRequest(frames=(SPEC,)))
     both_at_work = threading.Barrier(2)
     firsts = count_groups(monkeypatch, lambda: both_at_work.wait(20))  # raises unless two get there
-    (frames,), events = read_frames(path, MediaRequest(frames=(SPEC,), cores=2))
+    (frames,), events = read_frames(video, MediaRequest(frames=(SPEC,), cores=2))
     np.testing.assert_array_equal(frames, expected)
     assert sorted(firsts) == [0, 10, 20, 30]
     assert isinstance(events[-1], MediaSummary)
@@ -114,7 +123,7 @@ def test_only_groups_of_which_something_is_wanted_are_decoded(tmp_path: Path, mo
         ({"x264-params": "keyint=250"}, SPEC),  # a single group
         ({"x264-params": "keyint=30:min-keyint=30:scenecut=0"}, SPEC),  # of 40 frames: of unlike length
         (GROUPS_OF_TEN, FrameSpec(0, 0, rate=25.0)),  # frames of any size, to be held
-        (GROUPS_OF_TEN, FrameSpec(1200, 1200, rate=25.0)),  # large ones
+        (GROUPS_OF_TEN, FrameSpec(600, 600, rate=25.0)),  # large ones
     ],
 )
 def test_a_decoder_is_alone_where_that_is_better(
@@ -172,36 +181,32 @@ def test_what_does_not_decode_ends_all_groups(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
-def test_a_worker_that_is_shut_in_has_several_cores(tmp_path: Path) -> None:
-    path = write_groups(tmp_path / "video.mp4")
-    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
-    np.testing.assert_array_equal(read_in_worker(path), expected)
+def test_a_worker_that_is_shut_in_has_several_cores(video: Path) -> None:
+    (expected,), _ = read_frames(video, MediaRequest(frames=(SPEC,)))
+    np.testing.assert_array_equal(read_in_worker(video), expected)
 
 
-def test_one_core_is_used_where_there_is_no_memory_for_several(tmp_path: Path) -> None:
-    path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
-    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
-    np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=80 << 20), expected)
+def test_one_core_is_used_where_there_is_no_memory_for_several(large_video: Path) -> None:
+    (expected,), _ = read_frames(large_video, MediaRequest(frames=(SPEC,)))
+    np.testing.assert_array_equal(read_in_worker(large_video, worker_memory_bytes=80 << 20), expected)
 
 
 @pytest.mark.parametrize("megabytes", [8, 34, 46])
-def test_frames_for_which_there_is_no_memory_are_not_passed_over(tmp_path: Path, megabytes: int) -> None:
+def test_frames_for_which_there_is_no_memory_are_not_passed_over(large_video: Path, megabytes: int) -> None:
     """FFmpeg calls them invalid data."""
-    path = write_groups(tmp_path / "video.mp4", size=(1920, 1080))
-    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+    (expected,), _ = read_frames(large_video, MediaRequest(frames=(SPEC,)))
     with suppress(MediaTooLarge):
-        np.testing.assert_array_equal(read_in_worker(path, worker_memory_bytes=megabytes << 20), expected)
+        np.testing.assert_array_equal(read_in_worker(large_video, worker_memory_bytes=megabytes << 20), expected)
 
 
-def test_without_more_threads_one_decoder_keeps_to_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_groups(tmp_path / "video.mp4")
-    (expected,), _ = read_frames(path, MediaRequest(frames=(SPEC,)))
+def test_without_more_threads_one_decoder_keeps_to_the_plan(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (expected,), _ = read_frames(video, MediaRequest(frames=(SPEC,)))
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    (frames,), events = read_frames(path, MediaRequest(frames=(SPEC,), cores=2))
+    (frames,), events = read_frames(video, MediaRequest(frames=(SPEC,), cores=2))
     np.testing.assert_array_equal(frames, expected)
     assert isinstance(events[-1], MediaSummary)
     assert events[-1].frames_skipped > 0

@@ -213,6 +213,16 @@ def test_a_gap_in_the_time_stamps_is_silence(tmp_path: Path, codec: str, kind: s
     assert np.abs(waveform[2 * RATE + 10 :]).max() > 0.4
 
 
+def test_nothing_is_lost_where_the_sample_rate_changes(tmp_path: Path) -> None:
+    path, rates = tmp_path / "s.aac", (44_100, 32_000)
+    parts = [write_sound(tmp_path / f"{rate}.aac", sine(1.0, rate), rate, "aac").read_bytes() for rate in rates]
+    path.write_bytes(b"".join(parts))
+    with av.open(str(path)) as container:
+        seconds = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+    waveform, *_ = read_waveform(path)
+    assert len(waveform) == pytest.approx(seconds * RATE, abs=3)  # each part is rounded to whole samples
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     samples = sine(0.5, RATE)

@@ -132,9 +132,15 @@ def write_sounds(path: Path, starts: tuple[float, ...], **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("suffix", "seconds"), [(".mkv", 31.0), (".ts", 2.0)])
-def test_a_long_gap_is_silence_where_clocks_are_not_set_anew(tmp_path: Path, suffix: str, seconds: float) -> None:
-    path = write_sounds(tmp_path / f"s{suffix}", (0.0, 30.0))
+@pytest.mark.parametrize(
+    ("suffix", "starts", "seconds"),
+    [(".mkv", (0.0, 30.0), 31.0), (".ts", (0.0, 30.0), 2.0), (".ts", (0.0, 30.0, 32.0), 4.0)],
+)
+def test_a_long_gap_is_silence_where_clocks_are_not_set_anew(
+    tmp_path: Path, suffix: str, starts: tuple[float, ...], seconds: float
+) -> None:
+    """A short one is silence also after the clock was set anew."""
+    path = write_sounds(tmp_path / f"s{suffix}", starts)
     waveform = heard(read(path, MediaRequest(waveforms=(WaveformSpec(SAMPLE_RATE, SAMPLE_RATE),))))
     assert len(waveform) / SAMPLE_RATE == pytest.approx(seconds, abs=0.2)
     assert np.abs(waveform[-SAMPLE_RATE // 2 :]).max() > 0.4

@@ -17,7 +17,8 @@ from app.media.request import FrameSpec
 FLAGS = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """Averages over what it shrinks. The last two give the same pixels on every CPU."""
 _MAX_SHRINK = 64
-"""swscale refuses to shrink to a 128th or less (EINVAL): beyond this factor a side is shrunk in two steps."""
+"""swscale refuses (EINVAL) to shrink one side to an 85th or less and enlarge the other much, as from 4096 x 2 pixels to
+33 x 67: beyond this factor a side is shrunk in two steps."""
 
 
 def frame_orientation(frame: VideoFrame) -> Orientation:

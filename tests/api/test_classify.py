@@ -6,6 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import RATE, coloured_frames
+from tests.media_maker import write_video
 from tests.server import RunningServer
 
 
@@ -110,6 +112,13 @@ def test_a_part_that_six_digits_cannot_tell_from_none_is_refused(client: httpx.C
 def test_top_k_and_min_score_cut_the_labels(client: httpx.Client, red_video: Path) -> None:
     assert len(classify(client, red_video, top_k=2).json()["results"][0]["labels"]) == 2
     assert len(classify(client, red_video, min_score=0.5).json()["results"][0]["labels"]) == 1
+
+
+def test_key_frames_suffice_for_frames_that_are_spread_and_for_no_others(client: httpx.Client, tmp_path: Path) -> None:
+    frames = coloured_frames("red", "green", "blue")
+    video = write_video(tmp_path / "keys.mp4", frames, RATE, options={"g": "6"})
+    answer = classify(client, video, model=["tiny", "tiny-rate"], sampling="fast").json()
+    assert [result["sampling"] for result in answer["results"]] == ["fast", "exact"]
 
 
 def test_a_version_can_be_pinned(client: httpx.Client, red_video: Path) -> None:

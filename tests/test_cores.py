@@ -1,9 +1,11 @@
-"""How many cores a limit on their time leaves."""
+"""How many cores a limit on their time leaves, and how many one file gets."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from app import cores
 from app.cores import cpu_limits
 
 
@@ -41,3 +43,24 @@ def test_the_limits_of_every_group_above_are_found(
 
 def test_where_there_are_no_groups_there_is_no_limit(tmp_path: Path) -> None:
     assert list(cpu_limits(tmp_path / "groups", tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "idle_workers", "expected"),
+    [
+        ([2], [1], 2),
+        ([1, 2], [1, 1], 2),
+        ([1, 1], [1, 1], 1),
+        ([1, 2], [1, 0], 1),  # another request has come meanwhile
+        ([2, 1], [3, 3], 2),
+        ([8], [7], 4),
+        ([], [0], 1),
+    ],
+)
+def test_idle_cores_are_looked_for_again_where_there_are_too_few(
+    looks: list[int], idle_workers: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_left, workers_left = iter(looks), iter(idle_workers)
+    monkeypatch.setattr(cores, "idle_cores", lambda: next(looks_left))
+    assert asyncio.run(cores.cores_for_one(lambda: next(workers_left))) == expected
+    assert not list(looks_left)

@@ -7,16 +7,14 @@ nonsense costs its own request only: the request is tried once more on another w
 import asyncio
 import logging
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from multiprocessing import forkserver, util
-from pathlib import Path
 
-from app.cores import num_cores
+from app.cores import cores_for_one
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, ServiceError
 from app.media.confinement import LAYERS, Layer
 from app.media.request import MediaEvent, MediaInfo, MediaLimits, MediaRequest, MediaSummary
@@ -26,9 +24,6 @@ REPLACED = ("recycled", "crashed", "stopped", "deadline", "cancelled", "memory")
 """Why workers are."""
 JOBS_PER_WORKER = 300
 """Files after which a worker is replaced, so that nothing a library leaks adds up."""
-_MAX_CORES = 4
-"""Of one file: each takes memory, and a file that is split further gains little."""
-_LOOK_AGAIN_SECONDS = 0.001
 _MAX_CRASHES = 2
 """Of workers under one file; the first may have been by chance."""
 _RETRY_SECONDS = 1.0
@@ -127,7 +122,7 @@ class DecoderPool:
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = ""
             try:
-                cores = await self._cores_for_one()
+                cores = await cores_for_one(lambda: self.idle_workers)
                 asked = replace(request, cores=max(request.cores, cores))
                 reason = "cancelled"
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
@@ -157,19 +152,6 @@ class DecoderPool:
                     raise InvalidMedia("The file cannot be decoded: it crashed the decoder twice.") from error
             finally:
                 self._give_back(worker, reason)
-
-    async def _cores_for_one(self) -> int:
-        """How many cores a file gets: one, and those that are idle now or, if these are too few, a moment later.
-
-        By then what ends as a request begins is gone, such as the thread that wrote the last of its upload: with one
-        look, six of twenty lone requests were decoded on one core. And requests that come together see each other.
-        """
-        most = min(1 + self.idle_workers, _MAX_CORES)
-        if most == 1 or (found := _idle_cores()) >= most:
-            return most
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        most = min(1 + self.idle_workers, most)
-        return min(most, max(found, _idle_cores()))
 
     async def _take_worker(self, deadline: float) -> WorkerProcess:
         if self._is_closed:
@@ -264,16 +246,3 @@ def _end_fork_server() -> None:
     if not multiprocessing.active_children():
         forkserver._forkserver._stop()  # type: ignore[attr-defined]
         util._run_finalizers(-100)  # type: ignore[attr-defined]  # of which the one that removes the folder is the last
-
-
-def _idle_cores() -> int:
-    """At least one. By what can run at this moment: on a core that others use as well, a thread more only costs.
-
-    The load of the last minute (`os.getloadavg`) would deny threads to whoever comes first after a busy time.
-    """
-    try:
-        load = Path("/proc/loadavg").read_text()
-    except OSError:  # no file handle for it
-        return 1
-    runnable = int(load.split()[3].partition("/")[0])  # this process among them; proc(5)
-    return max(1, min(num_cores(), len(os.sched_getaffinity(0)) - (runnable - 1)))

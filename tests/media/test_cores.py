@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from app.errors import MediaTooLarge
-from app.media import sandbox
 from app.media.decode import read_media
 from app.media.groups import GroupDecoder
 from app.media.request import FrameChunk, FrameSpec, MediaLimits, MediaRequest, MediaSummary
@@ -210,28 +209,6 @@ def test_without_more_threads_one_decoder_keeps_to_the_plan(video: Path, monkeyp
     np.testing.assert_array_equal(frames, expected)
     assert isinstance(events[-1], MediaSummary)
     assert events[-1].frames_skipped > 0
-
-
-@pytest.mark.parametrize(
-    ("looks", "idle_workers", "cores"),
-    [
-        ([2], [1], 2),
-        ([1, 2], [1, 1], 2),
-        ([1, 1], [1, 1], 1),
-        ([1, 2], [1, 0], 1),  # another request has come meanwhile
-        ([2, 1], [3, 3], 2),
-        ([8], [7], 4),
-        ([], [0], 1),
-    ],
-)
-def test_idle_cores_are_looked_for_again_where_there_are_too_few(
-    looks: list[int], idle_workers: list[int], cores: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks_left, workers_left = iter(looks), iter(idle_workers)
-    monkeypatch.setattr(sandbox, "_idle_cores", lambda: next(looks_left))
-    monkeypatch.setattr(DecoderPool, "idle_workers", property(lambda _: next(workers_left)))
-    assert asyncio.run(DecoderPool()._cores_for_one()) == cores
-    assert not list(looks_left)
 
 
 def read_in_worker(path: Path, **options: int) -> np.ndarray:

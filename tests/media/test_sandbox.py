@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import cores
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, UnsupportedMedia
-from app.media import sandbox
 from app.media.decode import read_media
 from app.media.request import (
     FrameChunk,
@@ -196,8 +196,8 @@ def test_a_worker_killed_in_mid_job_costs_nothing_but_time(long_video: Path) -> 
 def test_a_request_that_leaves_before_its_file_is_read_costs_no_worker(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_idle_cores", lambda: 1)
-    monkeypatch.setattr(sandbox, "_LOOK_AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(cores, "idle_cores", lambda: 1)
+    monkeypatch.setattr(cores, "LOOK_AGAIN_SECONDS", 60.0)
 
     async def test() -> None:
         async with running_pool(num_workers=2) as pool:
@@ -220,7 +220,7 @@ def test_a_worker_that_had_several_cores_is_followed_by_one_that_has_one(
     path = write_video(tmp_path / "v.mp4", moving_frames(320), 25, options={"g": "40"})
     specs = tuple(FrameSpec(96, 64, rate=25.0, chunk_length=length) for length in (11, 5, 8, 25))
     idle_cores = [2]
-    monkeypatch.setattr(sandbox, "_idle_cores", lambda: idle_cores[0])
+    monkeypatch.setattr(cores, "idle_cores", lambda: idle_cores[0])
 
     async def test() -> None:
         async with running_pool(num_workers=2) as pool:

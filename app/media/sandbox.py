@@ -88,7 +88,7 @@ class DecoderPool:
         await asyncio.gather(*(self._start_worker() for _ in range(self.num_workers + self._num_spares)))
         if self.missing_layers:
             logger.warning("decoder workers run without %s", ", ".join(self.missing_layers))
-        self._looks = asyncio.create_task(self._end_stopped())
+        self._looks = asyncio.create_task(self._look_after_workers())
 
     async def close(self) -> None:
         """End all workers, also those at work."""
@@ -173,16 +173,26 @@ class DecoderPool:
         finally:
             self.waiting_requests -= 1
 
-    async def _end_stopped(self) -> None:
+    async def _look_after_workers(self) -> None:
         """Ends workers that are found stopped twice: their requests are tried again, not held to the deadline."""
         before: set[WorkerProcess] = set()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            self._retire_ended()
             stopped = {worker for worker in self._workers if worker.is_stopped}
             for worker in stopped & before:
                 worker.loss = "stopped"
                 worker.kill()
             before = stopped
+
+    def _retire_ended(self) -> None:
+        """Replaces idle workers that have ended, before a request needs them."""
+        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        for worker in reversed(idle):  # as they were
+            if worker.is_alive:
+                self._idle.put_nowait(worker)
+            else:
+                self._retire(worker, worker.loss)
 
     def _leave_place(self) -> None:
         self._num_busy -= 1

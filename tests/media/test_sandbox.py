@@ -418,6 +418,17 @@ def test_a_worker_that_died_idle_is_replaced_before_it_is_given_a_job(video: Pat
     run(test)
 
 
+def test_a_worker_that_died_idle_is_replaced_also_where_no_job_comes() -> None:
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            died = worker_pids(pool)[0]
+            os.kill(died, signal.SIGKILL)
+            await until(lambda: died not in worker_pids(pool) and pool.idle_workers == 2)
+            assert (pool.living_workers, pool.restarts) == (2, {"crashed": 1})
+
+    run(test)
+
+
 def test_a_fork_server_that_ends_over_a_worker_is_replaced_too(video: Path) -> None:
     async def test() -> None:
         async with running_pool() as pool:

@@ -6,6 +6,7 @@ nonsense costs its own request only: the request is tried once more on another w
 
 import asyncio
 import logging
+import math
 import multiprocessing
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -28,6 +29,9 @@ _MAX_CRASHES = 2
 """Of workers under one file; the first may have been by chance."""
 _RETRY_SECONDS = 1.0
 _LOOK_SECONDS = 0.5
+_CROWD_SECONDS = 0.25
+"""After which requests that came together are no crowd any more. Those whose answers are being made, or whose next file
+is on its way, hold no worker for a moment: cores that seem idle then are wanted again at once."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,7 @@ class DecoderPool:
         self._num_spares = num_spares
         self._places = asyncio.Semaphore(num_workers)
         self._num_busy = 0
+        self._crowd_ends = -math.inf
         self._idle: asyncio.LifoQueue[WorkerProcess] = asyncio.LifoQueue()  # so that a spare stays as small as it is
         self._workers: set[WorkerProcess] = set()
         self._replacements: set[asyncio.Task[None]] = set()
@@ -122,7 +127,7 @@ class DecoderPool:
             queue_seconds = asyncio.get_running_loop().time() - began
             reason = ""
             try:
-                cores = await cores_for_one(lambda: self.idle_workers)
+                cores = await cores_for_one(self._workers_for_one)
                 asked = replace(request, cores=max(request.cores, cores))
                 reason = "cancelled"
                 async with aclosing(worker.run(fds, asked, self._limits, deadline)) as events:
@@ -161,6 +166,7 @@ class DecoderPool:
             async with asyncio.timeout_at(deadline):
                 await self._places.acquire()
                 self._num_busy += 1
+                self._note_crowd()
                 try:
                     while not (worker := await self._idle.get()).is_alive:
                         self._retire(worker, worker.loss)
@@ -194,7 +200,16 @@ class DecoderPool:
             else:
                 self._retire(worker, worker.loss)
 
+    def _workers_for_one(self) -> int:
+        """Idle ones, whose cores one file may have; none in a crowd."""
+        return 0 if asyncio.get_running_loop().time() < self._crowd_ends else self.idle_workers
+
+    def _note_crowd(self) -> None:
+        if self._num_busy > 1:
+            self._crowd_ends = asyncio.get_running_loop().time() + _CROWD_SECONDS
+
     def _leave_place(self) -> None:
+        self._note_crowd()
         self._num_busy -= 1
         self._places.release()
 

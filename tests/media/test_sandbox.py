@@ -20,6 +20,7 @@ import pytest
 
 from app import cores
 from app.errors import DeadlineExceeded, InvalidMedia, NotReady, UnsupportedMedia
+from app.media import sandbox
 from app.media.decode import read_media
 from app.media.request import (
     FrameChunk,
@@ -208,6 +209,30 @@ def test_a_request_that_leaves_before_its_file_is_read_costs_no_worker(
                 await reading
             assert pool.idle_workers == 2
             assert not pool.restarts
+
+    run(test)
+
+
+@pytest.mark.parametrize(("crowd_seconds", "expected"), [(60.0, 1), (-1.0, 2)])
+def test_who_comes_right_after_a_crowd_has_one_core(
+    crowd_seconds: float, expected: int, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "idle_cores", lambda: 2)
+    monkeypatch.setattr(sandbox, "_CROWD_SECONDS", crowd_seconds)
+    had: list[int] = []
+    run_job = WorkerProcess.run
+
+    def note(worker: WorkerProcess, fds: Any, request: MediaRequest, *rest: Any) -> Any:
+        had.append(request.cores)
+        return run_job(worker, fds, request, *rest)
+
+    monkeypatch.setattr(WorkerProcess, "run", note)
+
+    async def test() -> None:
+        async with running_pool(num_workers=2) as pool:
+            await asyncio.gather(collect(pool, video, EVERYTHING), collect(pool, video, EVERYTHING))
+            await collect(pool, video, EVERYTHING)
+        assert had == [2, 1, expected]
 
     run(test)
 

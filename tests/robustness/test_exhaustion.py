@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.media_maker import moving_frames, write_video
@@ -67,6 +69,13 @@ def check_recovery(server: RunningServer, video: bytes) -> None:
     assert server.process.poll() is None
 
 
+def wait_for_health(client: httpx.Client, health: dict[str, Any]) -> None:
+    end = time.monotonic() + 60
+    while (answer := client.get("/health/ready").json()) != health:
+        assert time.monotonic() < end, answer
+        time.sleep(0.1)
+
+
 @contextmanager
 def few_file_handles(server: RunningServer, num_free: int) -> Iterator[None]:
     """The server can open so many while the context lasts."""
@@ -109,21 +118,18 @@ def test_no_file_handles(small: RunningServer, video: bytes) -> None:
 
 
 def test_no_file_handles_for_the_next_decoders(store: Path, video: bytes) -> None:
-    fault = "decoder workers that were lost and cannot be replaced: 2"
     with running_server(store, decoder_workers=1, arriving_workers=0, deadline_seconds=3) as server:
+        workers = decoders(server.process.pid)
+        fault = f"decoder workers that were lost and cannot be replaced: {len(workers)}"
         with server.client() as client:
             client.get("/health/live")  # its connection is kept
-            for pid in decoders(server.process.pid):
-                os.kill(pid, signal.SIGKILL)
-            server.wait_for_metric("afterframe_decoder_workers", 0)
             with few_file_handles(server, 3):  # for the upload, not for a process as well, which takes seven
-                assert client.post("/classify", content=video).status_code == 504
-                assert client.get("/health/ready").json() == {"status": "degraded", "faults": [fault]}
+                for pid in workers:
+                    os.kill(pid, signal.SIGKILL)
+                wait_for_health(client, {"status": "degraded", "faults": [fault]})
                 assert "\nafterframe_decoder_workers 0.0\n" in client.get("/metrics").text
-            end = time.monotonic() + 60
-            while client.get("/health/ready").json()["status"] != "ready":
-                assert time.monotonic() < end
-                time.sleep(0.1)
+                assert client.post("/classify", content=video).status_code == 504
+            wait_for_health(client, {"status": "ready", "faults": []})
             assert "\nafterframe_decoder_workers 1.0\n" in client.get("/metrics").text
         check_recovery(server, video)
 

@@ -19,8 +19,8 @@ setup: .venv/.service .venv/.dev ## installs everything into .venv
 serve: .venv/.service ## serves on 127.0.0.1:$(PORT) until Ctrl-C
 	@AFTERFRAME_PORT=$(PORT) exec $(BIN)/python -m app
 
-test: .venv/.dev ## the tests, in minutes
-	$(BIN)/pytest
+test: .venv/.dev ## the tests, in minutes; a file's are run in order by one process
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.dev ## the tests that take longer
 	$(BIN)/pytest -m slow

@@ -1,6 +1,7 @@
 """A session: one stream, what feeds it, and what it answered lately, for a client that may be cut off."""
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ MAX_KEPT_EVENTS = 256
 MAX_UNSENT_EVENTS = 64  # then the session waits for its client
 
 Kind = Literal["pictures", "encoded"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -218,7 +221,8 @@ class Session:
             error = await self._step_to_the_end()
             async with self._turn:
                 await self._put(await self._end(error))
-        except Exception as failure:  # noqa: BLE001 - the edge of the task: the client must not wait for nothing
+        except Exception as failure:
+            logger.exception("a session broke")  # here: its client may never come back to be told
             self._failure = failure
             await self.wake()
 

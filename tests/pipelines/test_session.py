@@ -175,7 +175,7 @@ def test_a_rewind_while_the_end_is_made_is_told_the_end_of_what_it_went_back_to(
     with_session(work)
 
 
-def test_who_waits_for_an_answer_is_told_that_the_session_broke():
+def test_who_waits_for_an_answer_is_told_that_the_session_broke_and_so_is_the_log(caplog):
     class Broken(SourceOfNothing):
         async def take(self) -> None:
             await asyncio.sleep(0.01)  # until somebody waits
@@ -189,6 +189,8 @@ def test_who_waits_for_an_answer_is_told_that_the_session_broke():
         await session.close()
 
     with_session(work)
+    [record] = caplog.records
+    assert (record.message, record.exc_info[0]) == ("a session broke", ZeroDivisionError)
 
 
 def test_of_sessions_that_have_ended_as_many_are_kept_as_there_may_be():

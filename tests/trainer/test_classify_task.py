@@ -260,6 +260,11 @@ def test_uniform_clips_span_the_video_and_rate_clips_keep_their_spacing() -> Non
     at_rate = places("sampling.rate_share=1", "sampling.splice_share=0", "sampling.rate_jitter=1")
     assert all(np.diff(chosen).tolist() == [2, 2, 2] for chosen in at_rate)
     assert len({chosen[0] for chosen in at_rate}) > 10
+    over_keys = places("sampling.rate_share=0", "sampling.splice_share=0", "sampling.key_share=1")
+    assert {len(set(chosen)) for chosen in over_keys} == {2, 3, 4}
+    for chosen in over_keys:
+        between = np.diff(chosen)
+        assert any(np.all(np.abs(between / gap - np.rint(between / gap)) < 0.05) for gap in (200 / 2, 200 / 3, 200 / 4))
 
 
 def test_labels_follow_the_splice() -> None:

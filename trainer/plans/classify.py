@@ -51,6 +51,7 @@ def plan_classify(recipe: ClassifyRecipe, options: PlanOptions) -> Plan:
             sampling="uniform",
             clip_length=wanted.clip_length,
             rate=wanted.rate,
+            trained_for_key_frames=recipe.sampling.key_share > 0,
         ),
         output=ClassifyOutput(labels=data.labels),
         golden=(draw_clips(max(GOLDEN_LENGTHS), 8, style), np.array(GOLDEN_LENGTHS)),

@@ -58,7 +58,7 @@ class Network(Section):
 
 
 class Sampling(Section):
-    """How training clips are drawn. Clips that are neither `rate_share` nor `splice_share` spread over whole videos."""
+    """How training clips are drawn. Those that are of no other share spread over whole videos."""
 
     clip_length: int = Field(ge=2)
     """Frames in a training clip. Fewer than are served cost less, and the recurrence copes."""
@@ -66,13 +66,16 @@ class Sampling(Section):
     """Share of clips like those of timelines: a frame every 1/rate seconds, from anywhere in the video."""
     splice_share: Share
     """Share of clips made of two such clips of different videos, one after the other, each with its label."""
+    key_share: Share = 0.0
+    """Share of clips that spread over whole videos, but of a few frames at regular distances, of which some repeat: as
+    `sampling=fast` takes key frames. Above 0, the version says that it is `trained_for_key_frames`."""
     rate_jitter: float = Field(ge=1)
     """A clip's rate is drawn from [rate/jitter, rate*jitter], log-uniform; 1: none."""
 
     @model_validator(mode="after")
     def _shares_of_one(self) -> Self:
-        if self.rate_share + self.splice_share > 1:
-            raise ValueError("rate_share and splice_share together exceed 1")
+        if self.rate_share + self.splice_share + self.key_share > 1:
+            raise ValueError("rate_share, splice_share and key_share together exceed 1")
         return self
 
 

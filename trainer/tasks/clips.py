@@ -1,4 +1,4 @@
-"""Training clips cut from cached videos: spread over a video, at a fixed rate from anywhere in it, or two spliced."""
+"""Training clips cut from cached videos: spread over a video or its key frames, at a fixed rate, or two spliced."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from app.media.sampling import spread
 from trainer.data.cache import CachedVideo
 from trainer.recipe.classify import ClassifyRecipe
 
@@ -67,8 +68,13 @@ class TrainingClips(Dataset[Clip]):
             frames = np.concatenate([part.frames[self._at_rate(part, n, generator)] for part, n in parts])
             labels = np.repeat([video.label, other.label], [cut, length - cut])
         else:
-            at_rate = kind < sampling.splice_share + sampling.rate_share
-            chosen = self._at_rate(video, length, generator) if at_rate else _spread(video, length, generator)
+            kind -= sampling.splice_share
+            if kind < sampling.rate_share:
+                chosen = self._at_rate(video, length, generator)
+            elif kind < sampling.rate_share + sampling.key_share:
+                chosen = _spread_over_keys(video, length, generator)
+            else:
+                chosen = _spread(video, length, generator)
             frames = video.frames[chosen]
             labels = np.full(length, video.label)
         return torch.from_numpy(frames), torch.from_numpy(labels.astype(np.int64)), length
@@ -102,3 +108,14 @@ def _spread(video: CachedVideo, length: int, generator: np.random.Generator) -> 
     """`length` places among the video's frames, one in each of `length` equal parts of it (Wang et al. 2016)."""
     places = (np.arange(length) + generator.random(length)) * len(video.frames) / length
     return np.floor(places).astype(np.int64)
+
+
+def _spread_over_keys(video: CachedVideo, length: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """`length` places spread over the video as the service spreads them over key frames, here a random number of them.
+
+    At least half of `length`, as the service wants, and at regular distances; the first is anywhere in the first gap.
+    """
+    num_frames = len(video.frames)
+    num_keys = int(generator.integers((length + 1) // 2, length, endpoint=True))
+    keys = np.floor((np.arange(num_keys) + generator.random()) * num_frames / num_keys).astype(np.int64)
+    return keys[spread(0, num_frames - 1, length, keys)]

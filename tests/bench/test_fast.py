@@ -2,7 +2,7 @@ from pathlib import Path
 
 import av
 
-from bench.fast import LARGE, encode_all
+from bench.fast import LARGE, encode_all, encode_large
 from tests.conftest import RATE, coloured_frames
 from tests.media_maker import write_video
 
@@ -20,7 +20,8 @@ def test_files_of_one_name_are_encoded_each(tmp_path: Path) -> None:
         frames = coloured_frames("red", seconds=seconds)
         sources.append(write_video(tmp_path / str(seconds) / "clip.mp4", frames, RATE))
 
-    encoded, large = encode_all(sources, tmp_path / "again", 0.5)
+    encoded = encode_all(sources, tmp_path / "again", 0.5)
+    large = encode_large(sources[::-1], tmp_path / "large", 0.5)
 
     assert [size_and_length(encoded[source]) for source in sources] == [(64, 48, RATE), (64, 48, 2 * RATE)]
     assert [size_and_length(path) for path in large] == [(*LARGE, RATE), (*LARGE, 2 * RATE)]
